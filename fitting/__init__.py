@@ -1,0 +1,1 @@
+"""Geometry: head models, camera, landmark embedding, the solver, metric placement, gaze, layout."""

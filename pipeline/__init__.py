@@ -1,0 +1,1 @@
+"""The Beam graph, its options, sources, sinks, ledger, runners and funnel."""

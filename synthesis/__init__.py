@@ -1,0 +1,1 @@
+"""Two-person conversations rendered with exact truth."""

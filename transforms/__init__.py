@@ -1,0 +1,1 @@
+"""One stage a file: a pure function first, then its thin Beam PTransform."""

@@ -1,0 +1,1 @@
+"""What people look at: pair viewer, data-set report, overlay video."""
