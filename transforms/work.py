@@ -1,0 +1,116 @@
+"""The work folder: finished pieces as content-hashed files, and the ledger that says which are finished.
+
+What crosses a shuffle is ids, paths, scores and summaries. Arrays wait here. A ledger record is written after the
+files it names, so that a record is a promise; a killed job restarts from its records.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import TypeAdapter
+
+from .storage import BeamFiles, join
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with one spelling: sorted keys, no spaces, dataclasses as objects."""
+    plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest(*parts: Any) -> str:
+    """32 hex digits that stand for the parts' canonical JSON."""
+    return hashlib.sha256("\x1f".join(canonical_json(part) for part in parts).encode()).hexdigest()[:32]
+
+
+def pack(arrays: Arrays) -> bytes:
+    """An npz with one spelling: names sorted, stored, zip times fixed by numpy. Object arrays are refused."""
+    for name, array in arrays.items():
+        if array.dtype.hasobject:
+            raise TypeError(f"array {name!r} holds Python objects")
+    buffer = io.BytesIO()
+    np.savez(buffer, **{name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)})
+    return buffer.getvalue()
+
+
+def unpack(data: bytes) -> dict[str, npt.NDArray[Any]]:
+    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+@cache
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+@dataclass(frozen=True)
+class WorkStore:
+    """Work files and ledger below one folder (``OUT/_work``), local or on any Beam filesystem."""
+
+    root: str
+
+    @property
+    def files(self) -> BeamFiles:
+        return BeamFiles(self.root)
+
+    def put(self, stage: str, key: str, data: bytes, suffix: str) -> str:
+        """Write ``data`` under a name that holds its own hash; returns the name."""
+        name = join(stage, f"{key}-{hashlib.sha256(data).hexdigest()[:16]}{suffix}")
+        if not self.files.exists(name):
+            self.files.write_bytes_atomic(name, data)
+        return name
+
+    def get(self, name: str) -> bytes:
+        """Raises ValueError where the bytes are not the ones the name promises."""
+        data = self.files.read_bytes(name)
+        promised = name.rsplit("-", 1)[1].split(".", 1)[0]
+        if hashlib.sha256(data).hexdigest()[:16] != promised:
+            raise ValueError(f"work file {name} is damaged; delete it and run again")
+        return data
+
+    def put_arrays(self, stage: str, key: str, arrays: Arrays) -> str:
+        return self.put(stage, key, pack(arrays), ".npz")
+
+    def get_arrays(self, name: str) -> dict[str, npt.NDArray[Any]]:
+        return unpack(self.get(name))
+
+    def finished(self, stage: str, key: str, kinds: Mapping[str, type]) -> list[Any] | None:
+        """The outputs recorded for ``key``, or None where the piece is not finished."""
+        try:
+            lines = self.files.read_bytes(join("ledger", stage, f"{key}.json"))
+        except FileNotFoundError:
+            return None
+        outputs = []
+        for entry in json.loads(lines):
+            outputs.append(_adapter(kinds[entry["kind"]]).validate_python(entry["value"]))
+        return outputs
+
+    def finish(self, stage: str, key: str, outputs: Iterable[Any]) -> None:
+        """Record the outputs of ``key``; the files they name must have been written before."""
+        entries = [{"kind": type(output).__name__, "value": as_plain(output)} for output in outputs]
+        data = json.dumps(entries, sort_keys=True, separators=(",", ":"), allow_nan=True).encode()
+        self.files.write_bytes_atomic(join("ledger", stage, f"{key}.json"), data)
+
+
+def as_plain(value: Any) -> Any:
+    """A dataclass as JSON values (fields only, nested dataclasses too)."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {item.name: as_plain(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, dict):
+        return {str(name): as_plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    return value
