@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tempfile
 from collections import OrderedDict
@@ -11,10 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from ..schemas.errors import BadInput
+from ..schemas.files import Files, LocalFiles
 
+BINARY = "application/octet-stream"
 COPY_CHUNK = 8 << 20
 CACHE_BYTES = 20 << 30  # local copies of remote videos, per worker process
 
@@ -32,73 +34,41 @@ def join(root: str, *parts: str) -> str:
 
 
 class BeamFiles:
-    """Whole small files below one root folder. A file appears complete or not at all.
+    """:class:`~duologue.schemas.files.Files` on any Beam filesystem.
 
-    Args:
-        root: folder URI; names given to the methods are relative to it and use ``/``.
+    Object stores publish an object when it is closed; an aborted upload leaves nothing.
     """
 
     def __init__(self, root: str) -> None:
         self.root = root.rstrip("/")
 
-    def uri(self, name: str) -> str:
-        return join(self.root, name)
-
     def read_bytes(self, name: str) -> bytes:
-        """Raises FileNotFoundError where there is no such file."""
-        uri = self.uri(name)
-        if is_local(uri):
-            return local_path(uri).read_bytes()
+        uri = join(self.root, name)
         if not FileSystems.exists(uri):
             raise FileNotFoundError(uri)
-        with FileSystems.open(uri, mime_type="application/octet-stream", compression_type="uncompressed") as stream:
+        with FileSystems.open(uri, BINARY, CompressionTypes.UNCOMPRESSED) as stream:
             return bytes(stream.read())
 
     def write_bytes_atomic(self, name: str, data: bytes) -> None:
-        uri = self.uri(name)
-        if is_local(uri):
-            write_local(local_path(uri), data)
-            return
-        # Object stores publish an object when it is closed; an aborted upload leaves nothing.
-        with FileSystems.create(uri, mime_type="application/octet-stream", compression_type="uncompressed") as stream:
+        with FileSystems.create(join(self.root, name), BINARY, CompressionTypes.UNCOMPRESSED) as stream:
             stream.write(data)
 
     def exists(self, name: str) -> bool:
-        uri = self.uri(name)
-        return local_path(uri).is_file() if is_local(uri) else bool(FileSystems.exists(uri))
+        return bool(FileSystems.exists(join(self.root, name)))
 
     def list(self, folder: str = "") -> list[str]:
-        """Names (relative to the root, sorted) of all files below ``folder``."""
-        base = self.uri(folder) if folder else self.root
-        if is_local(base):
-            start = local_path(base)
-            root = local_path(self.root)
-            return sorted(str(path.relative_to(root)) for path in start.rglob("*") if path.is_file())
+        base = join(self.root, folder) if folder else self.root
         found = FileSystems.match([join(base, "**")])[0].metadata_list
         return sorted(entry.path.removeprefix(self.root + "/") for entry in found)
 
     def delete(self, name: str) -> None:
-        uri = self.uri(name)
-        if is_local(uri):
-            local_path(uri).unlink(missing_ok=True)
-        elif FileSystems.exists(uri):
-            FileSystems.delete([uri])
+        if self.exists(name):
+            FileSystems.delete([join(self.root, name)])
 
 
-def write_local(path: Path, data: bytes) -> None:
-    """Write through a temporary file, fsync and rename, so that a kill leaves the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+def files_at(root: str) -> Files:
+    """Whole-file operations below ``root``, a local folder or a URI of any Beam filesystem."""
+    return LocalFiles(local_path(root)) if is_local(root) else BeamFiles(root)
 
 
 class LocalCopies:
@@ -132,7 +102,7 @@ class LocalCopies:
             self._sizes.move_to_end(uri)
             return target
         try:
-            with FileSystems.open(uri, compression_type="uncompressed") as source, target.open("wb") as sink:
+            with FileSystems.open(uri, BINARY, CompressionTypes.UNCOMPRESSED) as source, target.open("wb") as sink:
                 shutil.copyfileobj(source, sink, COPY_CHUNK)
         except OSError as error:
             target.unlink(missing_ok=True)

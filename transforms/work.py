@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter
 
-from .storage import BeamFiles, join
+from ..schemas.files import Files
+from .storage import files_at, join
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -61,8 +62,8 @@ class WorkStore:
     root: str
 
     @property
-    def files(self) -> BeamFiles:
-        return BeamFiles(self.root)
+    def files(self) -> Files:
+        return files_at(self.root)
 
     def put(self, stage: str, key: str, data: bytes, suffix: str) -> str:
         """Write ``data`` under a name that holds its own hash; returns the name."""

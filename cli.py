@@ -1,0 +1,75 @@
+"""The command line: one program, one module per verb, loaded only when its verb is called."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from typing import NoReturn
+
+from . import __version__
+from .schemas.errors import UsageError
+
+# verb -> (module that has configure(parser) and run(args) -> exit code, one line of help)
+VERBS: dict[str, tuple[str, str]] = {
+    "curate": ("pipeline.curate", "videos in, Parquet pairs out: the whole pipeline"),
+    "select": ("pipeline.select", "re-apply selection thresholds to a data set; no pixels"),
+    "view": ("viewer.view", "a static page where pairs play: two heads, gaze, turns, audio"),
+    "report": ("viewer.report", "the data-set report: funnel, score distributions, examples"),
+    "verify": ("pipeline.verify", "check every file, row and array of a data set"),
+    "repair": ("pipeline.repair", "mend a data set after damage; says what was lost"),
+    "diff": ("pipeline.diff", "compare two data sets row by row, with tolerances"),
+    "remove": ("pipeline.remove", "take down videos, sources or people, for good"),
+    "refit": ("pipeline.refit", "re-label a data set with another head model, from stored landmarks"),
+    "synthesize": ("synthesis.synthesize", "two-person conversations with exact truth"),
+    "doctor": ("pipeline.doctor", "what is installed, which backends can run, their licences"),
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors are one line and exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def split_beam_args(argv: list[str]) -> tuple[list[str], list[str]]:
+    """What stands before and after ``--``: ours, and Beam's."""
+    if "--" in argv:
+        at = argv.index("--")
+        return argv[:at], argv[at + 1 :]
+    return argv, []
+
+
+def main(argv: list[str] | None = None) -> int:
+    own, beam_args = split_beam_args(list(sys.argv[1:] if argv is None else argv))
+    parser = Parser(
+        prog="duologue",
+        description="In-the-wild two-person video to training data. Anything after -- goes to Apache Beam.",
+    )
+    parser.add_argument("--version", action="version", version=f"duologue {__version__}")
+    subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=Parser)
+    chosen = next((word for word in own if word in VERBS), None)
+    for verb, (module, text) in VERBS.items():
+        sub = subparsers.add_parser(verb, help=text, description=text)
+        if verb == chosen:
+            importlib.import_module(f".{module}", __package__).configure(sub)
+    args = parser.parse_args(own)
+    args.beam_args = beam_args
+    if beam_args and args.verb != "curate":
+        parser.error("only `curate` takes options for Beam after --")
+    try:
+        return int(importlib.import_module(f".{VERBS[args.verb][0]}", __package__).run(args))
+    except UsageError as error:
+        print(f"duologue {args.verb}: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        return 1
+    except KeyboardInterrupt:
+        print(f"duologue {args.verb}: interrupted; run the same command again to go on", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,163 @@
+"""What the user names on the command line, resolved to input items before any work starts.
+
+A file, a folder (all media files below it), a glob, or a manifest (``.csv``, ``.jsonl``, ``.parquet``) with the columns
+``uri`` (needed), ``source_id, start_s, end_s, license, attribution``; local or on any Beam filesystem.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, fields
+
+import apache_beam as beam
+from apache_beam.io.filesystems import FileSystems
+
+from ..schemas.errors import UsageError
+from ..schemas.records import InputItem
+from ..transforms.storage import files_at, is_local, join, local_path
+
+MEDIA_SUFFIXES = (
+    *(".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"),
+    *(".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
+)
+MANIFEST_SUFFIXES = (".csv", ".jsonl", ".parquet")
+CHUNK = 1000  # items per file of the resolved input list
+COLUMNS = tuple(field.name for field in fields(InputItem))
+
+
+def resolve_inputs(names: Iterable[str]) -> list[InputItem]:
+    """Input items, sorted by URI and part.
+
+    Raises:
+        UsageError: a path is missing, a glob or folder is empty, or a manifest is malformed.
+    """
+    items: list[InputItem] = []
+    for name in names:
+        items.extend(_resolve(name))
+    if not items:
+        raise UsageError("no input given")
+    return sorted(set(items), key=lambda item: (item.uri, item.start_s or 0.0, item.end_s or math.inf, item.source_id))
+
+
+def _resolve(name: str) -> list[InputItem]:
+    if name.lower().endswith(MANIFEST_SUFFIXES) and not any(mark in name for mark in "*?["):
+        return read_manifest(name)
+    if is_local(name):
+        path = local_path(name)
+        if path.is_dir():
+            found = sorted(str(p) for p in path.rglob("*") if p.is_file() and p.suffix.lower() in MEDIA_SUFFIXES)
+            if not found:
+                raise UsageError(f"the folder {name} holds no media files")
+            return [InputItem(uri) for uri in found]
+        if path.is_file():
+            return [InputItem(str(path))]
+        if not any(mark in name for mark in "*?["):
+            raise UsageError(f"no such file or folder: {name}")
+    pattern = join(name, "**") if name.endswith("/") else name
+    try:
+        found = sorted(entry.path for entry in FileSystems.match([pattern])[0].metadata_list)
+    except Exception as error:
+        raise UsageError(f"cannot list {name}: {error}") from error
+    if not found:
+        raise UsageError(f"nothing matches {name}")
+    return [InputItem(uri) for uri in found]
+
+
+def read_manifest(uri: str) -> list[InputItem]:
+    """Rows of a manifest. Relative local paths are taken from the manifest's own folder.
+
+    Raises:
+        UsageError: it cannot be read, has no ``uri`` column, or a value has the wrong type.
+    """
+    folder, _, base = uri.rpartition("/")
+    try:
+        data = files_at(folder or ".").read_bytes(base)
+    except FileNotFoundError:
+        raise UsageError(f"no such file or folder: {uri}") from None
+    except OSError as error:
+        raise UsageError(f"cannot read the manifest {uri}: {error}") from error
+    try:
+        rows = list(_rows(uri, data))
+    except (ValueError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"cannot read the manifest {uri}: {' '.join(str(error).split())}") from error
+    items = [_item(uri, folder, line, row) for line, row in enumerate(rows, start=1)]
+    if not items:
+        raise UsageError(f"the manifest {uri} has no rows")
+    return items
+
+
+def _rows(uri: str, data: bytes) -> Iterator[dict[str, object]]:
+    if uri.lower().endswith(".csv"):
+        yield from csv.DictReader(io.StringIO(data.decode("utf-8-sig")))
+    elif uri.lower().endswith(".jsonl"):
+        for line in data.decode("utf-8").splitlines():
+            if line.strip():
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise ValueError("a line is not an object")
+                yield row
+    else:
+        import pyarrow.parquet as pq
+
+        table = pq.read_table(io.BytesIO(data))
+        yield from table.select([name for name in table.column_names if name in COLUMNS]).to_pylist()
+
+
+def _item(manifest: str, folder: str, line: int, row: dict[str, object]) -> InputItem:
+    where = f"{manifest}, row {line}"
+    uri = str(row.get("uri") or "").strip()
+    if not uri:
+        raise UsageError(f"{where}: no uri (known columns: {', '.join(COLUMNS)})")
+    if is_local(uri) and not local_path(uri).is_absolute() and folder:
+        uri = join(folder, uri)
+    start, end = (_seconds(where, name, row.get(name)) for name in ("start_s", "end_s"))
+    if start is not None and end is not None and end <= start:
+        raise UsageError(f"{where}: end_s {end} is not after start_s {start}")
+    text = {name: str(row.get(name) or "") for name in ("source_id", "license", "attribution")}
+    return InputItem(uri, start_s=start, end_s=end, **text)
+
+
+def _seconds(where: str, name: str, value: object) -> float | None:
+    if value is None or value == "":
+        return None
+    try:
+        seconds = float(str(value))
+    except ValueError:
+        raise UsageError(f"{where}: {name} is not a number: {value!r}") from None
+    if not math.isfinite(seconds) or seconds < 0:
+        raise UsageError(f"{where}: {name} must be finite and not negative: {value!r}")
+    return seconds
+
+
+def write_item_chunks(items: list[InputItem], work_root: str) -> list[str]:
+    """Store the items in chunk files, so that the job graph stays small for any number of inputs; returns names."""
+    files = files_at(work_root)
+    names = []
+    for index in range(0, len(items), CHUNK):
+        name = f"inputs/{index // CHUNK:06d}.jsonl"
+        lines = "".join(json.dumps(asdict(item), sort_keys=True) + "\n" for item in items[index : index + CHUNK])
+        files.write_bytes_atomic(name, lines.encode())
+        names.append(name)
+    return names
+
+
+class ReadItems(beam.PTransform):
+    """The resolved items of :func:`write_item_chunks`, spread over the workers."""
+
+    def __init__(self, names: list[str], work_root: str) -> None:
+        super().__init__()
+        self.names = names
+        self.work_root = work_root
+
+    def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection:
+        files = files_at(self.work_root)
+
+        def read(name: str) -> Iterator[InputItem]:
+            for line in files.read_bytes(name).decode().splitlines():
+                yield InputItem(**json.loads(line))
+
+        return begin | "chunks" >> beam.Create(self.names) | "read" >> beam.FlatMap(read) | beam.Reshuffle()

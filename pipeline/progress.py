@@ -1,0 +1,118 @@
+"""The progress line of a local run: per stage, hours done of hours found, rate against real time, ETA."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from .funnel import STAGES
+
+INTERVAL_S = 2.0
+
+
+@dataclass
+class StageProgress:
+    media_s: float = 0.0
+    items: int = 0
+    resumed: int = 0
+
+
+def read_progress(folder: Path) -> dict[str, StageProgress]:
+    """Sum the workers' progress files (``OUT/_work/progress/<pid>.tsv``)."""
+    stages: dict[str, StageProgress] = {}
+    for path in sorted(folder.glob("*.tsv")):
+        for line in path.read_text().splitlines():
+            parts = line.split("\t")
+            if len(parts) == 4:  # a line being written may be cut short
+                entry = stages.setdefault(parts[0], StageProgress())
+                entry.media_s += float(parts[1])
+                entry.items += 1
+                entry.resumed += parts[3] == "0"
+    return stages
+
+
+class ProgressLine:
+    """Draws the current stage on one line of a terminal; on a pipe it prints a line when a stage changes.
+
+    Args:
+        folder: where workers append their progress.
+        expected: hours a stage will see follow from the stage before it; this maps a stage to that stage.
+    """
+
+    BEFORE = {"scan": "probe", "track": "shots", "listen": "shots", "bind": "clips", "fit": "bind", "score": "fit"}
+
+    def __init__(self, folder: Path, out: TextIO) -> None:
+        self.folder = folder
+        self.out = out
+        self._current = ""
+        self._entered = time.monotonic()
+        self._base = 0.0
+
+    def draw(self) -> None:
+        stages = read_progress(self.folder)
+        seen = [stage for stage in STAGES if stage in stages]
+        if not seen:
+            return
+        stage = seen[-1]
+        done = stages[stage].media_s
+        if stage != self._current:
+            self._current, self._entered, self._base = stage, time.monotonic(), 0.0
+            if not self.out.isatty():
+                print(f"  {stage} ...", file=self.out, flush=True)
+        if self.out.isatty():
+            self.out.write("\r\x1b[K" + self.line(stage, stages, done))
+            self.out.flush()
+
+    def line(self, stage: str, stages: dict[str, StageProgress], done: float) -> str:
+        elapsed = max(1e-3, time.monotonic() - self._entered)
+        rate = done / elapsed
+        text = f"{stage:<7} {hours(done)}"
+        total = stages[self.BEFORE[stage]].media_s if self.BEFORE.get(stage) in stages else 0.0
+        if total > done > 0:
+            text += f" of {hours(total)}  {rate:.1f}x real time  ETA {clock((total - done) / rate)}"
+        elif rate > 0:
+            text += f"  {rate:.1f}x real time"
+        resumed = stages[stage].resumed
+        return text + (f"  ({resumed} from an earlier run)" if resumed else "")
+
+    def finish(self) -> None:
+        if self.out.isatty():
+            self.out.write("\r\x1b[K")
+            self.out.flush()
+
+
+def hours(seconds: float) -> str:
+    return f"{seconds / 3600:.2f} h" if seconds >= 3600 else f"{seconds:.1f} s"
+
+
+def clock(seconds: float) -> str:
+    whole = int(seconds)
+    return f"{whole // 3600}:{whole % 3600 // 60:02d}:{whole % 60:02d}"
+
+
+@contextmanager
+def progress_line(folder: Path, out: TextIO = sys.stderr) -> Iterator[None]:
+    """Draw the progress of the workers every two seconds while the block runs."""
+    for stale in folder.glob("*.tsv"):
+        stale.unlink()
+    stop = threading.Event()
+    line = ProgressLine(folder, out)
+
+    def loop() -> None:
+        while not stop.wait(INTERVAL_S):
+            line.draw()
+
+    thread = threading.Thread(target=loop, daemon=True, name="progress")
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        line.finish()

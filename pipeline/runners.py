@@ -1,0 +1,42 @@
+"""Which Beam runner runs the graph, named explicitly, and what of it works here."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from ..schemas.errors import UsageError
+
+# Runners the project tests. Flink and Spark go through PortableRunner and a job server of the user's.
+RUNNERS = ("DirectRunner", "PortableRunner", "FlinkRunner", "SparkRunner", "DataflowRunner")
+
+
+def beam_options(runner: str, workers: int, extra: Sequence[str], dry_run: bool = False) -> PipelineOptions:
+    """Pipeline options of a run.
+
+    Args:
+        workers: processes of the DirectRunner; other runners scale by their own options (after ``--``).
+        extra: options for Beam as given after ``--``.
+
+    Raises:
+        UsageError: an unknown runner, or one whose packages or endpoint are missing.
+    """
+    if runner not in RUNNERS:
+        raise UsageError(f"unknown runner {runner!r}; one of {', '.join(RUNNERS)}")
+    if workers < 1:
+        raise UsageError(f"--workers must be at least 1, not {workers}")
+    flags = [f"--runner={runner}", *extra]
+    if runner == "DirectRunner":
+        mode = "in_memory" if workers == 1 else "multi_processing"
+        flags += [f"--direct_running_mode={mode}", f"--direct_num_workers={workers}"]
+    if runner == "PortableRunner" and not any(flag.startswith("--job_endpoint") for flag in extra):
+        # Without an endpoint Beam waits for a job server that never comes.
+        raise UsageError("PortableRunner needs the job server: -- --job_endpoint=HOST:PORT")
+    if runner == "DataflowRunner":
+        if importlib.util.find_spec("apitools") is None or importlib.util.find_spec("google.auth") is None:
+            raise UsageError("DataflowRunner needs the Google client packages of requirements/lock.txt")
+        if dry_run:
+            flags += ["--dry_run=True", "--no_auth"]
+    return PipelineOptions(flags)
