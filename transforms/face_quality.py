@@ -1,0 +1,95 @@
+"""How far a measured face mesh can be trusted: is it a face at all, and how large is its likely error."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from ..schemas.tracks import Float32, face_scale_px
+from .face_mesh import REGION_SCALE, MeshFace
+
+# Points on bone and the eye corners: they move with the head, little with speech.
+RIGID = np.array(
+    [33, 133, 263, 362, 168, 6, 197, 195, 5, 4, 10, 151, 9, 8, 67, 297, 109, 338, 127, 356, 234, 454, 93, 323, 132, 361]
+)
+
+
+def implausible(face: MeshFace) -> str:
+    """Why this mesh cannot be a face in its region, or "" where it can.
+
+    The network always draws a face; on background, a hand or the back of a head it draws a small, flat, turned-over
+    or off-centre one.
+    """
+    points = face.landmarks
+    if not np.isfinite(points).all():
+        return "not finite"
+    across, down = points[263] - points[33], points[152] - points[10]
+    width, height = float(np.linalg.norm(across)), float(np.linalg.norm(down))
+    normal = np.cross(across, down) / max(width * height, 1e-9)
+    if normal[2] < -0.1:
+        return "seen from behind"
+    if not 0.3 < width / max(height, 1e-9) < 1.1:
+        return "shape"
+    low, high = points[:468, :2].min(axis=0), points[:468, :2].max(axis=0)
+    fill = float((high - low).max()) * REGION_SCALE / face.region.side
+    if not 0.5 < fill < 1.7:
+        return "size"
+    centre = (low + high) / 2
+    if math.hypot(centre[0] - face.region.x, centre[1] - face.region.y) > 0.3 * face.region.side:
+        return "off centre"
+    return ""
+
+
+def rigid_change(before: Float32, after: Float32) -> float:
+    """How much a mesh changed beyond a 2D similarity, as a fraction of face scale.
+
+    Noise, blur and occlusion make consecutive meshes of one face disagree; so does fast turning, less.
+
+    Args:
+        before, after: [478, 3] pixels.
+
+    Returns:
+        Median distance over the rigid points after the best translation, turn and zoom (least squares).
+    """
+    p = before[RIGID, 0] + 1j * before[RIGID, 1]
+    q = after[RIGID, 0] + 1j * after[RIGID, 1]
+    p, q = p - p.mean(), q - q.mean()
+    turn = np.vdot(p, q) / max(float(np.vdot(p, p).real), 1e-9)
+    scale = float(face_scale_px(after))
+    return float(np.median(np.abs(q - turn * p))) / max(scale, 1e-6)
+
+
+def expected_error(presence: float, change: float, sharp: float, scale: float) -> float:
+    """Expected landmark error as a fraction of face scale, from what is seen of one frame.
+
+    Args:
+        presence: the network's face score, 0..1.
+        change: :func:`rigid_change` against the frame before (NaN where there is none).
+        sharp: variance of the Laplacian of the face crop.
+        scale: face scale in pixels.
+    """
+    shaky = 0.01 if math.isnan(change) else change
+    size = max(scale, 1.0)
+    return 0.02 + 1.0 * shaky + 0.5 / size + 0.10 * (1.0 - presence) + 0.03 / (1.0 + sharp / 20.0)
+
+
+def confidence_from_error(error: float) -> float:
+    """0..1, falling in the expected error: 0.5 at 8 % of face scale."""
+    return 1.0 / (1.0 + (error / 0.08) ** 2)
+
+
+def box_of(landmarks: Float32) -> Float32:
+    """[4] bounding box x0, y0, x1, y1 of the 468 skin points."""
+    return np.concatenate([landmarks[:468, :2].min(axis=0), landmarks[:468, :2].max(axis=0)]).astype(np.float32)
+
+
+def box_iou(one: npt.NDArray[np.floating], other: npt.NDArray[np.floating]) -> float:
+    """Intersection over union of two boxes."""
+    size = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
+    if size[0] <= 0 or size[1] <= 0:
+        return 0.0
+    shared = float(size[0] * size[1])
+    both = float(np.prod(one[2:] - one[:2]) + np.prod(other[2:] - other[:2]))
+    return shared / max(both - shared, 1e-9)

@@ -1,0 +1,434 @@
+"""Follow every prominent face through one piece of a shot, frame by frame, by its own landmarks.
+
+The landmark network looks where the face is predicted to be; the detector, which costs more, looks only about once a
+second, and sooner when a face is lost. A face that is hidden sleeps for a while and is taken up again by position
+and appearance. State lives in one call: a piece's tracks depend on its own frames alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
+
+from ..schemas.tracks import N_LANDMARKS, Float32, face_scale_px
+from .detect_faces import Detections
+from .face_mesh import MeshFace, Region, region_from_detection, region_from_landmarks, sharpness
+from .face_quality import box_iou, box_of, confidence_from_error, expected_error, implausible, rigid_change
+from .identify import Identifier, similarity
+from .tracklet import PieceTracks, Tracklet
+
+UInt8 = npt.NDArray[np.uint8]
+
+
+class Frame(Protocol):
+    """A decoded frame: time on the video clock in seconds, upright pixels [H, W, 3] uint8."""
+
+    @property
+    def time_s(self) -> float: ...
+    @property
+    def rgb(self) -> UInt8: ...
+
+
+class Finder(Protocol):
+    def detect(self, rgb: UInt8, smallest_px: float, enough: int = 0) -> Detections: ...
+
+
+class Mesher(Protocol):
+    def measure(self, rgb: UInt8, region: Region) -> MeshFace: ...
+
+
+@dataclass(frozen=True)
+class TrackOptions:
+    """How faces are followed.
+
+    Attributes:
+        detect_every_s: the detector looks this often while every face is followed.
+        retry_every_s: and this often while a face is lost or fewer than two are followed.
+        max_faces: at most this many faces are followed, the largest first.
+        smallest_px: width of the smallest face box, in pixels.
+        smallest_share: faces smaller than this share of the second largest are passers-by and are not followed.
+        keep_presence: the network's face score under which a followed face is lost (0..1).
+        new_presence: the score that a newly found face must reach (0..1).
+        sleep_s: a lost face is taken up again within this time.
+        identify_every_s: time between appearance descriptors of one face.
+        shortest_s: tracks seen for less are dropped.
+    """
+
+    detect_every_s: float = 1.0
+    retry_every_s: float = 0.2
+    max_faces: int = 4
+    smallest_px: float = 40.0
+    smallest_share: float = 0.4
+    keep_presence: float = 0.5
+    new_presence: float = 0.8
+    sleep_s: float = 1.5
+    identify_every_s: float = 0.5
+    shortest_s: float = 0.3
+
+
+@dataclass
+class _Row:
+    """What one frame told of one face."""
+
+    box: Float32
+    landmarks: Float32 | None = None
+    error: float = 1.0
+    sharp: float = math.nan
+
+
+@dataclass
+class _Face:
+    """A face being followed."""
+
+    number: int
+    rows: dict[int, _Row] = field(default_factory=dict)
+    region: Region | None = None
+    region_time: float = 0.0
+    velocity: tuple[float, float, float] = (0.0, 0.0, 0.0)  # px/s, px/s, log-size/s
+    landmarks: Float32 | None = None
+    seen_time: float = -math.inf  # last sighting of any kind
+    mesh_time: float = -math.inf  # last measured landmarks
+    lost_since: float | None = None
+    identities: list[tuple[int, Float32]] = field(default_factory=list)
+    identity_time: float = -math.inf
+    with_other: dict[int, int] = field(default_factory=dict)  # face number -> frame at which they met
+
+    @property
+    def size(self) -> float:
+        assert self.region is not None
+        return self.region.side
+
+    @property
+    def identity(self) -> Float32:
+        if not self.identities:
+            return np.zeros(1, np.float32)
+        mean = np.mean([vector for _, vector in self.identities], axis=0)
+        return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-9), dtype=np.float32)
+
+    def predict(self, time: float) -> Region:
+        """Where the face is expected: constant velocity for the first instants, then standing still."""
+        assert self.region is not None
+        ahead = min(time - self.region_time, 0.2)
+        vx, vy, vs = self.velocity
+        grow = math.exp(max(-0.1, min(0.1, vs * ahead)))
+        return Region(
+            self.region.x + vx * ahead, self.region.y + vy * ahead, self.region.side * grow, self.region.angle
+        )
+
+    def move(self, region: Region, time: float) -> None:
+        """Takes a new position and updates the velocity."""
+        if self.region is not None and 0 < time - self.region_time < 0.3:
+            dt = time - self.region_time
+            now = (
+                (region.x - self.region.x) / dt,
+                (region.y - self.region.y) / dt,
+                math.log(region.side / self.region.side) / dt,
+            )
+            vx, vy, vs = (0.5 * a + 0.5 * b for a, b in zip(self.velocity, now, strict=True))
+            self.velocity = (vx, vy, vs)
+        else:
+            self.velocity = (0.0, 0.0, 0.0)
+        self.region, self.region_time = region, time
+
+
+def track_piece(
+    frames: Iterable[Frame],
+    options: TrackOptions,
+    detector: Finder,
+    mesh: Mesher,
+    identifier: Identifier,
+    keep_from_s: float = -math.inf,
+    keep_to_s: float = math.inf,
+) -> PieceTracks:
+    """Tracks the faces of one piece.
+
+    Args:
+        frames: the piece's frames in time order, warm-up frames first.
+        keep_from_s, keep_to_s: frames with keep_from_s <= time < keep_to_s are kept; earlier ones only warm up.
+
+    Returns:
+        The kept frames' times and the tracklets over them, in order of first sighting (then from left to right).
+    """
+    tracker = _Tracker(options, detector, mesh, identifier)
+    for frame in frames:
+        if frame.time_s >= keep_to_s:
+            break
+        tracker.step(frame.time_s, frame.rgb)
+    return tracker.finish(keep_from_s)
+
+
+class _Tracker:
+    def __init__(self, options: TrackOptions, detector: Finder, mesh: Mesher, identifier: Identifier) -> None:
+        self.options = options
+        self.detector = detector
+        self.mesh = mesh
+        self.identifier = identifier
+        self.times: list[float] = []
+        self.faces: list[_Face] = []  # awake and asleep
+        self.ended: list[_Face] = []
+        self.born = 0
+        self.detect_time = -math.inf
+
+    # one frame
+
+    def step(self, time: float, rgb: UInt8) -> None:
+        self.times.append(time)
+        index = len(self.times) - 1
+        found: dict[int, MeshFace] = {}
+        for face in self.faces:
+            if face.landmarks is None or time - face.mesh_time > 0.3:
+                continue  # asleep: the detector looks for it
+            seen = self.mesh.measure(rgb, face.predict(time))
+            if seen.presence >= self.options.keep_presence and not implausible(seen):
+                found[face.number] = seen
+        self._part_doubles(found, time)
+        for face in self.faces:
+            if face.number in found:
+                face.lost_since = None
+            elif face.lost_since is None:
+                face.lost_since = time
+        if self._detector_is_due(time):
+            self.detect_time = time
+            self._look(time, rgb, index, found)
+        for face in self.faces:
+            if face.number in found:
+                self._commit(face, found[face.number], time, rgb, index)
+        self._check_crossings(rgb, index, found)
+        for face in [f for f in self.faces if time - f.seen_time > self.options.sleep_s]:
+            self.faces.remove(face)
+            self.ended.append(face)
+
+    def _commit(self, face: _Face, seen: MeshFace, time: float, rgb: UInt8, index: int) -> None:
+        change = math.nan
+        if face.landmarks is not None and time - face.mesh_time < 0.1:
+            change = rigid_change(face.landmarks, seen.landmarks)
+        sharp = sharpness(seen.crop)
+        error = expected_error(seen.presence, change, sharp, float(face_scale_px(seen.landmarks)))
+        face.rows[index] = _Row(box_of(seen.landmarks), seen.landmarks, error, sharp)
+        face.landmarks = seen.landmarks
+        face.mesh_time = face.seen_time = time
+        face.lost_since = None
+        face.move(region_from_landmarks(seen.landmarks), time)
+        if time - face.identity_time >= self.options.identify_every_s and not face.with_other:
+            face.identities.append((index, self.identifier.describe(rgb, seen.landmarks)))
+            face.identity_time = time
+
+    # two tracks on one face
+
+    def _part_doubles(self, found: dict[int, MeshFace], time: float) -> None:
+        """Where two tracks have run onto one face, the one that had to jump further lets go."""
+        awake = [f for f in self.faces if f.number in found]
+        for i, one in enumerate(awake):
+            for other in awake[i + 1 :]:
+                if one.number in found and other.number in found:
+                    if not _same_place(found[one.number].region, found[one.number], found[other.number]):
+                        continue
+                    jumps = [_jump(f.predict(time), found[f.number]) for f in (one, other)]
+                    ages = [len(f.rows) for f in (one, other)]
+                    if abs(jumps[0] - jumps[1]) > 0.05:
+                        loser = one if jumps[0] > jumps[1] else other
+                    else:
+                        loser = one if ages[0] < ages[1] else other
+                    del found[loser.number]
+
+    # the detector
+
+    def _detector_is_due(self, time: float) -> bool:
+        since = time - self.detect_time
+        if since >= self.options.detect_every_s - 1e-6:
+            return True
+        lost = [f for f in self.faces if f.lost_since is not None]
+        awake = len(self.faces) - len(lost)
+        if not lost and awake >= 2:
+            return False
+        # A back of the head stays unmeasurable for long: look again less and less eagerly.
+        waited = min((time - (f.lost_since or time) for f in lost), default=math.inf)
+        return since >= self.options.retry_every_s * (1.0 if waited < 1.0 else 2.5) - 1e-6
+
+    def _look(self, time: float, rgb: UInt8, index: int, found: dict[int, MeshFace]) -> None:
+        """Detects, checks followed faces against detections, wakes sleeping ones and starts new ones."""
+        known = sorted((f.size / 1.5 for f in self.faces if f.region is not None), reverse=True)
+        smallest = self.options.smallest_px
+        if len(known) >= 2:
+            smallest = max(smallest, self.options.smallest_share * known[1])
+        detections = self.detector.detect(rgb, smallest)
+        sizes = sorted([float(w) for w in detections.widths], reverse=True)
+        floor = max(self.options.smallest_px, self.options.smallest_share * sizes[1] if len(sizes) > 1 else 0.0)
+        order = [int(i) for i in np.argsort(-detections.widths, kind="stable") if detections.widths[i] >= floor]
+        free = []
+        for d in order:
+            owner = self._owner(detections.boxes[d], found)
+            if owner is None:
+                free.append(d)
+            elif _disagree(found[owner].landmarks, detections.keypoints[d]):
+                again = self._measure_detection(rgb, detections, d)
+                if again is not None:
+                    found[owner] = again
+        measured = [(d, self._measure_detection(rgb, detections, d)) for d in free]
+        measured = [
+            (d, m) for d, m in measured if m is None or not any(_same_place(m.region, m, o) for o in found.values())
+        ]
+        self._claim(time, rgb, index, detections, measured, found)
+
+    def _owner(self, box: Float32, found: dict[int, MeshFace]) -> int | None:
+        best, best_iou = None, 0.2
+        for number, seen in found.items():
+            iou = box_iou(box_of(seen.landmarks), box)
+            if iou > best_iou:
+                best, best_iou = number, iou
+        return best
+
+    def _measure_detection(self, rgb: UInt8, detections: Detections, d: int) -> MeshFace | None:
+        first = self.mesh.measure(rgb, region_from_detection(detections.boxes[d], detections.keypoints[d]))
+        if first.presence < 0.1 or implausible(first):
+            return None
+        second = self.mesh.measure(rgb, region_from_landmarks(first.landmarks))
+        if second.presence < self.options.new_presence or implausible(second):
+            return None
+        iou = box_iou(box_of(second.landmarks), detections.boxes[d])
+        return second if iou > 0.2 else None
+
+    def _claim(
+        self,
+        time: float,
+        rgb: UInt8,
+        index: int,
+        detections: Detections,
+        measured: list[tuple[int, MeshFace | None]],
+        found: dict[int, MeshFace],
+    ) -> None:
+        """Gives detections that nobody owns to sleeping faces (position, size, appearance), the rest to new ones."""
+        asleep = [f for f in self.faces if f.number not in found and f.region is not None]
+        far = 1e3
+        cost = np.full((len(measured), len(asleep)), far)
+        for i, (d, seen) in enumerate(measured):
+            looks = None if seen is None else self.identifier.describe(rgb, seen.landmarks)
+            box = detections.boxes[d] if seen is None else box_of(seen.landmarks)
+            side = 1.5 * float(max(box[2] - box[0], box[3] - box[1]))
+            for j, face in enumerate(asleep):
+                here = face.predict(time)
+                apart = math.hypot((box[0] + box[2]) / 2 - here.x, (box[1] + box[3]) / 2 - here.y)
+                apart /= max(side, here.side) / 1.5
+                reach = 0.6 + 0.8 * min(time - face.seen_time, 1.5)
+                zoom = abs(math.log(side / here.side))
+                if apart > reach or zoom > 0.5:
+                    continue
+                cost[i, j] = apart / reach + zoom
+                if looks is not None and face.identities:
+                    cost[i, j] += 4.0 * (1.0 - similarity(looks, face.identity))
+        rows, columns = linear_sum_assignment(cost) if cost.size else ([], [])
+        claimed = {int(r): asleep[int(c)] for r, c in zip(rows, columns, strict=True) if cost[r, c] < far}
+        for i, (d, seen) in enumerate(measured):
+            face = claimed.get(i)
+            if face is None:
+                if len(self.faces) >= self.options.max_faces:
+                    continue
+                face = _Face(self.born, lost_since=time)
+                self.born += 1
+                self.faces.append(face)
+            if seen is not None:
+                found[face.number] = seen
+                continue
+            box = detections.boxes[d].astype(np.float32)
+            face.rows[index] = _Row(box)
+            face.seen_time = time
+            face.move(region_from_detection(box, detections.keypoints[d]), time)
+
+    # crossings
+
+    def _check_crossings(self, rgb: UInt8, index: int, found: dict[int, MeshFace]) -> None:
+        """After two faces met and parted, exchanges them if their looks say that the tracks changed owners."""
+        awake = [f for f in self.faces if f.number in found and f.region is not None]
+        for i, one in enumerate(awake):
+            for other in awake[i + 1 :]:
+                iou = box_iou(box_of(found[one.number].landmarks), box_of(found[other.number].landmarks))
+                met = one.with_other.get(other.number)
+                if iou > 0.05 and met is None:
+                    one.with_other[other.number] = other.with_other[one.number] = index
+                elif iou == 0.0 and met is not None:
+                    del one.with_other[other.number], other.with_other[one.number]
+                    self._maybe_exchange(one, other, met, rgb)
+        numbers = {f.number for f in self.faces}
+        for face in awake:
+            face.with_other = {n: at for n, at in face.with_other.items() if n in numbers}
+
+    def _maybe_exchange(self, one: _Face, other: _Face, met: int, rgb: UInt8) -> None:
+        if not one.identities or not other.identities or one.landmarks is None or other.landmarks is None:
+            return
+        now = [self.identifier.describe(rgb, f.landmarks) for f in (one, other) if f.landmarks is not None]
+        stay = similarity(now[0], one.identity) + similarity(now[1], other.identity)
+        swap = similarity(now[1], one.identity) + similarity(now[0], other.identity)
+        if swap <= stay + 0.05:
+            return
+        for index in [k for k in set(one.rows) | set(other.rows) if k >= met]:
+            mine, theirs = one.rows.pop(index, None), other.rows.pop(index, None)
+            if theirs is not None:
+                one.rows[index] = theirs
+            if mine is not None:
+                other.rows[index] = mine
+        for name in ("region", "region_time", "velocity", "landmarks", "seen_time", "mesh_time"):
+            mine_value, their_value = getattr(one, name), getattr(other, name)
+            setattr(one, name, their_value)
+            setattr(other, name, mine_value)
+
+    # the end
+
+    def finish(self, keep_from_s: float) -> PieceTracks:
+        times = np.array(self.times, dtype=np.float64)
+        first = int(np.searchsorted(times, keep_from_s))
+        kept = []
+        for face in [*self.ended, *self.faces]:
+            rows = {i: face.rows[i] for i in sorted(face.rows) if i >= first}
+            if not rows:
+                continue
+            start, stop = min(rows), max(rows) + 1
+            if len(rows) >= 2 and times[stop - 1] - times[start] >= self.options.shortest_s:
+                kept.append((start, float(rows[start].box[0]), face, rows, stop))
+        kept.sort(key=lambda k: (k[0], k[1], k[2].number))
+        tracklets = [
+            _tracklet(f"t{n}", face, rows, times[start:stop], start) for n, (start, _, face, rows, stop) in enumerate(kept)
+        ]
+        return PieceTracks(times[first:], tuple(tracklets))
+
+
+def _tracklet(name: str, face: _Face, rows: dict[int, _Row], times: npt.NDArray[np.float64], start: int) -> Tracklet:
+    n = len(times)
+    landmarks = np.full((n, N_LANDMARKS, 3), np.nan, np.float32)
+    box = np.full((n, 4), np.nan, np.float32)
+    valid = np.zeros(n, np.bool_)
+    confidence = np.zeros(n, np.float32)
+    sharp = np.full(n, np.nan, np.float32)
+    for index, row in rows.items():
+        k = index - start
+        box[k] = row.box
+        if row.landmarks is not None:
+            landmarks[k], valid[k], sharp[k] = row.landmarks, True, row.sharp
+            confidence[k] = confidence_from_error(row.error)
+    return Tracklet(name, times, landmarks, box, valid, confidence, sharp, face.identity, len(face.identities))
+
+
+def _same_place(region: Region, one: MeshFace, other: MeshFace) -> bool:
+    """Two meshes lie on one face: their points agree within half a face scale (median)."""
+    apart = np.linalg.norm(one.landmarks[:468, :2] - other.landmarks[:468, :2], axis=1)
+    return float(np.median(apart)) < 0.18 * min(region.side, other.region.side)
+
+
+def _jump(predicted: Region, seen: MeshFace) -> float:
+    region = region_from_landmarks(seen.landmarks)
+    return math.hypot(region.x - predicted.x, region.y - predicted.y) / predicted.side
+
+
+def _disagree(landmarks: Float32, keypoints: Float32) -> bool:
+    """The detector's eyes, nose and mouth lie elsewhere than the mesh's."""
+    mine = np.stack(
+        [landmarks[[33, 133], :2].mean(0), landmarks[[362, 263], :2].mean(0), landmarks[4, :2], landmarks[13, :2]]
+    )
+    apart = np.linalg.norm(mine - keypoints[:4], axis=1)
+    known = np.isfinite(apart)
+    return bool(known.any()) and float(np.median(apart[known])) > 0.6 * float(face_scale_px(landmarks))
