@@ -140,6 +140,7 @@ class Clip:
     Attributes:
         a, b: track ids within the shot; ``a`` is further left at the first frame where both are visible.
         pieces: work files (URIs) that hold the tracks' arrays, in time order.
+        a_tracklets, b_tracklets: the parts of each track, "position in pieces:tracklet id", in time order.
     """
 
     video: Video
@@ -149,3 +150,5 @@ class Clip:
     a: str
     b: str
     pieces: tuple[str, ...] = field(default=())
+    a_tracklets: tuple[str, ...] = field(default=())
+    b_tracklets: tuple[str, ...] = field(default=())
