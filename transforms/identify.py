@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..schemas.tracks import Float32, face_scale_px
+from ..schemas.tracks import Float32
 from .face_mesh import Region, crop_region, region_from_landmarks
 
 UInt8 = npt.NDArray[np.uint8]
@@ -76,5 +76,3 @@ def similarity(one: Float32, other: Float32) -> float:
         return float("nan")
     return float(np.dot(one, other) / (np.linalg.norm(one) * np.linalg.norm(other)))
 
-
-__all__ = ["AppearanceIdentifier", "Identifier", "face_scale_px", "similarity"]
