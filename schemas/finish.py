@@ -1,0 +1,129 @@
+"""Writing a data-set folder: shards, then everything that follows from them, the manifest last."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from .card import card_text
+from .croissant import croissant_text
+from .dataset import SELECTION, Dataset
+from .errors import UsageError
+from .files import Files, as_files
+from .manifest import FileEntry, Manifest, put, write_manifest
+from .pair import LIGHT
+from .records import Reject
+from .reject import reject_table
+from .row import Pair, Row, pair_row
+from .selection import DEFAULTS, SelectionOptions, select
+from .shard import open_shard, shard_bytes, shard_count, shard_index, shard_name, table_bytes
+from .takedown import TAKEDOWNS
+
+CONFIG, FUNNEL, CARD, CROISSANT = "config.yaml", "funnel.json", "README.md", "croissant.json"
+
+
+def write_pairs(
+    where: str | Path | Files, pairs: Iterable[Pair | Row], *, shards: int | None = None
+) -> list[FileEntry]:
+    """Write pairs that fit in memory as shards; the bytes do not depend on their order.
+
+    Args:
+        shards: how many; None for as many as their number asks for.
+    """
+    files = as_files(where)
+    rows = [pair_row(pair) if isinstance(pair, Pair) else pair for pair in pairs]
+    rows.sort(key=lambda row: row["pair_id"])
+    count = shard_count(len(rows)) if shards is None else shards
+    return [
+        write_shard(files, [row for row in rows if shard_index(row["pair_id"], count) == index], index, count)
+        for index in range(count)
+    ]
+
+
+def write_shard(files: Files, rows: Iterable[Row], index: int, count: int) -> FileEntry:
+    """Write one shard of rows that rise by pair_id; an empty one too: names depend on ``count`` alone."""
+    data = shard_bytes(rows)
+    return put(files, shard_name(index, count), data, "pairs", _rows_of(data))
+
+
+def _rows_of(data: bytes) -> int:
+    import io
+
+    import pyarrow.parquet as pq
+
+    return int(pq.ParquetFile(io.BytesIO(data)).metadata.num_rows)
+
+
+def write_rejects(where: str | Path | Files, rejects: Iterable[Reject]) -> list[FileEntry]:
+    """Write the reject table, one shard."""
+    table = reject_table(rejects)
+    return [put(as_files(where), shard_name(0, 1, "rejects"), table_bytes(table), "rejects", table.num_rows)]
+
+
+def finish_dataset(
+    where: str | Path | Files,
+    pairs: Iterable[FileEntry],
+    rejects: Iterable[FileEntry],
+    *,
+    config_hash: str,
+    code_version: str,
+    config_yaml: str,
+    funnel: Mapping[str, Any],
+    options: SelectionOptions = DEFAULTS,
+    landmarks: Iterable[FileEntry] = (),
+) -> Manifest:
+    """Selection, configuration, funnel, card and Croissant description of written shards, then the manifest.
+
+    Args:
+        config_yaml: the resolved configuration. funnel: JSON-serialisable.
+
+    Raises:
+        UsageError: the rows refer to different head models.
+    """
+    files = as_files(where)
+    entries = [*pairs, *rejects, *landmarks]
+    entries.append(put(files, CONFIG, config_yaml.encode()))
+    entries.append(put(files, FUNNEL, (json.dumps(funnel, indent=1) + "\n").encode()))
+    if files.exists(TAKEDOWNS):
+        entries.append(put(files, TAKEDOWNS, files.read_bytes(TAKEDOWNS)))
+    return publish(files, Manifest(config_hash, code_version).with_files(entries), options)
+
+
+def publish(files: Files, manifest: Manifest, options: SelectionOptions) -> Manifest:
+    """Make everything that follows from the shards of a manifest, and publish it."""
+    light = read_light(files, manifest)
+    models = sorted(set(light["head_model_id"].to_pylist()))
+    if len(models) > 1:
+        raise UsageError(f"one data set has one head model; these rows have {', '.join(models)}")
+    selection = select(light, options)
+    entries = [put(files, SELECTION, table_bytes(selection), "selection", selection.num_rows)]
+    manifest = Manifest(manifest.config_hash, manifest.code_version, models[0] if models else "", manifest.files)
+    manifest = manifest.with_files(entries, drop=(CARD, CROISSANT))
+    funnel = json.loads(files.read_bytes(FUNNEL)) if manifest.entry(FUNNEL) else {}
+    entries = [
+        put(files, CARD, card_text(manifest, light, selection, funnel).encode()),
+        put(files, CROISSANT, croissant_text(manifest, light).encode()),
+    ]
+    manifest = manifest.with_files(entries)
+    write_manifest(files, manifest)
+    return manifest
+
+
+def read_light(files: Files, manifest: Manifest) -> pa.Table:
+    """Every column that is neither array nor audio, of every pair."""
+    tables = [open_shard(files, entry.path).read(columns=list(LIGHT)) for entry in manifest.of_kind("pairs")]
+    if not tables:
+        from .pair import pair_schema
+
+        return pa.schema([pair_schema().field(name) for name in LIGHT]).empty_table()
+    return pa.concat_tables(tables)
+
+
+def reselect(where: str | Path | Files, options: SelectionOptions) -> Manifest:
+    """Apply other thresholds to a finished data set: no pixels, no arrays."""
+    dataset = Dataset(where)
+    return publish(dataset.files, dataset.manifest, options)

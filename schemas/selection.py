@@ -1,0 +1,237 @@
+"""Thresholds over stored scores: which pairs are worth training on, and which split each lies in.
+
+Nothing is deleted: ``selection.parquet`` names every pair, and applying other thresholds touches no pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from .errors import UsageError
+from .pair import SCHEMA_VERSION
+from .tracks import Bool
+
+SPLITS = ("train", "val", "test")
+Values = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SelectionOptions:
+    """Thresholds; each reads stored scores only. A pair is selected when it passes all of them.
+
+    Attributes:
+        min_duration_s: shortest clip, seconds.
+        valid_share: smallest share of frames measured, of the worse person.
+        face_scale_px: smallest median face scale, pixels per 63 mm, of the smaller face.
+        yaw_deg: 95 % of frames have |yaw| up to this, degrees, of the more turned person.
+        residual: largest median fit residual, fraction of face scale, of the worse person.
+        sound: apply the thresholds on speech; False for geometry-only data sets.
+        speech_share: smallest share of the clip with speech.
+        bound_share: smallest share of the speech bound to one of the two faces.
+        snr_db: smallest speech-to-noise ratio; a clip without a pause to measure noise in passes.
+        av_offset_s: largest |audio minus video offset| left after correction, seconds; passes where none could be told.
+        duplicates: keep rows that nearly repeat an earlier one.
+        val_share, test_share: expected share of connected components in the val and test splits.
+        split_seed: another value draws other splits.
+    """
+
+    min_duration_s: float = 3.0
+    valid_share: float = 0.9
+    face_scale_px: float = 24.0
+    yaw_deg: float = 75.0
+    residual: float = 0.09
+    sound: bool = True
+    speech_share: float = 0.3
+    bound_share: float = 0.8
+    snr_db: float = 5.0
+    av_offset_s: float = 0.04
+    duplicates: bool = False
+    val_share: float = 0.05
+    test_share: float = 0.05
+    split_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not (self.val_share >= 0 and self.test_share >= 0 and self.val_share + self.test_share <= 1):
+            raise UsageError("val_share and test_share must be at least 0 and together at most 1")
+        bad = [name for name, value in asdict(self).items() if isinstance(value, float) and not np.isfinite(value)]
+        if bad:
+            raise UsageError(f"{', '.join(bad)} must be a finite number")
+
+
+DEFAULTS = SelectionOptions()
+
+# What selection reads: no array, no audio.
+SELECTION_COLUMNS = (
+    "pair_id", "video_id", "source_id", "a.person_id", "b.person_id", "duplicate_of", "n_people", "start_s", "end_s",
+    "scores.valid_a", "scores.valid_b", "scores.face_scale_a", "scores.face_scale_b", "scores.yaw95_a",
+    "scores.yaw95_b", "scores.residual_a", "scores.residual_b", "scores.speech_share", "scores.bound_share", "scores.snr_db",
+    "scores.av_offset_s",
+)  # fmt: skip
+
+
+def selection_schema() -> pa.Schema:
+    """The Arrow schema of ``selection.parquet``, thresholds excluded (they are added per data set)."""
+    texts = {
+        "pair_id": (pa.string(), "the pair"),
+        "selected": (pa.bool_(), "passes every threshold"),
+        "reason": (pa.string(), "the first threshold that fails; empty where selected"),
+        "failing": (pa.list_(pa.string()), "every threshold that fails"),
+        "split": (pa.string(), "train, val or test, by component"),
+        "component": (pa.string(), "pairs that share a video, source, person or duplicate have one component"),
+    }
+    return pa.schema([pa.field(name, kind, metadata={"description": text}) for name, (kind, text) in texts.items()])
+
+
+def select(table: pa.Table, options: SelectionOptions = DEFAULTS) -> pa.Table:
+    """Apply thresholds and draw splits.
+
+    Args:
+        table: :data:`SELECTION_COLUMNS` of every pair of the data set.
+
+    Returns:
+        One row a pair, by pair_id; the options are in the schema metadata as JSON.
+    """
+    table = table.select(list(SELECTION_COLUMNS)).sort_by("pair_id")
+    checks = _checks(table, options)
+    names = list(checks)
+    fails = np.stack([~passed for passed in checks.values()], axis=1)  # [N, thresholds]
+    failing = [[names[index] for index in np.flatnonzero(row)] for row in fails]
+    components = connected_components(table)
+    splits = {component: split_of(component, options) for component in set(components)}
+    meta = {
+        "duologue.table": "selection",
+        "duologue.schema_version": str(SCHEMA_VERSION),
+        "duologue.selection": json.dumps(asdict(options), sort_keys=True),
+    }
+    schema = selection_schema().with_metadata(meta)
+    columns = {
+        "pair_id": table["pair_id"].to_pylist(),
+        "selected": [not row for row in failing],
+        "reason": [row[0] if row else "" for row in failing],
+        "failing": failing,
+        "split": [splits[component] for component in components],
+        "component": components,
+    }
+    return pa.Table.from_pydict(columns, schema=schema)
+
+
+def _checks(table: pa.Table, options: SelectionOptions) -> dict[str, Bool]:
+    """Which pairs pass each threshold, in the order in which a failing one becomes the reason."""
+    alone = table["n_people"].to_numpy() == 1
+
+    def score(name: str) -> Values:
+        return np.asarray(table[f"scores.{name}"].to_numpy(), dtype=np.float64)
+
+    def worst(name: str, pick: Callable[[Values, Values], Values]) -> Values:
+        a, b = score(f"{name}_a"), score(f"{name}_b")
+        return np.where(alone, a, pick(a, b))  # np.minimum and np.maximum pass NaN on: unmeasured fails
+
+    duration = table["end_s"].to_numpy() - table["start_s"].to_numpy()
+    checks: dict[str, Bool] = {
+        "min_duration_s": duration >= options.min_duration_s - 1e-6,
+        "valid_share": worst("valid", np.minimum) >= options.valid_share - 1e-6,
+        "face_scale_px": worst("face_scale", np.minimum) >= options.face_scale_px,
+        "yaw_deg": worst("yaw95", np.maximum) <= options.yaw_deg,
+        "residual": worst("residual", np.maximum) <= options.residual,
+    }
+    if options.sound:
+        snr, offset = score("snr_db"), np.abs(score("av_offset_s"))
+        checks["speech_share"] = score("speech_share") >= options.speech_share - 1e-6
+        checks["bound_share"] = score("bound_share") >= options.bound_share - 1e-6
+        checks["snr_db"] = np.isnan(snr) | (snr >= options.snr_db)
+        checks["av_offset_s"] = np.isnan(offset) | (offset <= options.av_offset_s + 1e-6)
+    if not options.duplicates:
+        checks["duplicates"] = np.array([not other for other in table["duplicate_of"].to_pylist()], dtype=bool)
+    return checks
+
+
+def connected_components(table: pa.Table) -> list[str]:
+    """Component of each row: rows that share a video, a source, a person or a duplicate, directly or through others.
+
+    A component is named by its smallest video id, so that it keeps its name (and split) when clips are added to it.
+    """
+    parent: dict[str, str] = {}
+
+    def find(key: str) -> str:
+        parent.setdefault(key, key)
+        while parent[key] != key:
+            parent[key] = parent[parent[key]]
+            key = parent[key]
+        return key
+
+    rows = [table[name].to_pylist() for name in
+            ("pair_id", "video_id", "source_id", "a.person_id", "b.person_id", "duplicate_of")]  # fmt: skip
+    for pair, video, source, person_a, person_b, duplicate in zip(*rows, strict=True):
+        keys = [f"pair:{pair}", f"video:{video}"]
+        keys += [f"source:{source}"] if source else []
+        keys += [f"person:{person}" for person in (person_a, person_b) if person]
+        keys += [f"pair:{duplicate}"] if duplicate else []
+        for key in keys[1:]:
+            parent[find(key)] = find(keys[0])
+    smallest: dict[str, str] = {}
+    for video in rows[1]:
+        root = find(f"video:{video}")
+        smallest[root] = min(video, smallest.get(root, video))
+    return [smallest[find(f"video:{video}")] for video in rows[1]]
+
+
+def split_of(component: str, options: SelectionOptions) -> str:
+    """The split of a component, from its name and the seed alone."""
+    digest = hashlib.sha256(f"{options.split_seed}|{component}".encode()).digest()
+    place = int.from_bytes(digest[:8], "big") / 2**64
+    if place < options.test_share:
+        return "test"
+    return "val" if place < options.test_share + options.val_share else "train"
+
+
+def selection_options(selection: pa.Table) -> SelectionOptions:
+    """The options that a selection table was made with."""
+    meta = selection.schema.metadata or {}
+    try:
+        return SelectionOptions(**json.loads(meta[b"duologue.selection"]))
+    except (KeyError, ValueError, TypeError) as error:
+        raise UsageError("the selection table does not say its thresholds") from error
+
+
+def changed(options: SelectionOptions, settings: Sequence[str]) -> SelectionOptions:
+    """Options with ``name=value`` settings applied (values as YAML writes them: 0.2, true).
+
+    Raises:
+        UsageError: unknown name, or a value of the wrong type.
+    """
+    values = asdict(options)
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        name = name.strip().removeprefix("selection.")
+        if not equals or name not in values:
+            raise UsageError(f"--set {setting}: expected NAME=VALUE with a name of {', '.join(values)}")
+        kind = type(values[name])
+        try:
+            if kind is bool:
+                values[name] = {"true": True, "false": False}[text.strip().lower()]
+            else:
+                values[name] = kind(text)
+        except (KeyError, ValueError) as error:
+            raise UsageError(f"--set {setting}: {name} is a {kind.__name__}") from error
+    return SelectionOptions(**values)
+
+
+def summary(selection: pa.Table) -> dict[str, object]:
+    """Counts for people: pairs, selected, by first reason, by split (selected only)."""
+    chosen = selection["selected"].to_pylist()
+    reasons = Counter(reason for reason in selection["reason"].to_pylist() if reason)
+    splits = Counter(split for split, keep in zip(selection["split"].to_pylist(), chosen, strict=True) if keep)
+    return {
+        "pairs": len(chosen),
+        "selected": sum(chosen),
+        "reasons": dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
+        "splits": {name: splits[name] for name in SPLITS},
+    }
