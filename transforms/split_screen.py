@@ -1,0 +1,237 @@
+"""Two rooms in one frame: evidence per sampled frame, decided per shot.
+
+People talking in two windows of an edited picture share no space, so their distance and gaze mean nothing. Colour
+alone does not tell: the backgrounds behind two people in one room differ as much (Bhattacharyya 0.74) as those of a
+split screen (0.67). What an edit leaves is a *seam*: a line between the two faces, exactly vertical (or horizontal),
+one or two pixels sharp, along (nearly) the whole picture, at the same place in every frame, with different colours
+either side. Door frames, pillars and picture frames lean by a pixel or more, are soft, end somewhere, or are crossed
+by shoulders and tables; each of those keeps the shot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ..schemas.tracks import Float32
+
+UInt8 = npt.NDArray[np.uint8]
+Int16 = npt.NDArray[np.int16]
+
+HEIGHT = 288  # pictures are reduced to this before measuring, so thresholds do not depend on the scan's resolution
+STEP = 8  # least difference (0..255, strongest channel) across a seam's two pixels
+STRIP = 16  # pixels either side of a seam whose colours are compared
+SAME_PLACE = 0.015  # a seam stays where it is, or flips between the two edges of the bar between two windows
+EVIDENCE = ("across", "position", "coverage", "reach", "strength", "colour", "gutter")
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """Attributes:
+    coverage: least share of the picture's rows with a sharp step at the seam.
+    partial_coverage: the same where the seam lies at 1/2, 1/3 or 2/3 of the picture, or is an even bar: banners
+        and windows lower than the picture are then allowed for.
+    strength: least 20th percentile of the step (0..255) over the rows the seam reaches.
+    colour: least Bhattacharyya distance (0..1) between the colours next to the seam.
+    persistence: least share of the shot's two-face samples that show the same seam.
+    """
+
+    coverage: float = 0.9
+    partial_coverage: float = 0.65
+    strength: float = 8.0
+    colour: float = 0.3
+    persistence: float = 0.8
+
+
+@dataclass(frozen=True)
+class SeamEvidence:
+    """The best seam candidate of one frame.
+
+    Attributes:
+        across: 0 for a vertical line (faces side by side), 1 for a horizontal one (one above the other).
+        position: 0..1 of the picture's width (height for a horizontal line).
+        coverage: share of the line's pixels with a sharp step.
+        reach: longest unbroken part of the line, as a share of it.
+        strength: 20th percentile of the step along that part, 0..255.
+        colour: Bhattacharyya distance 0..1 between the strips either side.
+        gutter: width, as a share of the picture, of an even bar between two steps; 0 where there is none.
+    """
+
+    across: int
+    position: float
+    coverage: float
+    reach: float
+    strength: float
+    colour: float
+    gutter: float
+
+    def to_row(self) -> list[float]:
+        """The values in the order of ``EVIDENCE``."""
+        return [float(getattr(self, name)) for name in EVIDENCE]
+
+
+def seam_evidence(rgb: UInt8, box_a: Float32, box_b: Float32) -> SeamEvidence | None:
+    """Look for a seam between two faces in one frame.
+
+    Args:
+        rgb: [H, W, 3] uint8.
+        box_a, box_b: [4] face boxes in pixels of ``rgb``, either order.
+
+    Returns:
+        The best candidate; None where the faces leave no room for a line between them.
+    """
+    centre_a, centre_b = (box_a[:2] + box_a[2:]) / 2, (box_b[:2] + box_b[2:]) / 2
+    found = []
+    for across in (0, 1):
+        lo, hi = sorted((float(centre_a[across]), float(centre_b[across])))
+        extent = float(min(box_a[2 + across] - box_a[across], box_b[2 + across] - box_b[across]))
+        if hi - lo >= 0.75 * extent:
+            picture = rgb if across == 0 else np.ascontiguousarray(rgb.transpose(1, 0, 2))
+            one = _best_line(picture, lo, hi, across)
+            if one is not None:
+                found.append(one)
+    return max(found, key=lambda s: (s.coverage * min(s.strength, 30.0), -s.across), default=None)
+
+
+def _best_line(rgb: UInt8, lo: float, hi: float, across: int) -> SeamEvidence | None:
+    """The best vertical line between columns lo and hi."""
+    height, width = rgb.shape[:2]
+    scale = min(1.0, HEIGHT / min(height, width))
+    margin = (STRIP + 4) / scale
+    left, right = max(0, int(lo - margin)), min(width, int(hi + margin) + 1)
+    part = rgb[:, left:right]
+    if scale < 1:
+        size = (max(8, round((right - left) * scale)), round(height * scale))
+        part = np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    lit = part.max(axis=(1, 2)) > 24  # letterbox bars above and below are not part of the picture
+    part = part[lit]
+    if part.shape[0] < HEIGHT // 4 or part.shape[1] < 16:
+        return None
+    wide: Int16 = part.astype(np.int16)
+    # step[:, i] is the difference across column i + 1
+    step = np.abs(wide[:, 2:] - wide[:, :-2]).max(axis=2)
+    around = np.zeros_like(step)
+    around[:, 2:-2] = (step[:, :-4] + step[:, 4:]) // 2
+    sharp = (step >= STEP) & (step > around + around // 4)
+    near = sharp.copy()  # a step between two pixels shows in either of two columns
+    near[:, 1:] |= sharp[:, :-1]
+    first, last = int((lo - left) * scale), int((hi - left) * scale) - 1
+    first, last = max(first, 3), min(last, near.shape[1] - 3)
+    if last - first < 4:
+        return None
+    coverage = near[:, first:last].mean(axis=0)
+    column = first + int(np.argmax(coverage))
+    line = near[:, column]
+    start, end = _longest_run(line)
+    pair = np.maximum(step[start:end, column], step[start:end, column - 1])
+    strength = float(np.percentile(pair, 20)) if end > start else 0.0
+    rows = slice(start, end) if end - start > 8 else slice(None)
+    gutter = _gutter(wide[rows], column, coverage, first)
+    colour = _colour_across(part[rows], column - 1 - gutter, column + 3 + gutter)
+    return SeamEvidence(
+        across,
+        (left + (column + 0.5) / scale) / width,
+        float(coverage.max()),
+        (end - start) / len(line),
+        strength,
+        colour,
+        gutter / scale / width,
+    )
+
+
+def _longest_run(line: npt.NDArray[np.bool_], gap: int = 2) -> tuple[int, int]:
+    """First and end index of the longest run of True, bridging gaps of up to ``gap``."""
+    hits = np.flatnonzero(line)
+    if not len(hits):
+        return 0, 0
+    breaks = np.flatnonzero(np.diff(hits) > gap + 1)
+    starts = np.concatenate([[0], breaks + 1])
+    ends = np.concatenate([breaks, [len(hits) - 1]])
+    k = int(np.argmax(hits[ends] - hits[starts]))
+    return int(hits[starts[k]]), int(hits[ends[k]]) + 1
+
+
+def _gutter(wide: Int16, column: int, coverage: npt.NDArray[np.float64], first: int) -> int:
+    """Width of the even bar that starts or ends at ``column``: graphics are even, rooms hardly ever are."""
+    strong = np.flatnonzero(coverage >= 0.8 * coverage.max()) + first
+    for other in strong[np.argsort(-np.abs(strong - column))]:
+        a, b = sorted((int(column), int(other)))
+        inside = wide[:, a + 3 : b]  # columns clear of both steps
+        if inside.shape[1] >= 1 and float(inside.std(axis=0).max()) < 4.0 and float(np.ptp(inside.mean(axis=0))) < 8:
+            return b - a
+    return 0
+
+
+def _colour_across(part: UInt8, left: int, right: int) -> float:
+    """Colour difference of the two sides of a line that lies between columns left and right.
+
+    The smaller of two distances: of the strips next to the line, and of those farther out. A pillar differs from the
+    wall beside it, but the wall goes on behind it.
+    """
+    distances = []
+    for near, far in ((0, STRIP), (STRIP, 4 * STRIP)):
+        sides = part[:, max(0, left - far) : max(0, left - near)], part[:, right + near : right + far]
+        if all(side.shape[1] >= STRIP // 2 for side in sides):
+            distances.append(_colour_distance(*sides))
+    return min(distances, default=0.0)
+
+
+def _colour_distance(left: UInt8, right: UInt8) -> float:
+    """Bhattacharyya distance between the colour histograms (8 x 8 x 8 RGB, smoothed) of two strips."""
+    histograms = []
+    for strip in (left, right):
+        bins = np.asarray(cv2.calcHist([np.ascontiguousarray(strip)], [0, 1, 2], None, [8, 8, 8], [0, 256] * 3))
+        for axis in range(3):  # neighbouring bins are similar colours
+            padded = np.pad(bins, [(1, 1) if a == axis else (0, 0) for a in range(3)])
+            bins = sum(w * padded.take(range(k, k + 8), axis) for k, w in enumerate((0.25, 0.5, 0.25)))
+        histograms.append(bins / max(float(bins.sum()), 1e-9))
+    shared = float(np.sqrt(histograms[0] * histograms[1]).sum())
+    return float(np.sqrt(max(0.0, 1.0 - shared)))
+
+
+def is_seam(rows: Float32, options: SplitOptions | None = None) -> npt.NDArray[np.bool_]:
+    """Which evidence rows show a seam.
+
+    Args:
+        rows: [S, 7] in the order of ``EVIDENCE``; NaN rows (no candidate) show none.
+
+    Returns:
+        [S] bool.
+    """
+    options = options or SplitOptions()
+    _, position, coverage, reach, strength, colour, gutter = np.asarray(rows, np.float64).reshape(-1, 7).T
+    usual = (np.abs(position[:, None] - np.array([1 / 2, 1 / 3, 2 / 3])) < 0.015).any(axis=1)
+    whole = coverage >= options.coverage
+    partial = (coverage >= options.partial_coverage) & (reach >= 0.6) & (usual | (gutter > 0))
+    with np.errstate(invalid="ignore"):
+        seam = (whole | partial) & (strength >= options.strength) & (colour >= options.colour)
+    return np.asarray(seam, dtype=np.bool_)
+
+
+def split_detail(rows: Float32, options: SplitOptions | None = None) -> str:
+    """Decide for a shot: text that says what was seen where it is a split screen, "" where it is not.
+
+    Args:
+        rows: [S, 7] evidence of the shot's samples with two faces, NaN where a frame had no candidate.
+    """
+    options = options or SplitOptions()
+    rows = np.asarray(rows, np.float32).reshape(-1, 7)
+    seam = is_seam(rows, options)
+    if not seam.any():
+        return ""
+    for across in (0, 1):
+        mine = seam & (rows[:, 0] == across)
+        if not mine.any():
+            continue
+        place = float(np.median(rows[mine, 1]))
+        same = mine & (np.abs(rows[:, 1] - place) < SAME_PLACE)
+        if same.sum() >= options.persistence * len(rows):
+            coverage, strength, colour = np.median(rows[same][:, [2, 4, 5]], axis=0)
+            return (
+                f"{'horizontal' if across else 'vertical'} seam at {place:.3f} of the picture in {int(same.sum())} of "
+                f"{len(rows)} samples: coverage {coverage:.2f}, step {strength:.0f}, colour distance {colour:.2f}"
+            )
+    return ""
