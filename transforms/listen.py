@@ -1,0 +1,226 @@
+"""Who speaks when: one pass over a video's audio in bounded pieces, then voices over the whole video.
+
+:func:`listen_piece` does the costly part (speech probabilities, speaker embeddings) on one piece of a
+fixed grid; its result is small and does not depend on how many workers there are. :func:`cluster_turns`
+meets all pieces of one video and decides how many voices there are and which of them speaks when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from ..schemas.records import Turn
+from ..schemas.tracks import Float32, Float64
+from .voice_activity import (
+    FRAME_S,
+    FRAME_SAMPLES,
+    SAMPLE_RATE,
+    VoiceActivity,
+    VoiceActivityOptions,
+    mask_regions,
+    speech_regions,
+)
+from .voice_embedding import EMBEDDING, MEL_HOP_S, VoiceEmbedding
+from .voices import VoiceOptions, label_voices
+
+
+@dataclass(frozen=True)
+class ListenOptions:
+    """Settings of listening.
+
+    Attributes:
+        piece_s: length of a piece of the grid (a multiple of 0.032 and of ``hop_s``).
+        context_s: audio read on each side of a piece so that its result does not depend on the cut.
+        hop_s: distance between embedding windows.
+        windows_s: lengths of the embedding windows, rising: the first places the borders of turns, the last
+            tells voices apart.
+        min_coverage: a window is embedded when at least this share of it is speech.
+        level_db: speech level (dBFS RMS) a piece is scaled to before embedding.
+    """
+
+    piece_s: float = 600.0
+    context_s: float = 3.2
+    hop_s: float = 0.25
+    windows_s: tuple[float, ...] = (0.8, 1.6)
+    min_coverage: float = 0.3
+    level_db: float = -24.0
+    activity: VoiceActivityOptions = field(default_factory=VoiceActivityOptions)
+    voices: VoiceOptions = field(default_factory=VoiceOptions)
+
+
+@dataclass(frozen=True)
+class ListenPiece:
+    """What was heard in one piece; neighbours join without overlap.
+
+    Attributes:
+        start_s, end_s: extent on the video clock.
+        speech: [F] speech probability per 32 ms, first frame at ``start_s``.
+        energy_db: [F] RMS level per 32 ms, dBFS (-100 for digital silence).
+        window_start_s: [W] start of each embedding run, seconds on the video clock.
+        embedding: [W, len(windows_s), 256] unit vectors (float16); read after each of ``windows_s``.
+    """
+
+    start_s: float
+    end_s: float
+    speech: Float32
+    energy_db: Float32
+    window_start_s: Float64
+    embedding: npt.NDArray[np.float16]
+
+    def to_arrays(self) -> dict[str, npt.NDArray]:
+        """Plain arrays for a piece file (``np.savez``)."""
+        return {
+            "span": np.array([self.start_s, self.end_s], np.float64),
+            "speech": self.speech.astype(np.float32),
+            "energy_db": self.energy_db.astype(np.float32),
+            "window_start_s": self.window_start_s.astype(np.float64),
+            "embedding": self.embedding.astype(np.float16),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, npt.NDArray]) -> ListenPiece:
+        """The inverse of :meth:`to_arrays`."""
+        start, end = (float(v) for v in arrays["span"])
+        return cls(
+            start,
+            end,
+            np.asarray(arrays["speech"], np.float32),
+            np.asarray(arrays["energy_db"], np.float32),
+            np.asarray(arrays["window_start_s"], np.float64),
+            np.asarray(arrays["embedding"], np.float16),
+        )
+
+
+@dataclass
+class ListenModels:
+    """The two networks of the default backend; build once per worker process."""
+
+    activity: VoiceActivity = field(default_factory=VoiceActivity)
+    embedding: VoiceEmbedding = field(default_factory=VoiceEmbedding)
+
+
+@dataclass(frozen=True)
+class PieceSpan:
+    """One piece of the grid: audio to read, and the part of it that the piece owns (seconds)."""
+
+    read_start_s: float
+    read_end_s: float
+    start_s: float
+    end_s: float
+
+
+def listen_grid(start_s: float, end_s: float, options: ListenOptions | None = None) -> list[PieceSpan]:
+    """Fixed pieces that cover start_s..end_s; borders are multiples of ``piece_s``, whatever the start."""
+    options = options or ListenOptions()
+    spans = []
+    index = int(np.floor(start_s / options.piece_s))
+    while index * options.piece_s < end_s:
+        lo, hi = max(start_s, index * options.piece_s), min(end_s, (index + 1) * options.piece_s)
+        if hi > lo:
+            spans.append(PieceSpan(max(start_s, lo - options.context_s), min(end_s, hi + options.context_s), lo, hi))
+        index += 1
+    return spans
+
+
+def listen_piece(
+    audio: Float32,
+    start_s: float,
+    options: ListenOptions,
+    models: ListenModels,
+    keep: tuple[float, float] | None = None,
+) -> ListenPiece:
+    """Listen to one piece.
+
+    Args:
+        audio: [n] 16 kHz mono, -1..1, with context on both sides where there is any (:func:`listen_grid`).
+            Empty or silent audio is fine and gives no speech.
+        start_s: time of its first sample on the video clock.
+        keep: (start, end) the piece owns; the whole of ``audio`` by default. Its distance from ``start_s`` is
+            rounded to whole frames of 32 ms.
+
+    Returns:
+        The piece. Its memory grows with the piece, never with the video.
+    """
+    audio = np.nan_to_num(np.asarray(audio, np.float32).reshape(-1), nan=0.0, posinf=0.0, neginf=0.0)
+    begin_s, end_s = keep or (start_s, start_s + len(audio) / SAMPLE_RATE)
+    speech = models.activity(audio)
+    padded = np.pad(audio, (0, len(speech) * FRAME_SAMPLES - len(audio))).reshape(len(speech), FRAME_SAMPLES)
+    power = np.einsum("ij,ij->i", padded, padded, dtype=np.float64) / FRAME_SAMPLES
+    energy_db = (10 * np.log10(np.maximum(power, 1e-10))).astype(np.float32)
+
+    first = round((begin_s - start_s) / FRAME_S)
+    last = min(len(speech), int(np.ceil((end_s - start_s) / FRAME_S - 1e-6)))
+    starts_s, embedding = _embed(audio, start_s, speech, power, options, models.embedding)
+    longest = max(options.windows_s)
+    own = (starts_s + longest / 2 >= begin_s) & (starts_s + longest / 2 < end_s)
+    own |= (starts_s + longest / 2 >= end_s) & (end_s >= start_s + len(audio) / SAMPLE_RATE - 1e-6)  # the last piece
+    own |= (starts_s + longest / 2 < begin_s) & (begin_s <= start_s + 1e-6)
+    return ListenPiece(
+        begin_s, end_s, speech[first:last], energy_db[first:last], starts_s[own], embedding[own].astype(np.float16)
+    )
+
+
+def _embed(
+    audio: Float32, start_s: float, speech: Float32, power: npt.NDArray, options: ListenOptions, model: VoiceEmbedding
+) -> tuple[Float64, Float32]:
+    """Embeddings of the runs (on the grid of ``hop_s`` in video time) that hold enough speech."""
+    lengths = tuple(round(w / MEL_HOP_S) for w in options.windows_s)
+    regions = speech_regions(speech, 0.0, options.activity)
+    frame_times = (np.arange(len(speech)) + 0.5) * FRAME_S
+    talking = mask_regions(regions, frame_times)
+    if not talking.any():
+        return np.zeros(0), np.zeros((0, len(lengths), EMBEDDING), np.float32)
+    index = np.arange(np.ceil((start_s) / options.hop_s - 1e-9), (start_s + len(audio) / SAMPLE_RATE) / options.hop_s)
+    starts_s = index * options.hop_s
+    covered = np.concatenate([[0.0], np.cumsum(talking)]) * FRAME_S
+    edges = np.arange(len(covered)) * FRAME_S
+    rel = starts_s - start_s
+    shares = [(np.interp(rel + w, edges, covered) - np.interp(rel, edges, covered)) / w for w in options.windows_s]
+    starts_s = starts_s[np.max(shares, axis=0) >= options.min_coverage]
+    level = 10 * np.log10(max(float(power[talking].mean()), 1e-10))
+    mel = model.mel(audio) * float(10 ** ((options.level_db - level) / 10))
+    frames = np.round((starts_s - start_s) / MEL_HOP_S).astype(np.int64)
+    return starts_s, model(mel, frames, lengths)
+
+
+def cluster_turns(pieces: Sequence[ListenPiece], options: ListenOptions | None = None) -> list[Turn]:
+    """Turns of the whole video, voices named "v0", "v1", ... in order of first speech.
+
+    Args:
+        pieces: all pieces of one video, in time order. Iterated more than once: a lazy sequence that loads
+            a piece at a time keeps memory flat.
+
+    Returns:
+        Turns in time order; ``face`` is "". Two voices may overlap in time. Empty without speech.
+    """
+    options = options or ListenOptions()
+    regions: list[tuple[float, float]] = []
+    for run in _joined_speech(pieces):
+        regions += speech_regions(run[1], run[0], options.activity)
+    if not regions:
+        return []
+    starts = np.concatenate([p.window_start_s for p in pieces])
+    embedding = np.concatenate([p.embedding for p in pieces])
+    segments = label_voices(starts, embedding, options.windows_s, regions, options.voices)
+    names: dict[int, str] = {}
+    turns = []
+    for start, end, voice in sorted(segments):
+        name = names.setdefault(voice, f"v{len(names)}")
+        turns.append(Turn(round(start, 3), round(end, 3), name))
+    return turns
+
+
+def _joined_speech(pieces: Sequence[ListenPiece]) -> list[tuple[float, Float32]]:
+    """(start, probabilities) of runs of pieces without a gap, so that speech over a border stays one region."""
+    runs: list[tuple[float, list[Float32]]] = []
+    at = -np.inf
+    for piece in pieces:
+        if abs(piece.start_s - at) > FRAME_S:
+            runs.append((piece.start_s, []))
+        runs[-1][1].append(piece.speech)
+        at = piece.start_s + len(piece.speech) * FRAME_S
+    return [(start, np.concatenate(parts)) for start, parts in runs]
