@@ -238,7 +238,7 @@ SOUND = (
     Column("audio", AUDIO, "16 kHz mono FLAC (or PCM WAV) of the clip from start_s; null without audio", nullable=True),
 )
 JOINT = (
-    Column("mutual_gaze", _array(SINGLE, 1), "probability that both look at the other's face", "", "", ("T",), 2.0**-10),
+    Column("mutual_gaze", _array(SINGLE, 1), "probability that both look at each other", "", "", ("T",), 2.0**-10),
     Column("distance_m", _array(SINGLE, 1), "between the head centres", "m", "", ("T",), 2.0**-15),
     Column(
         "relative_position_sd", _array(SINGLE, 1), "standard deviation of b - a, scale and focal included", "m", "",

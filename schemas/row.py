@@ -220,33 +220,22 @@ def column_arrays(column: pa.Array | pa.ChunkedArray, shape: tuple[str, ...]) ->
         return [array for chunk in column.chunks for array in column_arrays(chunk, shape)]
     if column.null_count:
         raise ValueError("null array")
-    levels: list[np.ndarray] = []
-    inner = column
-    for _ in shape:
-        levels.append(inner.offsets.to_numpy())
-        inner = inner.flatten() if inner.offset == 0 and not inner.null_count else _trimmed(inner)
-    flat = inner.to_numpy(zero_copy_only=False)
-    return [_row_array(flat, levels, index) for index in range(len(column))]
-
-
-def _trimmed(inner: pa.ListArray) -> pa.Array:
+    starts = column.offsets.to_numpy()
+    inner = column.flatten()
+    sizes: list[int] = []  # of the axes after the first, equal in all rows of a data set
+    for _ in shape[1:]:
+        if inner.null_count:
+            raise ValueError("null inside an array")
+        lengths = np.diff(inner.offsets.to_numpy())
+        sizes.append(int(lengths[0]) if lengths.size else 0)
+        if (lengths != sizes[-1]).any():
+            raise ValueError("ragged array")
+        inner = inner.flatten()
     if inner.null_count:
         raise ValueError("null inside an array")
-    return inner.flatten()
-
-
-def _row_array(flat: np.ndarray, levels: list[np.ndarray], index: int) -> np.ndarray:
-    first, last = index, index + 1
-    sizes = []
-    for offsets in levels:
-        base = offsets[0]  # a sliced array's offsets do not start at 0, its flattened values do
-        lengths = np.diff(offsets[first : last + 1])
-        size = int(lengths[0]) if len(lengths) else 0
-        if (lengths != size).any():
-            raise ValueError("ragged array")
-        sizes.append(size)
-        first, last = int(offsets[first] - base), int(offsets[last] - base)
-    return flat[first:last].reshape(sizes)
+    values = inner.to_numpy(zero_copy_only=False).reshape(int(starts[-1] - starts[0]), *sizes)
+    bounds = (starts - starts[0]).tolist()  # a sliced column's offsets do not begin at 0, its flattened values do
+    return [values[first:last] for first, last in zip(bounds[:-1], bounds[1:], strict=True)]
 
 
 def table_to_rows(table: pa.Table) -> Iterator[Row]:

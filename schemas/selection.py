@@ -72,8 +72,8 @@ DEFAULTS = SelectionOptions()
 SELECTION_COLUMNS = (
     "pair_id", "video_id", "source_id", "a.person_id", "b.person_id", "duplicate_of", "n_people", "start_s", "end_s",
     "scores.valid_a", "scores.valid_b", "scores.face_scale_a", "scores.face_scale_b", "scores.yaw95_a",
-    "scores.yaw95_b", "scores.residual_a", "scores.residual_b", "scores.speech_share", "scores.bound_share", "scores.snr_db",
-    "scores.av_offset_s",
+    "scores.yaw95_b", "scores.residual_a", "scores.residual_b", "scores.speech_share", "scores.bound_share",
+    "scores.snr_db", "scores.av_offset_s",
 )  # fmt: skip
 
 
