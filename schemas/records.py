@@ -56,6 +56,7 @@ class Video:
         video_offset_s: time of the first video frame.
         audio_offset_s: time of the first audio sample; None without an audio stream.
         focal_px: focal length from metadata (EXIF or user), None where unknown.
+        clock_zero_s: container time of the video clock's zero; decoders need it to seek.
     """
 
     video_id: str
@@ -78,6 +79,7 @@ class Video:
     license: str = ""
     attribution: str = ""
     focal_px: float | None = None
+    clock_zero_s: float = 0.0
 
     @property
     def has_audio(self) -> bool:

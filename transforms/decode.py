@@ -1,0 +1,188 @@
+"""Frames of a video on the video clock, decoded in a child process that can be killed.
+
+with read_frames(path, video, start_s=10.0, end_s=20.0, longest_side=None, max_fps=30.0) as reader:
+    for frame in reader:
+        use(frame.time_s, frame.rgb)  # rgb is valid until the next iteration
+reader.damage  # what was broken, "" for a healthy file
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..schemas.errors import UsageError
+from ..schemas.records import Video
+from . import decode_process
+from .decode_process import DONE, NEXT, DecoderChild, close, warm
+
+__all__ = ["DecodeOptions", "Frame", "FrameReader", "close", "output_size", "read_frames", "thinning_rate", "warm"]
+
+BACKENDS = ("pyav", "decord", "ffmpeg")
+_FRAME_HEADER = np.dtype([("time_s", "<f8"), ("slot", "<u4")])
+_SLACK = 1.05  # 29.97 and 30.3 frames a second are "at most 30"
+
+
+@dataclass(frozen=True)
+class DecodeOptions:
+    """How frames are decoded, and the limits on a hostile file.
+
+    Attributes:
+        backend: "pyav", "decord" or "ffmpeg"; equal frames.
+        fast: no loop filter and fast bilinear scaling (pyav only): cheaper, pixels differ a little.
+        slots: frames in the shared ring; the decoder runs so many frames ahead.
+        progress_timeout_s: the child is killed after so long without progress, in seconds.
+        memory_mb: address space of the child, in MiB (about 200 of it are the libraries).
+        max_frames: decoded frames in one read.
+        max_pixels: of a coded frame.
+    """
+
+    backend: str = "pyav"
+    fast: bool = False
+    slots: int = 4
+    progress_timeout_s: float = 60.0
+    memory_mb: int = 4096
+    max_frames: int = 5_000_000
+    max_pixels: int = 8192 * 4320
+
+    def __post_init__(self) -> None:
+        if self.backend not in BACKENDS:
+            raise UsageError(f"unknown decoder {self.backend!r}; choose one of {', '.join(BACKENDS)}")
+        if self.fast and self.backend != "pyav":
+            raise UsageError(f"fast decoding needs the pyav decoder, not {self.backend}")
+        if self.slots < 2:
+            raise UsageError("the decoder's ring needs at least 2 slots")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One decoded frame.
+
+    Attributes:
+        time_s: presentation time in seconds on the video clock.
+        rgb: [H, W, 3] uint8, upright, square pixels, read-only. A view of shared memory, valid until the next
+            frame is asked for or the reader is closed: copy what must live longer.
+    """
+
+    time_s: float
+    rgb: npt.NDArray[np.uint8]
+
+
+class FrameReader:
+    """Iterates once over the frames of one read. Made by :func:`read_frames`.
+
+    Attributes:
+        damage: what was broken in the file, known once iteration has ended; "" for a healthy file. Damaged frames
+            are left out, not guessed.
+        width, height: of the frames.
+    """
+
+    def __init__(self, child: DecoderChild, request: dict[str, object], options: DecodeOptions) -> None:
+        self._child = child
+        self._options = options
+        self.width = int(str(request["width"]))
+        self.height = int(str(request["height"]))
+        self.damage = ""
+        self._slots = child.ring(options.slots, (self.height, self.width, 3))
+        self._answers = child.request("frames", options.progress_timeout_s, **request)
+        self._iterator = self._frames()
+
+    def __iter__(self) -> Iterator[Frame]:
+        return self._iterator
+
+    def _frames(self) -> Iterator[Frame]:
+        for kind, payload in self._answers:
+            if kind == DONE:
+                self.damage = str(json.loads(payload)["damage"])
+                return
+            header = np.frombuffer(payload, _FRAME_HEADER)[0]
+            yield Frame(float(header["time_s"]), self._slots[int(header["slot"])])
+            self._child.send(NEXT)
+
+    def close(self) -> None:
+        """Stops decoding; safe to call at any time. Frames are invalid from here on."""
+        self._child.stop()
+        self._slots = []
+
+
+def output_size(video: Video, longest_side: int | None) -> tuple[int, int]:
+    """(width, height) of delivered frames: the upright size, shrunk to ``longest_side`` where that is smaller."""
+    longest = max(video.width, video.height)
+    if longest_side is None or longest <= longest_side:
+        return video.width, video.height
+    scale = longest_side / longest
+    return max(1, round(video.width * scale)), max(1, round(video.height * scale))
+
+
+def thinning_rate(video: Video, max_fps: float) -> float:
+    """Bins a second of which one frame each is kept; 0 keeps every frame.
+
+    A source of more than ``max_fps`` (5 % slack) is thinned to an integer fraction of its mean rate, so that a
+    constant rate stays constant (50 -> 25, 59.94 -> 29.97). A variable rate with a low mean is kept whole but for
+    bursts of over twice ``max_fps``.
+    """
+    if video.mean_fps > max_fps * _SLACK:
+        return video.mean_fps / math.ceil(video.mean_fps / (max_fps * _SLACK))
+    return 2.0 * max_fps if video.variable_rate else 0.0
+
+
+@contextmanager
+def read_frames(
+    path: str,
+    video: Video,
+    *,
+    start_s: float,
+    end_s: float,
+    longest_side: int | None = None,
+    max_fps: float = 30.0,
+    options: DecodeOptions | None = None,
+) -> Iterator[FrameReader]:
+    """Opens a read of every frame with ``start_s <= time < end_s``, thinned to about ``max_fps`` a second.
+
+    Which frames are kept depends on their times alone: neighbouring reads give what one long read gives.
+
+    Args:
+        path: a local file; ``video`` are its facts from :func:`duologue.transforms.probe.probe`.
+        start_s, end_s: seconds on the video clock.
+        longest_side: frames are shrunk in the decoder to this many pixels (None: full size).
+
+    Raises:
+        BadInput: while iterating: ``decode_timeout``, ``decode_failed``, ``too_large`` or ``unreadable``.
+        UsageError: an empty span.
+    """
+    options = options or DecodeOptions()
+    if not (math.isfinite(start_s) and math.isfinite(end_s) and start_s < end_s and max_fps > 0):
+        raise UsageError(f"cannot read frames of [{start_s}, {end_s}) at {max_fps} a second")
+    width, height = output_size(video, longest_side)
+    request: dict[str, object] = {
+        "path": path,
+        "backend": options.backend,
+        "fast": options.fast,
+        "slots": options.slots,
+        "memory_mb": options.memory_mb,
+        "max_frames": options.max_frames,
+        "max_pixels": options.max_pixels,
+        "width": width,
+        "height": height,
+        "rotation": video.rotation,
+        "zero_s": video.clock_zero_s,
+        "first_s": video.video_offset_s,
+        "start_s": start_s,
+        "end_s": end_s,
+        "thin_rate": thinning_rate(video, max_fps),
+    }
+    child = decode_process.acquire()
+    try:
+        reader = FrameReader(child, request, options)
+        try:
+            yield reader
+        finally:
+            reader.close()
+    finally:
+        decode_process.release(child)
