@@ -97,8 +97,8 @@ from duologue.schemas.dataset import Dataset; pairs = Dataset(".").pairs(split="
 
 _LIMITS = """Labels are measured by software, not by people. Depth and head size share an ambiguity that landmarks
 cannot remove: `scale_log_sd` and `focal_log_sd` state it. Each frame carries `valid`, `confidence`, `residual` and
-standard deviations; use them. With a head model of tier canonical, head pose, position, gaze, blinks and mouth opening are
-meaningful, identity and lip detail are not. Voices and motion are personal data of the people shown: respect their
+standard deviations; use them. With a head model of tier canonical, head pose, position, gaze, blinks and mouth opening
+are meaningful, identity and lip detail are not. Voices and motion are personal data of the people shown: respect their
 rights and the licences of the sources.
 """
 

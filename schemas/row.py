@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -135,7 +136,7 @@ def pair_row(pair: Pair, *, quantise: bool = True) -> Row:
         given = {**vars(head), "looking": looking, "speaking": speaking, "voice_id": voice, "person_id": person}
         row |= {f"{who}.{name}": value for name, value in given.items()}
     _check_shapes(row)
-    return {name: _stored(schema.BY_NAME[name], row[name], quantise) for name in schema.BY_NAME}
+    return {name: stored(schema.BY_NAME[name], row[name], quantise=quantise) for name in schema.BY_NAME}
 
 
 def _audio_name(pair: Pair) -> str:
@@ -169,7 +170,8 @@ def _check_shapes(row: Row) -> None:
             raise ValueError(f"{name}: shape {actual}, the schema says [{', '.join(expected)}] with {sizes}")
 
 
-def _stored(column: schema.Column, value: Any, quantise: bool) -> Any:
+def stored(column: schema.Column, value: Any, *, quantise: bool = True) -> Any:
+    """A value as its column holds it: arrays rounded to the column's step and of its type."""
     if not column.shape:
         return value
     kind = schema.leaf_type(column.type).to_pandas_dtype()
@@ -179,16 +181,22 @@ def _stored(column: schema.Column, value: Any, quantise: bool) -> Any:
     return np.ascontiguousarray(array, dtype=kind)
 
 
-def rows_to_table(rows: Sequence[Row]) -> pa.Table:
-    """Rows with every column of the pair schema to one Arrow table, in the order given."""
-    columns = []
-    for column in schema.COLUMNS:
+def rows_to_table(
+    rows: Sequence[Row], columns: Sequence[schema.Column] = schema.COLUMNS, arrow: pa.Schema | None = None
+) -> pa.Table:
+    """Rows to one Arrow table, in the order given.
+
+    Args:
+        columns, arrow: of another table than pairs (``landmarks/``).
+    """
+    arrays = []
+    for column in columns:
         values = [row[column.name] for row in rows]
         if column.shape:
-            columns.append(nested_array(values, schema.leaf_type(column.type)))
+            arrays.append(nested_array(values, schema.leaf_type(column.type)))
         else:
-            columns.append(pa.array(values, column.type))
-    return pa.Table.from_arrays(columns, schema=schema.pair_schema())
+            arrays.append(pa.array(values, column.type))
+    return pa.Table.from_arrays(arrays, schema=schema.pair_schema() if arrow is None else arrow)
 
 
 def nested_array(arrays: Sequence[np.ndarray], leaf: pa.DataType) -> pa.ListArray:
@@ -235,15 +243,15 @@ def column_arrays(column: pa.Array | pa.ChunkedArray, shape: tuple[str, ...]) ->
         raise ValueError("null inside an array")
     values = inner.to_numpy(zero_copy_only=False).reshape(int(starts[-1] - starts[0]), *sizes)
     bounds = (starts - starts[0]).tolist()  # a sliced column's offsets do not begin at 0, its flattened values do
-    return [values[first:last] for first, last in zip(bounds[:-1], bounds[1:], strict=True)]
+    return [values[first:last] for first, last in pairwise(bounds)]
 
 
-def table_to_rows(table: pa.Table) -> Iterator[Row]:
-    """Rows of a table with any subset of the pair columns; arrays as numpy, the rest as Python values."""
-    names = [name for name in table.column_names if name in schema.BY_NAME]
+def table_to_rows(table: pa.Table, known: Mapping[str, schema.Column] = schema.BY_NAME) -> Iterator[Row]:
+    """Rows of a table with any subset of the ``known`` columns; arrays as numpy, the rest as Python values."""
+    names = [name for name in table.column_names if name in known]
     columns: dict[str, list[Any]] = {}
     for name in names:
-        column = schema.BY_NAME[name]
+        column = known[name]
         if column.shape:
             try:
                 columns[name] = column_arrays(table[name], column.shape)

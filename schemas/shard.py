@@ -35,19 +35,23 @@ def shard_name(index: int, count: int, table: str = "pairs") -> str:
     return f"{table}/{table}-{index:05d}-of-{count:05d}.parquet"
 
 
-def shard_bytes(rows: Iterable[Row]) -> bytes:
-    """A shard of pair rows (:func:`duologue.schemas.row.pair_row`), held in memory one row group at a time.
+def shard_bytes(
+    rows: Iterable[Row], columns: Sequence[schema.Column] = schema.COLUMNS, arrow: pa.Schema | None = None
+) -> bytes:
+    """A shard of pair rows (:func:`duologue.schemas.row.pair_row`), read one row group at a time.
 
     Args:
         rows: in strictly rising order of pair_id.
+        columns, arrow: of another table than pairs (``landmarks/``).
 
     Raises:
         ValueError: rows out of order or repeated.
     """
     stream = io.BytesIO()
-    with pq.ParquetWriter(stream, schema.pair_schema(), **_pair_options()) as writer:
+    arrow = schema.pair_schema() if arrow is None else arrow
+    with pq.ParquetWriter(stream, arrow, **_writer_options(columns)) as writer:
         for group in _groups(rows):
-            writer.write_table(rows_to_table(group), row_group_size=ROWS_PER_GROUP)
+            writer.write_table(rows_to_table(group, columns, arrow), row_group_size=ROWS_PER_GROUP)
     return stream.getvalue()
 
 
@@ -78,19 +82,23 @@ def read_table(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
     return pq.read_table(io.BytesIO(data), columns=None if columns is None else list(columns))
 
 
-def open_shard(files: Files, name: str) -> pq.ParquetFile:
-    """A shard for reading: mapped where the folder is local, fetched whole elsewhere."""
+def open_shard(files: Files, name: str, *, check: bool = False) -> pq.ParquetFile:
+    """A shard for reading: mapped where the folder is local, fetched whole elsewhere.
+
+    Args:
+        check: hold every page read against its checksum.
+    """
     if "://" not in files.root:
-        return pq.ParquetFile(f"{files.root}/{name}", memory_map=True)
-    return pq.ParquetFile(io.BytesIO(files.read_bytes(name)))
+        return pq.ParquetFile(f"{files.root}/{name}", memory_map=True, page_checksum_verification=check)
+    return pq.ParquetFile(io.BytesIO(files.read_bytes(name)), page_checksum_verification=check)
 
 
-def _pair_options() -> dict[str, object]:
+def _writer_options(columns: Sequence[schema.Column]) -> dict[str, object]:
     """Writer options per Parquet leaf: floats byte-stream-split and zstd, texts dictionary and zstd, FLAC as it is."""
     split: list[str] = []
     dictionary: list[str] = []
     compression: dict[str, str] = {}
-    for column in schema.COLUMNS:
+    for column in columns:
         for path in leaf_paths(column.name, column.type):
             compression[path] = "none" if path == "audio.bytes" else "zstd"
             if column.shape and pa.types.is_floating(schema.leaf_type(column.type)):
@@ -102,8 +110,9 @@ def _pair_options() -> dict[str, object]:
         "compression_level": {path: ZSTD_LEVEL for path, codec in compression.items() if codec == "zstd"},
         "use_dictionary": dictionary,
         "use_byte_stream_split": split,
-        "write_statistics": [column.name for column in schema.COLUMNS if not pa.types.is_nested(column.type)],
+        "write_statistics": [column.name for column in columns if not pa.types.is_nested(column.type)],
         "write_page_index": True,
+        "write_page_checksum": True,
     }
 
 
