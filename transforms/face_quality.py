@@ -61,18 +61,34 @@ def rigid_change(before: Float32, after: Float32) -> float:
     return float(np.median(np.abs(q - turn * p))) / max(scale, 1e-6)
 
 
-def expected_error(presence: float, change: float, sharp: float, scale: float) -> float:
+def disagreement(landmarks: Float32, keypoints: Float32) -> float:
+    """Median distance of a detector's eyes, nose and mouth from the mesh's, as a fraction of face scale.
+
+    Args:
+        landmarks: [478, 3] pixels.
+        keypoints: [6, 2] pixels, BlazeFace order; NaN where unknown.
+
+    Returns:
+        0 where the detector has no keypoints.
+    """
+    mine = np.stack(
+        [landmarks[[33, 133], :2].mean(0), landmarks[[362, 263], :2].mean(0), landmarks[4, :2], landmarks[13, :2]]
+    )
+    apart = np.linalg.norm(mine - keypoints[:4], axis=1)
+    apart = apart[np.isfinite(apart)]
+    return float(np.median(apart)) / max(float(face_scale_px(landmarks)), 1e-6) if len(apart) else 0.0
+
+
+def expected_error(logit: float, change: float, scale: float) -> float:
     """Expected landmark error as a fraction of face scale, from what is seen of one frame.
 
     Args:
-        presence: the network's face score, 0..1.
+        logit: the network's face score.
         change: :func:`rigid_change` against the frame before (NaN where there is none).
-        sharp: variance of the Laplacian of the face crop.
         scale: face scale in pixels.
     """
-    shaky = 0.01 if math.isnan(change) else change
-    size = max(scale, 1.0)
-    return 0.02 + 1.0 * shaky + 0.5 / size + 0.10 * (1.0 - presence) + 0.03 / (1.0 + sharp / 20.0)
+    shaky = 0.02 if math.isnan(change) else change
+    return 0.02 + shaky + 0.5 / max(scale, 1.0) + 0.06 / (1.0 + math.exp((logit - 7.0) / 2.5))
 
 
 def confidence_from_error(error: float) -> float:

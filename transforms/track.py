@@ -19,7 +19,15 @@ from scipy.optimize import linear_sum_assignment
 from ..schemas.tracks import N_LANDMARKS, Float32, face_scale_px
 from .detect_faces import Detections
 from .face_mesh import MeshFace, Region, region_from_detection, region_from_landmarks, sharpness
-from .face_quality import box_iou, box_of, confidence_from_error, expected_error, implausible, rigid_change
+from .face_quality import (
+    box_iou,
+    box_of,
+    confidence_from_error,
+    disagreement,
+    expected_error,
+    implausible,
+    rigid_change,
+)
 from .identify import Identifier, similarity
 from .tracklet import PieceTracks, Tracklet
 
@@ -53,8 +61,9 @@ class TrackOptions:
         max_faces: at most this many faces are followed, the largest first.
         smallest_px: width of the smallest face box, in pixels.
         smallest_share: faces smaller than this share of the second largest are passers-by and are not followed.
-        keep_presence: the network's face score under which a followed face is lost (0..1).
-        new_presence: the score that a newly found face must reach (0..1).
+        keep_logit: a followed face is lost under this score of the landmark network (log odds).
+        new_logit: a newly found face must reach this score.
+        worst_error: a followed face is lost where its expected error is larger (fraction of face scale).
         sleep_s: a lost face is taken up again within this time.
         identify_every_s: time between appearance descriptors of one face.
         shortest_s: tracks seen for less are dropped.
@@ -65,8 +74,9 @@ class TrackOptions:
     max_faces: int = 4
     smallest_px: float = 40.0
     smallest_share: float = 0.4
-    keep_presence: float = 0.5
-    new_presence: float = 0.8
+    keep_logit: float = 1.5
+    new_logit: float = 4.0
+    worst_error: float = 0.15
     sleep_s: float = 1.5
     identify_every_s: float = 0.5
     shortest_s: float = 0.3
@@ -185,8 +195,9 @@ class _Tracker:
             if face.landmarks is None or time - face.mesh_time > 0.3:
                 continue  # asleep: the detector looks for it
             seen = self.mesh.measure(rgb, face.predict(time))
-            if seen.presence >= self.options.keep_presence and not implausible(seen):
-                found[face.number] = seen
+            if seen.logit >= self.options.keep_logit and not implausible(seen):
+                if self._error(face, seen, time) <= self.options.worst_error:
+                    found[face.number] = seen
         self._part_doubles(found, time)
         for face in self.faces:
             if face.number in found:
@@ -205,12 +216,8 @@ class _Tracker:
             self.ended.append(face)
 
     def _commit(self, face: _Face, seen: MeshFace, time: float, rgb: UInt8, index: int) -> None:
-        change = math.nan
-        if face.landmarks is not None and time - face.mesh_time < 0.1:
-            change = rigid_change(face.landmarks, seen.landmarks)
-        sharp = sharpness(seen.crop)
-        error = expected_error(seen.presence, change, sharp, float(face_scale_px(seen.landmarks)))
-        face.rows[index] = _Row(box_of(seen.landmarks), seen.landmarks, error, sharp)
+        error = self._error(face, seen, time)
+        face.rows[index] = _Row(box_of(seen.landmarks), seen.landmarks, error, sharpness(seen.crop))
         face.landmarks = seen.landmarks
         face.mesh_time = face.seen_time = time
         face.lost_since = None
@@ -218,6 +225,12 @@ class _Tracker:
         if time - face.identity_time >= self.options.identify_every_s and not face.with_other:
             face.identities.append((index, self.identifier.describe(rgb, seen.landmarks)))
             face.identity_time = time
+
+    def _error(self, face: _Face, seen: MeshFace, time: float) -> float:
+        change = math.nan
+        if face.landmarks is not None and time - face.mesh_time < 0.1:
+            change = rigid_change(face.landmarks, seen.landmarks)
+        return expected_error(seen.logit, change, float(face_scale_px(seen.landmarks)))
 
     # two tracks on one face
 
@@ -261,38 +274,43 @@ class _Tracker:
         sizes = sorted([float(w) for w in detections.widths], reverse=True)
         floor = max(self.options.smallest_px, self.options.smallest_share * sizes[1] if len(sizes) > 1 else 0.0)
         order = [int(i) for i in np.argsort(-detections.widths, kind="stable") if detections.widths[i] >= floor]
-        free = []
+        free: list[tuple[int, MeshFace | None]] = []
+        owned: set[int] = set()
         for d in order:
             owner = self._owner(detections.boxes[d], found)
             if owner is None:
-                free.append(d)
-            elif _disagree(found[owner].landmarks, detections.keypoints[d]):
-                again = self._measure_detection(rgb, detections, d)
-                if again is not None:
-                    found[owner] = again
-        measured = [(d, self._measure_detection(rgb, detections, d)) for d in free]
-        measured = [
-            (d, m) for d, m in measured if m is None or not any(_same_place(m.region, m, o) for o in found.values())
-        ]
-        self._claim(time, rgb, index, detections, measured, found)
+                free.append((d, None))
+            elif owner not in owned:
+                owned.add(owner)
+                if disagreement(found[owner].landmarks, detections.keypoints[d]) > 0.5:
+                    again = self._measure_detection(rgb, detections, d)
+                    if again is not None and again.logit > found[owner].logit + 2:
+                        found[owner] = again
+        for number in [n for n in found if n not in owned and found[n].logit < 6.0]:
+            del found[number]  # neither network is sure of it
+        free = [(d, self._measure_detection(rgb, detections, d)) for d, _ in free]
+        free = [(d, m) for d, m in free if m is None or self._owner(box_of(m.landmarks), found) is None]
+        self._claim(time, rgb, index, detections, free, found)
 
     def _owner(self, box: Float32, found: dict[int, MeshFace]) -> int | None:
-        best, best_iou = None, 0.2
+        """The followed face to which a box belongs: two heads are never nearer than half a head, but for instants."""
+        best, best_apart = None, 0.5
         for number, seen in found.items():
-            iou = box_iou(box_of(seen.landmarks), box)
-            if iou > best_iou:
-                best, best_iou = number, iou
+            apart = _apart(box, box_of(seen.landmarks))
+            if apart < best_apart:
+                best, best_apart = number, apart
         return best
 
     def _measure_detection(self, rgb: UInt8, detections: Detections, d: int) -> MeshFace | None:
+        """A mesh at a detection, or None where the two do not tell of the same face."""
         first = self.mesh.measure(rgb, region_from_detection(detections.boxes[d], detections.keypoints[d]))
-        if first.presence < 0.1 or implausible(first):
+        if first.logit < -4.0 or implausible(first):
             return None
         second = self.mesh.measure(rgb, region_from_landmarks(first.landmarks))
-        if second.presence < self.options.new_presence or implausible(second):
+        if second.logit < self.options.new_logit or implausible(second):
             return None
-        iou = box_iou(box_of(second.landmarks), detections.boxes[d])
-        return second if iou > 0.2 else None
+        limit = 0.5 if second.logit > 10.0 else 0.35
+        return second if disagreement(second.landmarks, detections.keypoints[d]) < limit else None
 
     def _claim(
         self,
@@ -317,7 +335,7 @@ class _Tracker:
                 apart /= max(side, here.side) / 1.5
                 reach = 0.6 + 0.8 * min(time - face.seen_time, 1.5)
                 zoom = abs(math.log(side / here.side))
-                if apart > reach or zoom > 0.5:
+                if apart > reach or zoom > (0.5 if apart > 0.5 else 0.9):
                     continue
                 cost[i, j] = apart / reach + zoom
                 if looks is not None and face.identities:
@@ -327,6 +345,10 @@ class _Tracker:
         for i, (d, seen) in enumerate(measured):
             face = claimed.get(i)
             if face is None:
+                box = detections.boxes[d]
+                near = [f for f in self.faces if f.rows and f.number not in found]
+                if any(_apart(box, f.rows[max(f.rows)].box) < 0.5 for f in near):
+                    continue  # a second look at a head that is already known
                 if len(self.faces) >= self.options.max_faces:
                     continue
                 face = _Face(self.born, lost_since=time)
@@ -382,7 +404,7 @@ class _Tracker:
     def finish(self, keep_from_s: float) -> PieceTracks:
         times = np.array(self.times, dtype=np.float64)
         first = int(np.searchsorted(times, keep_from_s))
-        kept = []
+        kept: list[_Kept] = []
         for face in [*self.ended, *self.faces]:
             rows = {i: face.rows[i] for i in sorted(face.rows) if i >= first}
             if not rows:
@@ -390,11 +412,30 @@ class _Tracker:
             start, stop = min(rows), max(rows) + 1
             if len(rows) >= 2 and times[stop - 1] - times[start] >= self.options.shortest_s:
                 kept.append((start, float(rows[start].box[0]), face, rows, stop))
+        kept = _without_doubles(kept)
         kept.sort(key=lambda k: (k[0], k[1], k[2].number))
         tracklets = [
             _tracklet(f"t{n}", face, rows, times[start:stop], start) for n, (start, _, face, rows, stop) in enumerate(kept)
         ]
         return PieceTracks(times[first:], tuple(tracklets))
+
+
+_Kept = tuple[int, float, _Face, dict[int, _Row], int]
+
+
+def _without_doubles(kept: list[_Kept]) -> list[_Kept]:
+    """Of two tracklets that mostly lay on one head at the same time, keeps the one measured in more frames."""
+    order = sorted(kept, key=lambda k: (-sum(r.landmarks is not None for r in k[3].values()), k[2].number))
+    left: list[_Kept] = []
+    for one in order:
+        for other in left:
+            shared = [i for i in one[3] if i in other[3]]
+            close = sum(_apart(one[3][i].box, other[3][i].box) < 0.5 for i in shared)
+            if shared and 2 * close > len(one[3]):
+                break
+        else:
+            left.append(one)
+    return left
 
 
 def _tracklet(name: str, face: _Face, rows: dict[int, _Row], times: npt.NDArray[np.float64], start: int) -> Tracklet:
@@ -413,6 +454,12 @@ def _tracklet(name: str, face: _Face, rows: dict[int, _Row], times: npt.NDArray[
     return Tracklet(name, times, landmarks, box, valid, confidence, sharp, face.identity, len(face.identities))
 
 
+def _apart(one: Float32, other: Float32) -> float:
+    """Distance of two boxes' centres over their mean size."""
+    sizes = float(max(one[2] - one[0], one[3] - one[1]) + max(other[2] - other[0], other[3] - other[1])) / 2
+    return math.hypot(*(float(v) for v in (one[:2] + one[2:] - other[:2] - other[2:]) / 2)) / max(sizes, 1e-6)
+
+
 def _same_place(region: Region, one: MeshFace, other: MeshFace) -> bool:
     """Two meshes lie on one face: their points agree within half a face scale (median)."""
     apart = np.linalg.norm(one.landmarks[:468, :2] - other.landmarks[:468, :2], axis=1)
@@ -422,13 +469,3 @@ def _same_place(region: Region, one: MeshFace, other: MeshFace) -> bool:
 def _jump(predicted: Region, seen: MeshFace) -> float:
     region = region_from_landmarks(seen.landmarks)
     return math.hypot(region.x - predicted.x, region.y - predicted.y) / predicted.side
-
-
-def _disagree(landmarks: Float32, keypoints: Float32) -> bool:
-    """The detector's eyes, nose and mouth lie elsewhere than the mesh's."""
-    mine = np.stack(
-        [landmarks[[33, 133], :2].mean(0), landmarks[[362, 263], :2].mean(0), landmarks[4, :2], landmarks[13, :2]]
-    )
-    apart = np.linalg.norm(mine - keypoints[:4], axis=1)
-    known = np.isfinite(apart)
-    return bool(known.any()) and float(np.median(apart[known])) > 0.6 * float(face_scale_px(landmarks))
