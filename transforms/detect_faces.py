@@ -25,6 +25,7 @@ from ..schemas.tracks import Float32
 UInt8 = npt.NDArray[np.uint8]
 Tile = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels, end-exclusive
 
+SURE = 0.6  # a score above which a detection counts when asking whether enough faces are found
 MERGE_IOU = 0.4  # two boxes that overlap more than this are one face
 MERGE_INSIDE = 0.7  # so are two of which this much of the smaller lies in the larger
 MERGE_CUT = 0.4  # the same where the smaller was cut by its tile's edge
@@ -161,7 +162,7 @@ class _TiledDetector:
         Args:
             rgb: [H, W, 3] uint8.
             smallest_px: width in pixels of the smallest face box that must be found; smaller ones may be found too.
-            enough: stop refining once a level has brought the count to this; 0 searches all levels. With 2, a
+            enough: stop refining once so many sure faces are found; 0 searches all levels. With 2, a
                 frame with two large faces costs one call, and a small third face in it may be missed.
 
         Returns:
@@ -189,7 +190,7 @@ class _TiledDetector:
                     np.concatenate([found.keypoints, part.keypoints]),
                 )
                 cut = np.concatenate([cut, touches.any(axis=1)])
-            if enough and len(found) >= enough and len(merge_detections(found, cut)) >= enough:
+            if enough and (merge_detections(found, cut).scores >= SURE).sum() >= enough:
                 break
         return merge_detections(found, cut)
 
@@ -211,7 +212,7 @@ class FaceDetector(_TiledDetector):
     input_px = 192
     least_px = 14.0
 
-    def __init__(self, min_score: float = 0.5) -> None:
+    def __init__(self, min_score: float = 0.45) -> None:
         self._graph, weights = _full_range_graph(min_score)
         self.backend = Backend("faces", "mediapipe-full-range", weights, "Apache-2.0")
 
