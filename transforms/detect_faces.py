@@ -67,9 +67,16 @@ def no_detections() -> Detections:
 
 
 class FaceFinder(Protocol):
-    """What the scan and the tracker need of a face detector, whatever its model."""
+    """What the scan and the tracker need of a face detector, whatever its model.
+
+    Attributes:
+        input_px: side of the model's square input.
+        least_px: smallest face, in pixels of that input, that it finds reliably.
+    """
 
     backend: Backend
+    input_px: int
+    least_px: float
 
     def detect(self, rgb: UInt8, smallest_px: float, enough: int = 0) -> Detections: ...
 

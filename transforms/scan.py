@@ -7,6 +7,7 @@ the track pass: a face lost in some samples or seen in profile does not reject a
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ import numpy.typing as npt
 
 from ..schemas.records import Shot, Video
 from ..schemas.tracks import Bool, Float32, Float64
-from .detect_faces import FaceFinder, no_detections
+from .detect_faces import SURE, FaceFinder, no_detections
 from .shots import ShotDetector, ShotOptions, ShotTrace, black_runs, find_cuts, join_traces
 from .split_screen import EVIDENCE, SplitOptions, seam_evidence, split_detail
 
@@ -26,6 +27,7 @@ UInt8 = npt.NDArray[np.uint8]
 
 BOX_PER_SCALE = 2.3  # width of a detector's face box over the face scale
 FACE_PX = 20.0  # the smallest wanted face box has this width on a scan frame
+SEAM_S = 1.0  # seconds between two looks for a seam
 CHANGED = 12.0  # mean absolute difference (0..255) of tiny pictures that makes the next sample a thorough one
 
 
@@ -83,7 +85,7 @@ class ScanPiece:
         boxes: [N, 4] x0, y0, x1, y1 in pixels of the original upright image.
         scores: [N].
         seams: [S, 7] seam evidence between the two largest faces in the order of ``split_screen.EVIDENCE``; NaN
-            where there were no two faces or no room between them.
+            where it was not looked for, 0 where the two faces leave no room for one.
     """
 
     trace: ShotTrace
@@ -210,6 +212,7 @@ class _FaceSampler:
         self._seams: list[list[float]] = []
         self._picture: npt.NDArray[np.int16] | None = None
         self._next_thorough = -math.inf
+        self._next_seam = -math.inf
         self._quick_count = 0
 
     def push(self, time_s: float, rgb: UInt8) -> None:
@@ -222,15 +225,17 @@ class _FaceSampler:
         picture = np.asarray(cv2.resize(rgb, (16, 9), interpolation=cv2.INTER_AREA), np.int16)
         changed = self._picture is None or float(np.abs(picture - self._picture).mean()) > CHANGED
         self._picture = picture
-        found = self.detector.detect(rgb, float(max(rgb.shape)), enough=2)
+        found = self.detector.detect(rgb, float(max(rgb.shape[:2])), enough=2)
         thorough = False
-        sure = int((found.scores >= 0.6).sum())
-        if sure < 2 and (changed or sure != self._quick_count or time_s >= self._next_thorough):
+        sure = found.widths[found.scores >= SURE]
+        # Two faces so large that a bystander worth counting shows at first sight need no second look.
+        clear = len(sure) > 2 or (len(sure) == 2 and self.options.bystander * sure.min() > self._sight_px(rgb))
+        if not clear and (changed or len(sure) != self._quick_count or time_s >= self._next_thorough):
             quick, thorough = len(found), True
-            found = self.detector.detect(rgb, smallest, enough=2)
+            found = self.detector.detect(rgb, smallest, enough=3)
             useful = len(found) > quick
             self._next_thorough = time_s - 1e-6 + self.options.thorough_s * (1 if useful else 2)
-        self._quick_count = sure
+        self._quick_count = len(sure)
         keep = found.scores >= self.options.min_score
         found = found.take(keep) if len(found) else no_detections()
         index = len(self._times)
@@ -239,11 +244,16 @@ class _FaceSampler:
         self._owner += [index] * len(found)
         self._boxes.append(found.boxes * np.float32(scale))
         self._scores.append(found.scores)
-        seam = None
-        if len(found) >= 2:
+        self._seams.append([math.nan] * len(EVIDENCE))
+        if len(found) >= 2 and (changed or time_s >= self._next_seam):
+            self._next_seam = time_s - 1e-6 + SEAM_S
             largest = np.argsort(-found.widths, kind="stable")[:2]
             seam = seam_evidence(rgb, found.boxes[largest[0]], found.boxes[largest[1]])
-        self._seams.append(seam.to_row() if seam else [math.nan] * len(EVIDENCE))
+            self._seams[-1] = seam.to_row() if seam else [0.0] * len(EVIDENCE)
+
+    def _sight_px(self, rgb: UInt8) -> float:
+        """Width of the smallest face that one look at the whole frame finds."""
+        return float(max(rgb.shape[:2]) * self.detector.least_px / self.detector.input_px)
 
     def finish(self, trace: ShotTrace) -> ScanPiece:
         return ScanPiece(
@@ -279,7 +289,7 @@ def merge_scan(pieces: Sequence[ScanPiece], video: Video, options: ScanOptions |
     boxes = np.concatenate([p.boxes for p in pieces])
     scores = np.concatenate([p.scores for p in pieces])
     shots: list[ShotScan] = []
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         middle = (start + end) / 2
         if end <= start or any(b <= middle < e for b, e, _ in black):
             continue
@@ -294,9 +304,8 @@ def judge_shot(scan: ShotScan, video: Video, options: ScanOptions | None = None)
     """Which parts of a shot hold exactly two prominent people, generously, per window of the clip grid."""
     options = options or ScanOptions()
     shot = scan.shot
-    two = np.bincount(scan.owner, minlength=len(scan.sample_times)) >= 2
-    rows = scan.seams[two]
-    seen = rows[np.isfinite(rows).all(axis=1)]
+    rows = scan.seams[np.isfinite(scan.seams).all(axis=1)]
+    seen = rows[rows[:, 2] > 0]
     colour = float(np.median(seen[:, 5])) if len(seen) else math.nan
     seam = float(np.median(seen[:, 2])) if len(seen) else math.nan
 
@@ -353,12 +362,12 @@ class Person:
 def link_people(scan: ShotScan, options: ScanOptions) -> list[Person]:
     """Link the detections of a shot's samples into people by place and size (nearest first).
 
-    A link spans at most ``absence_s``. Faces seen once with a weak score are dropped as false.
+    A link spans at most ``absence_s``. What never scored well is dropped as false.
     """
     open_: list[dict[str, list[Any]]] = []
     done: list[dict[str, list[Any]]] = []
     for s, time_s in enumerate(scan.sample_times):
-        rows = np.flatnonzero(scan.owner == s)
+        rows = [int(r) for r in np.flatnonzero(scan.owner == s)]
         done += [p for p in open_ if time_s - p["times"][-1] > options.absence_s]
         open_ = [p for p in open_ if time_s - p["times"][-1] <= options.absence_s]
         pairs = []
@@ -369,7 +378,7 @@ def link_people(scan: ShotScan, options: ScanOptions) -> list[Person]:
                 w0, w1 = float(last[2] - last[0]), float(box[2] - box[0])
                 away = float(np.hypot(*((box[:2] + box[2:] - last[:2] - last[2:]) / 2))) / max(w0, w1)
                 if away < 1.2 and 0.4 < w0 / max(w1, 1e-6) < 2.5:
-                    pairs.append((away, i, int(r)))
+                    pairs.append((away, i, r))
         taken_people: set[int] = set()
         taken_rows: set[int] = set()
         for _, i, r in sorted(pairs):
@@ -378,12 +387,14 @@ def link_people(scan: ShotScan, options: ScanOptions) -> list[Person]:
                 taken_rows.add(r)
                 _sight(open_[i], time_s, scan.boxes[r], scan.scores[r])
         for r in rows:
-            if int(r) not in taken_rows:
+            if r not in taken_rows:
                 open_.append({"times": [], "boxes": [], "scores": []})
                 _sight(open_[-1], time_s, scan.boxes[r], scan.scores[r])
     people = []
     for p in done + open_:
-        if len(p["times"]) < 2 and max(p["scores"]) < 0.7:
+        scores = np.array(p["scores"])
+        # Real faces are seen well at least once, or nearly always; what is not is a cup or a pattern.
+        if not (scores.max() >= (SURE if len(scores) > 1 else 0.7) or (len(scores) >= 4 and scores.mean() >= 0.52)):
             continue
         boxes = np.stack(p["boxes"])
         people.append(Person(np.array(p["times"]), boxes[:, 2] - boxes[:, 0], np.array(p["scores"], np.float32)))

@@ -28,6 +28,9 @@ SAME_PLACE = 0.015  # a seam stays where it is, or flips between the two edges o
 EVIDENCE = ("across", "position", "coverage", "reach", "strength", "colour", "gutter")
 
 
+_SMOOTH = np.diag(np.full(8, 0.5)) + np.diag(np.full(7, 0.25), 1) + np.diag(np.full(7, 0.25), -1)
+
+
 @dataclass(frozen=True)
 class SplitOptions:
     """Attributes:
@@ -110,9 +113,9 @@ def _best_line(rgb: UInt8, lo: float, hi: float, across: int) -> SeamEvidence | 
     part = part[lit]
     if part.shape[0] < HEIGHT // 4 or part.shape[1] < 16:
         return None
-    wide: Int16 = part.astype(np.int16)
-    # step[:, i] is the difference across column i + 1
-    step = np.abs(wide[:, 2:] - wide[:, :-2]).max(axis=2)
+    # step[:, i] is the difference across column i + 1, in the strongest channel
+    apart = cv2.absdiff(np.ascontiguousarray(part[:, 2:]), np.ascontiguousarray(part[:, :-2]))
+    step: Int16 = np.maximum(np.maximum(apart[..., 0], apart[..., 1]), apart[..., 2]).astype(np.int16)
     around = np.zeros_like(step)
     around[:, 2:-2] = (step[:, :-4] + step[:, 4:]) // 2
     sharp = (step >= STEP) & (step > around + around // 4)
@@ -129,7 +132,7 @@ def _best_line(rgb: UInt8, lo: float, hi: float, across: int) -> SeamEvidence | 
     pair = np.maximum(step[start:end, column], step[start:end, column - 1])
     strength = float(np.percentile(pair, 20)) if end > start else 0.0
     rows = slice(start, end) if end - start > 8 else slice(None)
-    gutter = _gutter(wide[rows], column, coverage, first)
+    gutter = _gutter(part[rows].astype(np.int16), column, coverage, first)
     colour = _colour_across(part[rows], column - 1 - gutter, column + 3 + gutter)
     return SeamEvidence(
         across,
@@ -184,9 +187,8 @@ def _colour_distance(left: UInt8, right: UInt8) -> float:
     histograms = []
     for strip in (left, right):
         bins = np.asarray(cv2.calcHist([np.ascontiguousarray(strip)], [0, 1, 2], None, [8, 8, 8], [0, 256] * 3))
-        for axis in range(3):  # neighbouring bins are similar colours
-            padded = np.pad(bins, [(1, 1) if a == axis else (0, 0) for a in range(3)])
-            bins = sum(w * padded.take(range(k, k + 8), axis) for k, w in enumerate((0.25, 0.5, 0.25)))
+        for _ in range(3):  # neighbouring bins are similar colours; each turn smooths one axis and brings up the next
+            bins = np.tensordot(bins, _SMOOTH, axes=(0, 0))
         histograms.append(bins / max(float(bins.sum()), 1e-9))
     shared = float(np.sqrt(histograms[0] * histograms[1]).sum())
     return float(np.sqrt(max(0.0, 1.0 - shared)))
@@ -196,7 +198,7 @@ def is_seam(rows: Float32, options: SplitOptions | None = None) -> npt.NDArray[n
     """Which evidence rows show a seam.
 
     Args:
-        rows: [S, 7] in the order of ``EVIDENCE``; NaN rows (no candidate) show none.
+        rows: [S, 7] in the order of ``EVIDENCE``; rows of zeros (no candidate) show none.
 
     Returns:
         [S] bool.
@@ -206,8 +208,7 @@ def is_seam(rows: Float32, options: SplitOptions | None = None) -> npt.NDArray[n
     usual = (np.abs(position[:, None] - np.array([1 / 2, 1 / 3, 2 / 3])) < 0.015).any(axis=1)
     whole = coverage >= options.coverage
     partial = (coverage >= options.partial_coverage) & (reach >= 0.6) & (usual | (gutter > 0))
-    with np.errstate(invalid="ignore"):
-        seam = (whole | partial) & (strength >= options.strength) & (colour >= options.colour)
+    seam = (whole | partial) & (strength >= options.strength) & (colour >= options.colour)
     return np.asarray(seam, dtype=np.bool_)
 
 
@@ -215,7 +216,7 @@ def split_detail(rows: Float32, options: SplitOptions | None = None) -> str:
     """Decide for a shot: text that says what was seen where it is a split screen, "" where it is not.
 
     Args:
-        rows: [S, 7] evidence of the shot's samples with two faces, NaN where a frame had no candidate.
+        rows: [S, 7] evidence of the shot's samples with two faces; zeros where a frame had no candidate.
     """
     options = options or SplitOptions()
     rows = np.asarray(rows, np.float32).reshape(-1, 7)
