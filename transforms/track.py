@@ -8,6 +8,7 @@ and appearance. State lives in one call: a piece's tracks depend on its own fram
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -18,7 +19,7 @@ from scipy.optimize import linear_sum_assignment
 
 from ..schemas.tracks import N_LANDMARKS, Float32, face_scale_px
 from .detect_faces import Detections
-from .face_mesh import MeshFace, Region, region_from_detection, region_from_landmarks, sharpness
+from .face_mesh import REGION_SCALE, MeshFace, Region, region_from_detection, region_from_landmarks, sharpness
 from .face_quality import (
     box_iou,
     box_of,
@@ -66,6 +67,7 @@ class TrackOptions:
         worst_error: a followed face is lost where its expected error is larger (fraction of face scale).
         sleep_s: a lost face is taken up again within this time.
         identify_every_s: time between appearance descriptors of one face.
+        look_back_s: when a face is found again, the frames since it was lost are searched backwards this far.
         shortest_s: tracks seen for less are dropped.
     """
 
@@ -73,12 +75,13 @@ class TrackOptions:
     retry_every_s: float = 0.2
     max_faces: int = 4
     smallest_px: float = 40.0
-    smallest_share: float = 0.4
+    smallest_share: float = 0.5
     keep_logit: float = 1.5
     new_logit: float = 4.0
     worst_error: float = 0.15
     sleep_s: float = 1.5
-    identify_every_s: float = 0.5
+    identify_every_s: float = 1.0
+    look_back_s: float = 0.5
     shortest_s: float = 0.3
 
 
@@ -184,6 +187,8 @@ class _Tracker:
         self.ended: list[_Face] = []
         self.born = 0
         self.detect_time = -math.inf
+        self.errors: dict[int, tuple[MeshFace, float]] = {}
+        self.recent: deque[tuple[int, float, UInt8]] = deque()  # frames since a face was lost
 
     # one frame
 
@@ -191,12 +196,15 @@ class _Tracker:
         self.times.append(time)
         index = len(self.times) - 1
         found: dict[int, MeshFace] = {}
+        self.errors.clear()
         for face in self.faces:
             if face.landmarks is None or time - face.mesh_time > 0.3:
                 continue  # asleep: the detector looks for it
             seen = self.mesh.measure(rgb, face.predict(time))
             if seen.logit >= self.options.keep_logit and not implausible(seen):
-                if self._error(face, seen, time) <= self.options.worst_error:
+                error = self._error(face, seen, time)
+                self.errors[face.number] = (seen, error)
+                if error <= self.options.worst_error:
                     found[face.number] = seen
         self._part_doubles(found, time)
         for face in self.faces:
@@ -209,14 +217,17 @@ class _Tracker:
             self._look(time, rgb, index, found)
         for face in self.faces:
             if face.number in found:
+                self._look_back(face, found[face.number], time, index)
                 self._commit(face, found[face.number], time, rgb, index)
+        self._remember(index, time, rgb)
         self._check_crossings(rgb, index, found)
         for face in [f for f in self.faces if time - f.seen_time > self.options.sleep_s]:
             self.faces.remove(face)
             self.ended.append(face)
 
     def _commit(self, face: _Face, seen: MeshFace, time: float, rgb: UInt8, index: int) -> None:
-        error = self._error(face, seen, time)
+        judged = self.errors.get(face.number)
+        error = judged[1] if judged is not None and judged[0] is seen else self._error(face, seen, time)
         face.rows[index] = _Row(box_of(seen.landmarks), seen.landmarks, error, sharpness(seen.crop))
         face.landmarks = seen.landmarks
         face.mesh_time = face.seen_time = time
@@ -225,6 +236,33 @@ class _Tracker:
         if time - face.identity_time >= self.options.identify_every_s and not face.with_other:
             face.identities.append((index, self.identifier.describe(rgb, seen.landmarks)))
             face.identity_time = time
+
+    def _remember(self, index: int, time: float, rgb: UInt8) -> None:
+        """Copies a frame in which somebody may be missing, for :meth:`_look_back`."""
+        if not self._missing() and self._awake() >= 2:
+            self.recent.clear()
+            return
+        self.recent.append((index, time, rgb.copy()))
+        while self.recent[0][1] < time - self.options.look_back_s:
+            self.recent.popleft()
+
+    def _look_back(self, face: _Face, seen: MeshFace, time: float, index: int) -> None:
+        """Follows a face that was just found backwards through the frames since it was lost."""
+        later, later_time = seen, time
+        for k, at, rgb in reversed(self.recent):
+            known = face.rows.get(k)
+            if k >= index or later_time - at > 0.1 or (known is not None and known.landmarks is not None):
+                break
+            earlier = self.mesh.measure(rgb, region_from_landmarks(later.landmarks))
+            change = rigid_change(later.landmarks, earlier.landmarks)
+            error = expected_error(earlier.logit, change, float(face_scale_px(earlier.landmarks)))
+            if earlier.logit < self.options.keep_logit or implausible(earlier) or error > self.options.worst_error:
+                break
+            box = box_of(earlier.landmarks)
+            if any(k in f.rows and _apart(box, f.rows[k].box) < 0.5 for f in self.faces if f is not face):
+                break
+            face.rows[k] = _Row(box, earlier.landmarks, error, sharpness(earlier.crop))
+            later, later_time = earlier, at
 
     def _error(self, face: _Face, seen: MeshFace, time: float) -> float:
         change = math.nan
@@ -240,6 +278,9 @@ class _Tracker:
         for i, one in enumerate(awake):
             for other in awake[i + 1 :]:
                 if one.number in found and other.number in found:
+                    p, q = found[one.number].region, found[other.number].region
+                    if math.hypot(p.x - q.x, p.y - q.y) > 0.5 * max(p.side, q.side):
+                        continue
                     if not _same_place(found[one.number].region, found[one.number], found[other.number]):
                         continue
                     jumps = [_jump(f.predict(time), found[f.number]) for f in (one, other)]
@@ -256,20 +297,26 @@ class _Tracker:
         since = time - self.detect_time
         if since >= self.options.detect_every_s - 1e-6:
             return True
-        lost = [f for f in self.faces if f.lost_since is not None]
-        awake = len(self.faces) - len(lost)
-        if not lost and awake >= 2:
+        lost = self._missing()
+        if not lost and self._awake() >= 2:
             return False
         # A back of the head stays unmeasurable for long: look again less and less eagerly.
         waited = min((time - (f.lost_since or time) for f in lost), default=math.inf)
         return since >= self.options.retry_every_s * (1.0 if waited < 1.0 else 2.5) - 1e-6
 
+    def _missing(self) -> list[_Face]:
+        """Faces that were measured and are lost now."""
+        return [f for f in self.faces if f.lost_since is not None and f.landmarks is not None]
+
+    def _awake(self) -> int:
+        return sum(f.lost_since is None for f in self.faces)
+
     def _look(self, time: float, rgb: UInt8, index: int, found: dict[int, MeshFace]) -> None:
         """Detects, checks followed faces against detections, wakes sleeping ones and starts new ones."""
-        known = sorted((f.size / 1.5 for f in self.faces if f.region is not None), reverse=True)
+        known = sorted((f.size / REGION_SCALE for f in self.faces if f.landmarks is not None), reverse=True)
         smallest = self.options.smallest_px
-        if len(known) >= 2:
-            smallest = max(smallest, self.options.smallest_share * known[1])
+        if known:
+            smallest = max(smallest, self.options.smallest_share * (known[1] if len(known) > 1 else 0.5 * known[0]))
         detections = self.detector.detect(rgb, smallest)
         sizes = sorted([float(w) for w in detections.widths], reverse=True)
         floor = max(self.options.smallest_px, self.options.smallest_share * sizes[1] if len(sizes) > 1 else 0.0)
@@ -328,11 +375,11 @@ class _Tracker:
         for i, (d, seen) in enumerate(measured):
             looks = None if seen is None else self.identifier.describe(rgb, seen.landmarks)
             box = detections.boxes[d] if seen is None else box_of(seen.landmarks)
-            side = 1.5 * float(max(box[2] - box[0], box[3] - box[1]))
+            side = REGION_SCALE * float(max(box[2] - box[0], box[3] - box[1]))
             for j, face in enumerate(asleep):
                 here = face.predict(time)
                 apart = math.hypot((box[0] + box[2]) / 2 - here.x, (box[1] + box[3]) / 2 - here.y)
-                apart /= max(side, here.side) / 1.5
+                apart /= max(side, here.side) / REGION_SCALE
                 reach = 0.6 + 0.8 * min(time - face.seen_time, 1.5)
                 zoom = abs(math.log(side / here.side))
                 if apart > reach or zoom > (0.5 if apart > 0.5 else 0.9):
@@ -369,7 +416,7 @@ class _Tracker:
         awake = [f for f in self.faces if f.number in found and f.region is not None]
         for i, one in enumerate(awake):
             for other in awake[i + 1 :]:
-                iou = box_iou(box_of(found[one.number].landmarks), box_of(found[other.number].landmarks))
+                iou = box_iou(one.rows[index].box, other.rows[index].box)
                 met = one.with_other.get(other.number)
                 if iou > 0.05 and met is None:
                     one.with_other[other.number] = other.with_other[one.number] = index
