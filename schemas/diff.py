@@ -1,0 +1,156 @@
+"""How two data sets differ: rows met by clip, values held against tolerances that a user would call equal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import pair as schema
+from .dataset import Dataset
+from .files import Files
+from .row import Row, table_to_rows
+
+# By unit of the column: what two machines with other processors may differ by. Arrays: half a step is added.
+TOLERANCES: dict[str, float] = {
+    "rad": 0.005, "m": 0.005, "px": 0.25, "s": 0.001, "sd": 0.05, "deg": 0.5, "share": 0.01, "face scale": 0.002,
+    "px/63mm": 0.25, "dB": 0.1, "dBFS": 0.1, "1/s": 1e-6, "": 0.01,
+}  # fmt: skip
+_SHARE_OUTSIDE = 0.001  # of an array's values: single frames at the edge of validity
+_CLIP = ("video_id", "start_s", "end_s")
+_APART = ("pair_id", "duplicate_of", "config_hash", "code_version", "backends", "source_uri", "audio")
+
+
+@dataclass
+class ColumnDifference:
+    """A column that differs: in how many rows, and by how much at most."""
+
+    rows: int = 0
+    largest: float = 0.0
+    example: str = ""
+
+
+@dataclass
+class Difference:
+    """Result of :func:`diff`. ``provenance`` says what the two were measured with, where that differs."""
+
+    pairs: int = 0
+    only_first: list[str] = field(default_factory=list)
+    only_second: list[str] = field(default_factory=list)
+    columns: dict[str, ColumnDifference] = field(default_factory=dict)
+    provenance: list[str] = field(default_factory=list)
+
+    @property
+    def equal(self) -> bool:
+        return not (self.only_first or self.only_second or self.columns)
+
+
+def diff(first: str | Path | Files, second: str | Path | Files, *, scale: float = 1.0) -> Difference:
+    """Compare two data sets clip by clip (same video, same bounds), whatever their shards and order.
+
+    Args:
+        scale: multiplies every tolerance; 0 asks for equal values.
+    """
+    a, b = Dataset(first), Dataset(second)
+    out = Difference()
+    for name in ("config_hash", "code_version", "head_model_id"):
+        if getattr(a.manifest, name) != getattr(b.manifest, name):
+            out.provenance.append(f"{name}: {getattr(a.manifest, name)} / {getattr(b.manifest, name)}")
+    theirs = {_clip(row): row["pair_id"] for row in b.table(["pair_id", *_CLIP]).to_pylist()}
+    ours = {_clip(row): row["pair_id"] for row in a.table(["pair_id", *_CLIP]).to_pylist()}
+    out.only_first = sorted(ours[key] for key in ours.keys() - theirs.keys())
+    out.only_second = sorted(theirs[key] for key in theirs.keys() - ours.keys())
+    fetch = _Fetcher(b)
+    for row in a.rows():
+        key = _clip(row)
+        if key in theirs:
+            out.pairs += 1
+            _compare(row, fetch(theirs[key]), scale, out)
+    return out
+
+
+def _clip(row: Row) -> tuple[str, int, int]:
+    return row["video_id"], round(row["start_s"] * 1000), round(row["end_s"] * 1000)
+
+
+class _Fetcher:
+    """Full rows by id; keeps the last row group, since two data sets of equal ids have equal order."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        self._places: dict[str, tuple[int, int]] = {}
+        for shard, entry in enumerate(dataset.shards):
+            opened = dataset.open(entry)
+            for group in range(opened.metadata.num_row_groups):
+                for key in opened.read_row_group(group, columns=["pair_id"])["pair_id"].to_pylist():
+                    self._places[key] = (shard, group)
+        self._held: tuple[int, int] = (-1, -1)
+        self._rows: dict[str, Row] = {}
+
+    def __call__(self, pair_id: str) -> Row:
+        place = self._places[pair_id]
+        if place != self._held:
+            shard = self._dataset.open(self._dataset.shards[place[0]])
+            self._rows = {row["pair_id"]: row for row in table_to_rows(shard.read_row_group(place[1]))}
+            self._held = place
+        return self._rows[pair_id]
+
+
+def _compare(ours: Row, theirs: Row, scale: float, out: Difference) -> None:
+    for column in schema.COLUMNS:
+        if column.name in _APART and not (column.name in ("audio",) and scale == 0):
+            continue
+        worst = value_difference(column, ours[column.name], theirs[column.name], scale)
+        if worst is not None:
+            found = out.columns.setdefault(column.name, ColumnDifference(example=ours["pair_id"]))
+            found.rows += 1
+            found.largest = max(found.largest, worst)
+
+
+def value_difference(column: schema.Column, ours: Any, theirs: Any, scale: float) -> float | None:
+    """How far two values of a column are apart where that is beyond the tolerance; None where they count as equal.
+
+    Texts, lengths, and numbers known on one side only are infinitely far apart.
+    """
+    allowed = scale * (TOLERANCES.get(column.unit, 0.01) + column.step / 2)
+    if column.name == "turns":
+        return _turns_difference(ours, theirs, allowed)
+    if not column.shape and not isinstance(ours, float):
+        return None if ours == theirs else float("inf")
+    if ours is None or theirs is None:
+        return None if ours is theirs else float("inf")
+    x, y = np.asarray(ours, dtype=np.float64), np.asarray(theirs, dtype=np.float64)
+    if x.shape != y.shape:
+        return float("inf")
+    if not x.size:
+        return None
+    gap = np.abs(x - y)
+    gap = np.where(np.isnan(x) & np.isnan(y), 0.0, np.where(np.isnan(gap), np.inf, gap))
+    outside = gap > allowed
+    if outside.mean() <= (_SHARE_OUTSIDE if column.shape and scale else 0.0):
+        return None
+    return float(gap.max())
+
+
+def _turns_difference(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], allowed: float) -> float | None:
+    if [(t["speaker"], t["face"]) for t in ours] != [(t["speaker"], t["face"]) for t in theirs]:
+        return float("inf")
+    gaps = [abs(x[name] - y[name]) for x, y in zip(ours, theirs, strict=True) for name in ("start_s", "end_s")]
+    worst = max(gaps, default=0.0)
+    return worst if worst > allowed else None
+
+
+def difference_lines(found: Difference) -> Iterator[str]:
+    """The result for people, one line each."""
+    yield from (f"measured differently: {line}" for line in found.provenance)
+    for label, ids in (("first", found.only_first), ("second", found.only_second)):
+        if ids:
+            shown = ", ".join(ids[:3]) + (f" and {len(ids) - 3} more" if len(ids) > 3 else "")
+            yield f"{len(ids)} pair(s) only in the {label}: {shown}"
+    for name, column in found.columns.items():
+        size = "" if np.isinf(column.largest) else f" by up to {column.largest:.4g}"
+        unit = f" {schema.BY_NAME[name].unit}".rstrip() if size else ""
+        yield f"{name} differs in {column.rows} of {found.pairs} pairs{size}{unit}, e.g. {column.example}"

@@ -1,0 +1,121 @@
+"""Taking rows out for good: shards rewritten without them, the takedown remembered before anything else."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from . import landmarks
+from . import pair as schema
+from .dataset import Dataset
+from .errors import UsageError
+from .files import Files
+from .finish import publish
+from .manifest import WORK, FileEntry, put
+from .reject import reject_table, table_to_rejects
+from .row import Row, table_to_rows
+from .selection import DEFAULTS, selection_options
+from .shard import open_shard, read_table, shard_bytes, table_bytes
+from .takedown import TAKEDOWNS, Takedown, is_taken_down, read_takedowns, takedown_bytes
+
+_REWRITTEN = re.compile(r"(-[0-9a-f]{8})?\.parquet$")
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What :func:`remove` took out."""
+
+    pairs: tuple[str, ...]
+    rejects: int
+    shards: int
+    work_files: int
+
+
+def remove(where: str | Path | Files, takedowns: Iterable[Takedown]) -> Removal:
+    """Take down videos, sources or people, and everything taken down before that is still there.
+
+    The takedown is written down first, so that no later run brings a row back even if this one is killed. Rewritten
+    shards get new names; readers see the old data set until the manifest is replaced, and the old files go last. Work
+    files of unfinished and finished runs (``_work/``) may hold the same people and are deleted whole.
+    """
+    dataset = Dataset(where)
+    files, manifest = dataset.files, dataset.manifest
+    wanted = tuple(sorted({*takedowns, *read_takedowns(files)}))
+    if not wanted:
+        raise UsageError("nothing to remove: name a --video, --source or --person")
+    options = DEFAULTS if manifest.entry("selection.parquet") is None else selection_options(dataset.selection())
+    entries = [put(files, TAKEDOWNS, takedown_bytes(wanted))]
+    gone = _taken_ids(
+        dataset.table(["pair_id", "video_id", "source_id", "source_uri", "a.person_id", "b.person_id"]), wanted
+    )
+    old: list[str] = []
+    for entry in manifest.files:
+        replacement = _without(files, entry, gone, wanted)
+        if replacement is not None:
+            entries.append(replacement)
+            old.append(entry.path)
+    publish(files, manifest.with_files(entries, drop=old), options)
+    for path in old:
+        files.delete(path)
+    work = files.list(WORK)
+    for path in work:
+        files.delete(path)
+    rejects = manifest.rows("rejects") - sum(entry.rows for entry in Dataset(files).manifest.of_kind("rejects"))
+    return Removal(tuple(sorted(gone)), rejects, len(old), len(work))
+
+
+def _taken_ids(light: pa.Table, takedowns: Sequence[Takedown]) -> set[str]:
+    return {
+        row["pair_id"]
+        for row in light.to_pylist()
+        if is_taken_down(
+            takedowns,
+            video_id=row["video_id"],
+            source_id=row["source_id"],
+            source_uri=row["source_uri"],
+            persons=(row["a.person_id"], row["b.person_id"]),
+        )
+    }
+
+
+def _without(files: Files, entry: FileEntry, gone: set[str], takedowns: Sequence[Takedown]) -> FileEntry | None:
+    """The rewritten file, or None where it holds nothing that must go."""
+    if entry.kind == "rejects":
+        rejects = table_to_rejects(read_table(files.read_bytes(entry.path)))
+        kept = [r for r in rejects if not is_taken_down(takedowns, video_id=r.video_id, source_uri=r.uri)]
+        if len(kept) == len(rejects):
+            return None
+        return _put_renamed(files, entry, table_bytes(reject_table(kept)), len(kept))
+    columns = {"pairs": schema.COLUMNS, "landmarks": landmarks.COLUMNS}.get(entry.kind)
+    if columns is None:
+        return None
+    names = ["pair_id", "duplicate_of"] if entry.kind == "pairs" else ["pair_id"]
+    keys = open_shard(files, entry.path).read(columns=names).to_pylist()
+    left = sum(key["pair_id"] not in gone for key in keys)
+    if left == len(keys) and not any(key.get("duplicate_of") in gone for key in keys):
+        return None
+    arrow = schema.pair_schema() if entry.kind == "pairs" else landmarks.landmark_schema()
+    rows = shard_rows(files, entry.path, {column.name: column for column in columns}, gone)
+    return _put_renamed(files, entry, shard_bytes(rows, columns, arrow), left)
+
+
+def shard_rows(files: Files, path: str, columns: Mapping[str, schema.Column], gone: set[str]) -> Iterator[Row]:
+    """Rows of a shard without those in ``gone``; a removed duplicate's name goes from the rows that repeat it."""
+    shard = open_shard(files, path)
+    for group in range(shard.metadata.num_row_groups):
+        for row in table_to_rows(shard.read_row_group(group, use_threads=False), columns):
+            if row["pair_id"] in gone:
+                continue
+            if row.get("duplicate_of") in gone:
+                row |= {"duplicate_of": "", "scores.duplicate_similarity": None}
+            yield row
+
+
+def _put_renamed(files: Files, entry: FileEntry, data: bytes, rows: int) -> FileEntry:
+    tag = hashlib.sha256(data).hexdigest()[:8]
+    return put(files, _REWRITTEN.sub(f"-{tag}.parquet", entry.path), data, entry.kind, rows)
