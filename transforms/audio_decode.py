@@ -38,7 +38,8 @@ def mean_mono(frame: Any) -> Float32:
         mono = samples.mean(axis=0, dtype=np.float64) / _SCALE[kind]
     else:
         mono = samples.mean(axis=0)
-    return np.nan_to_num(mono.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    clean: Float32 = np.nan_to_num(mono.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    return clean
 
 
 class _Resampler:

@@ -35,7 +35,7 @@ class DecodeOptions:
 
     Attributes:
         backend: "pyav", "decord" or "ffmpeg"; equal frames.
-        fast: no loop filter and fast bilinear scaling (pyav only): cheaper, pixels differ a little.
+        fast: no loop filter, and area averaging when shrinking (pyav only): cheaper, pixels differ a little.
         slots: frames in the shared ring; the decoder runs so many frames ahead.
         progress_timeout_s: the child is killed after so long without progress, in seconds.
         memory_mb: address space of the child, in MiB (about 200 of it are the libraries).

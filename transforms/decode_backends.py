@@ -29,7 +29,9 @@ BACKENDS = ("pyav", "decord", "ffmpeg")
 
 _SEEK_STEPS_S = (0.0, 2.0, 10.0, 60.0)  # how much earlier to try when a seek lands too late
 _PIPE_MARGIN_S = 0.5
+_PIPE_OFFSET_S = 64  # ffmpeg 5 drops a late transport stream's start from its time stamps unless they are offset
 _END_SLACK_S = 0.5
+_DECORD_CONTAINERS = {"mov", "matroska"}
 
 
 @dataclass(frozen=True)
@@ -37,27 +39,40 @@ class SourceRequest:
     """What a source decodes.
 
     Attributes:
-        width, height: size of the converted picture before rotation.
+        width, height: of the upright converted picture.
+        rotation: clockwise degrees that make the stored picture upright.
         first_s: time of the first video frame; earlier frames (edit lists) are not presented.
         start_s: a source may skip frames before it, and must give all from it on.
         zero_s: container time of the video clock's zero.
-        fast: skip the loop filter and scale with fast bilinear (pyav only).
+        fast: skip the loop filter and average areas when shrinking (pyav only).
     """
 
     path: str
     width: int
     height: int
+    rotation: int
     first_s: float
     start_s: float
     zero_s: float
     fast: bool
     max_pixels: int
 
+    @property
+    def stored_size(self) -> tuple[int, int]:
+        """(width, height) of the converted picture before it is turned upright."""
+        return (self.height, self.width) if self.rotation % 180 else (self.width, self.height)
+
 
 class FrameSource(Protocol):
-    """``damage`` says, once the frames have ended, what was broken; empty for a healthy file."""
+    """What every backend offers.
+
+    Attributes:
+        damage: once the frames have ended, what was broken; empty for a healthy file.
+        turns_upright: the source applies the rotation metadata itself.
+    """
 
     damage: str
+    turns_upright: bool
 
     def frames(self, tick: Tick) -> Iterator[tuple[float, Picture]]: ...
 
@@ -79,11 +94,14 @@ class PyAVSource:
     delivery resumes at the next key frame.
     """
 
+    turns_upright = False
+
     def __init__(self, request: SourceRequest) -> None:
         self.request = request
         self.damage = ""
+        self._size = request.stored_size
         self._reformatter = VideoReformatter()
-        self._interpolation = "FAST_BILINEAR" if request.fast else "BILINEAR"
+        self._interpolation = "AREA" if request.fast else "BILINEAR"
 
     def frames(self, tick: Tick) -> Iterator[tuple[float, Picture]]:
         with open_media(self.request.path) as container:
@@ -151,14 +169,16 @@ class PyAVSource:
                     continue
                 last_s = time_s
                 yield time_s, self._picture(frame)
-        self._check_end(stream, last_s)
+        self._check_end(container, stream, last_s)
 
-    def _check_end(self, stream: Any, last_s: float) -> None:
-        if stream.duration and stream.start_time is not None and np.isfinite(last_s):
-            base = Fraction(stream.time_base)
-            promised = seconds(stream.start_time + stream.duration, base) - self.request.zero_s
-            if promised - last_s > _END_SLACK_S + 2 * float(1 / (stream.average_rate or 10)):
-                self._note(f"ends at {last_s:.3f} s, its header promises {promised:.3f} s")
+    def _check_end(self, container: Any, stream: Any, last_s: float) -> None:
+        """Notes a file that ends well before its header says (a truncated copy, a lying header)."""
+        promised = _promised_end(container, stream)
+        if promised is None or not np.isfinite(last_s):
+            return
+        promised -= self.request.zero_s
+        if promised - last_s > _END_SLACK_S + 2.0 / float(stream.average_rate or 10):
+            self._note(f"ends at {last_s:.3f} s, its header promises {promised:.3f} s")
 
     def _note(self, text: str) -> None:
         self.damage = self.damage or text
@@ -167,13 +187,27 @@ class PyAVSource:
         return lambda: _rgb_view(
             self._reformatter.reformat(
                 frame,
-                width=self.request.width,
-                height=self.request.height,
+                width=self._size[0],
+                height=self._size[1],
                 format="rgb24",
                 interpolation=self._interpolation,
                 threads=1,
             )
         )
+
+
+def _promised_end(container: Any, stream: Any) -> float | None:
+    """End of the video stream in container time by its header; None where that does not speak of this stream."""
+    if stream.duration and stream.start_time is not None:
+        return seconds(stream.start_time + stream.duration, Fraction(stream.time_base))
+    if len(container.streams) == 1 and container.duration:
+        return ((container.start_time or 0) + container.duration) / 1e6
+    hours, _, rest = str(stream.metadata.get("DURATION", "")).partition(":")  # Matroska's per-track tag
+    minutes, _, secs = rest.partition(":")
+    try:
+        return int(hours) * 3600 + int(minutes) * 60 + float(secs)
+    except ValueError:
+        return None
 
 
 def _rgb_view(frame: Any) -> UInt8:
@@ -187,9 +221,13 @@ def _rgb_view(frame: Any) -> UInt8:
 class DecordSource:
     """Decodes with decord, frame by frame (its batches cost gigabytes at 1080p).
 
-    decord counts from its own zero, ignores edit lists and has given wrong frames on broken indices; so the times
-    are those of the packets, matched one to one with decord's own list, and a mismatch is an error.
+    decord counts from its own zero and has given wrong frames on broken indices; so the times are those of the
+    packets, matched one to one with decord's own list, and a mismatch is an error. Refused are files whose edit list
+    hides frames (its indices are then shifted by their number) and containers without a frame index (from a
+    transport stream it returned other frames than asked for).
     """
+
+    turns_upright = True
 
     def __init__(self, request: SourceRequest) -> None:
         self.request = request
@@ -197,7 +235,9 @@ class DecordSource:
 
     def frames(self, tick: Tick) -> Iterator[tuple[float, Picture]]:
         request = self.request
-        times, header_start_s = self._packet_times(tick)
+        container, times, header_start_s = self._packet_times(tick)
+        if not set(container.split(",")) & _DECORD_CONTAINERS:
+            raise BadInput("decode_failed", f"the decord decoder is not trusted with {container} files; use pyav")
         import decord  # only this backend needs it
 
         try:
@@ -219,7 +259,7 @@ class DecordSource:
             tick()
             yield time_s, self._picture(reader, index)
 
-    def _packet_times(self, tick: Tick) -> tuple[npt.NDArray[np.float64], float]:
+    def _packet_times(self, tick: Tick) -> tuple[str, npt.NDArray[np.float64], float]:
         with open_media(self.request.path) as container:
             stream = video_stream(container)
             keep_only(container, stream)
@@ -227,11 +267,14 @@ class DecordSource:
             ticks = []
             for packet in container.demux(stream):
                 tick()
+                if packet.is_discard:
+                    raise BadInput("decode_failed", "the decord decoder does not follow edit lists; use pyav")
                 when = packet.pts if packet.pts is not None else packet.dts
                 if packet.size and when is not None:
                     ticks.append(when)
             start_s = seconds(stream.start_time or 0, base)
-        return np.array([seconds(t, base) for t in sorted(ticks)], np.float64), start_s
+            name = str(container.format.name)
+        return name, np.array([seconds(t, base) for t in sorted(ticks)], np.float64), start_s
 
     @staticmethod
     def _picture(reader: Any, index: int) -> Picture:
@@ -247,6 +290,8 @@ class DecordSource:
 
 class PipeSource:
     """Decodes with the ffmpeg program; raw RGB with its times comes back through a pipe as NUT."""
+
+    turns_upright = False
 
     def __init__(self, request: SourceRequest) -> None:
         self.request = request
@@ -285,13 +330,14 @@ class PipeSource:
             "format_whitelist": FORMATS,
             "threads": 1,
             "noautorotate": None,
+            "itsoffset": _PIPE_OFFSET_S,
         }
         start_s = request.start_s - _PIPE_MARGIN_S
         if start_s > request.first_s:
-            options.update(seek_timestamp=1, ss=f"{start_s + request.zero_s:.6f}")
+            options.update(noaccurate_seek=None, seek_timestamp=1, ss=f"{start_s + request.zero_s:.6f}")
         stream = (
             ffmpeg.input(f"file:{request.path}", **options)[str(index)]
-            .filter("scale", request.width, request.height, flags="bilinear")
+            .filter("scale", *request.stored_size, flags="bilinear")
             .output(
                 "pipe:1",
                 format="nut",
@@ -309,7 +355,8 @@ class PipeSource:
 
     def _packets(self, read_fd: int, tick: Tick) -> Iterator[tuple[float, Picture]]:
         request = self.request
-        shape = (request.height, request.width, 3)
+        width, height = request.stored_size
+        shape = (height, width, 3)
         try:
             container = av.open(f"pipe:{read_fd}", format="nut", container_options={"protocol_whitelist": "pipe"})
         except (av.FFmpegError, EOFError) as error:
@@ -320,7 +367,8 @@ class PipeSource:
                 tick()
                 if packet.pts is None or packet.size != shape[0] * shape[1] * 3:
                     continue
-                yield seconds(packet.pts, base) - request.zero_s, self._picture(packet, shape)
+                ticks = packet.pts - round(_PIPE_OFFSET_S / base)
+                yield seconds(ticks, base) - request.zero_s, self._picture(packet, shape)
 
     @staticmethod
     def _picture(packet: Any, shape: tuple[int, int, int]) -> Picture:

@@ -146,7 +146,6 @@ class Child:
     def _frames(self, request: dict[str, Any]) -> None:
         slots = self._slots(request["slots"], (request["height"], request["width"], 3))
         rotation = request["rotation"]
-        size = (request["height"], request["width"]) if rotation % 180 else (request["width"], request["height"])
         start_s, end_s, rate = request["start_s"], request["end_s"], request["thin_rate"]
         origin_s = request["first_s"]
         bin_s = (np.floor((start_s - origin_s) * rate + 0.5) - 0.5) / rate + origin_s - 1e-3 if rate else start_s
@@ -154,8 +153,9 @@ class Child:
             request["backend"],
             SourceRequest(
                 path=request["path"],
-                width=size[0],
-                height=size[1],
+                width=request["width"],
+                height=request["height"],
+                rotation=rotation,
                 first_s=origin_s,
                 start_s=min(bin_s, start_s),
                 zero_s=request["zero_s"],
@@ -164,6 +164,7 @@ class Child:
             ),
         )
         frames = self._counted(source.frames(self._tick), request["max_frames"])
+        turn = rotation and not source.turns_upright
         self._free = len(slots)
         sent = 0
         for time_s, picture in select_frames(frames, start_s, end_s, rate, origin_s):
@@ -171,7 +172,7 @@ class Child:
                 self._wait_for_parent()
             slot = sent % len(slots)
             rgb = picture()
-            np.copyto(slots[slot], np.rot90(rgb, -rotation // 90) if rotation else rgb)
+            np.copyto(slots[slot], np.rot90(rgb, -rotation // 90) if turn else rgb)
             self._send(FRAME, FRAME_HEADER.pack(time_s, slot))
             self._free -= 1
             sent += 1
