@@ -340,9 +340,12 @@ def black_runs(trace: ShotTrace, options: ShotOptions | None = None) -> list[tup
 
 
 def _reduce(rgb: UInt8, width: int) -> UInt8:
-    height = max(9, round(rgb.shape[0] * width / rgb.shape[1]))
+    """The picture at ``width``; a bilinear step and a 2 x 2 mean, a quarter of the cost of one area average."""
     if rgb.shape[1] <= width:
         return rgb
+    height = max(9, round(rgb.shape[0] * width / rgb.shape[1]))
+    if rgb.shape[1] > 2 * width:
+        rgb = np.asarray(cv2.resize(rgb, (2 * width, 2 * height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
     return np.asarray(cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
