@@ -1,0 +1,150 @@
+"""A posed person over all frames: points of every part in the world, and how they are drawn and measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_matrix
+
+from ..fitting.head_model import JAW, ROOT, rotation_matrix
+from .avatar import FLIP, OVAL, Avatar, Mesh, face_points
+from .motion import HeadMotion
+from .rasterize import Canvas, project
+from .scenario import Camera
+
+Array = npt.NDArray[np.float64]
+Float32 = npt.NDArray[np.float32]
+
+LIGHT = np.array([-0.35, -0.60, -0.72])  # towards the lamp, world frame
+_AMBIENT, _DIFFUSE = 0.78, 0.30
+PUPIL_RADIUS = 0.0021
+_SCLERA, _CORNER = (205.0, 198.0, 192.0), (150.0, 100.0, 92.0)
+_IRIS_RING = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])  # model x, y: FaceMesh's order
+
+
+def _normal_matrix(points: int, triangles: npt.NDArray[np.int32]) -> csr_matrix:
+    rows = triangles.reshape(-1)
+    columns = np.repeat(np.arange(len(triangles)), 3)
+    return csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(points, len(triangles)))
+
+
+def _normals(points: Array, triangles: npt.NDArray[np.int32], gather: csr_matrix) -> Array:
+    corner = points[triangles]
+    flat = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
+    summed = gather @ flat
+    return np.asarray(summed / np.maximum(np.linalg.norm(summed, axis=1, keepdims=True), 1e-12))
+
+
+def _shade(normals: Array) -> Float32:
+    """Brightness; 1 for a surface that faces the audience, as the portraits were lit."""
+    light = LIGHT / np.linalg.norm(LIGHT)
+    facing = _AMBIENT + _DIFFUSE * float(-light[2])
+    return np.asarray((_AMBIENT + _DIFFUSE * np.maximum(normals @ light, 0.0)) / facing, dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the truth needs of one frame, camera frame: see :class:`.truth.PersonTruth`."""
+
+    landmarks: Array
+    box: Array
+
+
+class Actor:
+    """An avatar with its motion.
+
+    Args:
+        chunk: frames posed at once (bounds the memory).
+    """
+
+    def __init__(self, avatar: Avatar, motion: HeadMotion, chunk: int = 64) -> None:
+        self.avatar, self.motion = avatar, motion
+        model = avatar.model
+        self.joints = model.posed_joints(avatar.shape)
+        parts = []
+        for start in range(0, len(motion.rotation), chunk):
+            part = slice(start, start + chunk)
+            posed = model.pose(avatar.shape, motion.expression[part], motion.jaw[part])
+            parts.append(face_points(model, posed))
+        self.faces = np.concatenate(parts)  # [T, 468, 3] model frame
+        self._face_gather = _normal_matrix(468, avatar.face_triangles)
+        self._rigid = {
+            name: _normals(mesh.points, mesh.triangles, _normal_matrix(len(mesh.points), mesh.triangles))
+            for name, mesh in (("hull", avatar.hull), ("body", avatar.body), ("neck", avatar.neck))
+        }
+
+    def to_world(self, points: Array, t: int) -> Array:
+        """Model points [..., 3] of the head at frame ``t`` in the world."""
+        linear = self.motion.rotation[t] @ FLIP
+        return np.asarray((points - self.joints[ROOT]) @ linear.T + self.motion.root[t])
+
+    def body_to_world(self, points: Array, t: int) -> Array:
+        linear = self.motion.body_rotation[t] @ FLIP
+        return np.asarray((points - self.joints[ROOT]) @ linear.T + self.motion.root[t])
+
+    def eye_axes(self, t: int) -> Array:
+        """[2, 3] optical axes, model frame."""
+        return np.asarray(rotation_matrix(self.motion.eyes[t])[..., 2])
+
+    def iris_points(self, t: int) -> Array:
+        """[10, 3] model frame, in FaceMesh's order: right iris (centre, then its ring), left iris."""
+        model = self.avatar.model
+        frames = rotation_matrix(self.motion.eyes[t])
+        points = []
+        for eye in (1, 0):
+            centre = self.joints[3 + eye] + model.iris_depth * frames[eye][:, 2]
+            # Rings start on the nasal or temporal side as the network's do: its first point is at image left.
+            ring = centre + model.iris_radius * (_IRIS_RING @ frames[eye][:, :2].T)
+            points.append(np.concatenate([centre[None], ring]))
+        return np.concatenate(points)
+
+    def landmarks(self, t: int, camera: Camera, focal_px: float, width: int, height: int) -> Array:
+        """[478, 3] pixels with FaceMesh's relative depth."""
+        world = self.to_world(np.concatenate([self.faces[t], self.iris_points(t)]), t)
+        points = project(camera.to_camera(world), focal_px, width, height)
+        middle = float(points[:468, 2].mean())
+        points[:, 2] = (points[:, 2] - middle) * focal_px / middle
+        return points
+
+    def draw(self, canvas: Canvas, t: int, camera: Camera, focal_px: float) -> None:
+        """Draw the whole person."""
+        avatar = self.avatar
+        w, h = canvas.width, canvas.height
+
+        def pixels(world: Array) -> Array:
+            return project(camera.to_camera(world), focal_px, w, h)
+
+        def put(mesh: Mesh, world: Array, shade: Float32, cull: bool = True, cutout: bool = False) -> None:
+            canvas.draw(pixels(world), mesh.uv, shade, mesh.triangles, mesh.texture, cull, cutout)
+
+        turn, body = self.motion.rotation[t] @ FLIP, self.motion.body_rotation[t] @ FLIP
+        put(avatar.body, self.body_to_world(avatar.body.points, t), _shade(self._rigid["body"] @ body.T), False, True)
+        follow = avatar.neck_follow[:, None].astype(np.float64)
+        neck = follow * self.to_world(avatar.neck.points, t) + (1 - follow) * self.body_to_world(avatar.neck.points, t)
+        put(avatar.neck, neck, _shade(self._rigid["neck"] @ body.T))
+        face = self.faces[t]
+        hull = avatar.hull.points.copy()
+        hull[:36] = face[list(OVAL)]
+        hull[36] = face[OVAL[0]]
+        put(avatar.hull, self.to_world(hull, t), _shade(self._rigid["hull"] @ turn.T), cull=False)
+        face_pixels = pixels(self.to_world(face, t))
+        shade = _shade(_normals(face, avatar.face_triangles, self._face_gather) @ turn.T)
+        canvas.draw(face_pixels, avatar.face_uv, shade, avatar.face_triangles, avatar.texture)
+        jaw = rotation_matrix(self.motion.jaw[t])
+        lower = (avatar.teeth_lower.points - self.joints[JAW]) @ jaw.T + self.joints[JAW]
+        for mesh, points in (
+            (avatar.cavity, avatar.cavity.points),
+            (avatar.teeth_upper, avatar.teeth_upper.points),
+            (avatar.teeth_lower, lower),
+        ):
+            put(mesh, self.to_world(points, t), np.full(len(points), 0.72, np.float32), cull=False)
+        model = avatar.model
+        iris = np.asarray(avatar.iris_color)
+        colors = np.array([_SCLERA, iris * 0.45, iris, (14.0, 12.0, 12.0), _CORNER], np.float32)
+        axes = self.eye_axes(t) @ turn.T @ camera.world_to_camera.T
+        balls = camera.to_camera(self.to_world(self.joints[3:5], t))
+        for eye in (0, 1):
+            canvas.draw_eye(face_pixels, avatar.eye_triangles[eye], focal_px, balls[eye], axes[eye],
+                            (model.eyeball_radius, model.iris_radius, PUPIL_RADIUS), colors, 0.9)  # fmt: skip

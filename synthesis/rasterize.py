@@ -1,0 +1,258 @@
+"""A small software renderer: z-buffered, perspective-correct, textured triangles, and eyeballs seen through lids.
+
+Buffers are RGBA uint8, cleared to zero, usually at twice the output resolution: averaging them down gives colours
+premultiplied by coverage, so that :func:`composite` draws antialiased silhouettes. The depth buffer holds 1/z.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import cv2
+import numba
+import numpy as np
+import numpy.typing as npt
+
+UInt8 = npt.NDArray[np.uint8]
+Float32 = npt.NDArray[np.float32]
+Int32 = npt.NDArray[np.int32]
+
+_jit = cast("Callable[[Callable[..., Any]], Callable[..., Any]]", numba.njit(cache=True, nogil=True, fastmath=False))
+
+
+@_jit
+def _edges(  # type: ignore[no-untyped-def]
+    x0, y0, x1, y1, x2, y2, area, px, py
+):
+    w0 = ((x1 - px) * (y2 - py) - (x2 - px) * (y1 - py)) / area
+    w1 = ((x2 - px) * (y0 - py) - (x0 - px) * (y2 - py)) / area
+    return w0, w1, np.float32(1.0) - w0 - w1
+
+
+@_jit
+def _draw_textured(color, depth, points, uv, shade, triangles, texture, cull, cutout):  # type: ignore[no-untyped-def]
+    height, width = depth.shape
+    tex_h, tex_w = texture.shape[0], texture.shape[1]
+    one = np.float32(1.0)
+    for f in range(triangles.shape[0]):
+        i, j, k = triangles[f, 0], triangles[f, 1], triangles[f, 2]
+        zi, zj, zk = points[i, 2], points[j, 2], points[k, 2]
+        if zi < 0.05 or zj < 0.05 or zk < 0.05:
+            continue
+        x0, y0, x1, y1, x2, y2 = points[i, 0], points[i, 1], points[j, 0], points[j, 1], points[k, 0], points[k, 1]
+        area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
+        if area == 0.0 or (cull and area > 0.0):
+            continue
+        left = max(0, int(np.ceil(min(x0, x1, x2) - 0.5)))
+        right = min(width - 1, int(np.floor(max(x0, x1, x2) - 0.5)))
+        top = max(0, int(np.ceil(min(y0, y1, y2) - 0.5)))
+        bottom = min(height - 1, int(np.floor(max(y0, y1, y2) - 0.5)))
+        if left > right or top > bottom:
+            continue
+        q0, q1, q2 = one / zi, one / zj, one / zk
+        # Everything that is linear on the screen: barycentrics, 1/z, u/z, v/z, shade/z.
+        inv = one / area
+        w0x, w1x = (y1 - y2) * inv, (y2 - y0) * inv
+        w2x = -w0x - w1x
+        qx = q0 * w0x + q1 * w1x + q2 * w2x
+        ux = uv[i, 0] * q0 * w0x + uv[j, 0] * q1 * w1x + uv[k, 0] * q2 * w2x
+        vx = uv[i, 1] * q0 * w0x + uv[j, 1] * q1 * w1x + uv[k, 1] * q2 * w2x
+        sx = shade[i] * q0 * w0x + shade[j] * q1 * w1x + shade[k] * q2 * w2x
+        for y in range(top, bottom + 1):
+            w0, w1, w2 = _edges(x0, y0, x1, y1, x2, y2, area, np.float32(left + 0.5), np.float32(y + 0.5))
+            q = q0 * w0 + q1 * w1 + q2 * w2
+            u = uv[i, 0] * q0 * w0 + uv[j, 0] * q1 * w1 + uv[k, 0] * q2 * w2
+            v = uv[i, 1] * q0 * w0 + uv[j, 1] * q1 * w1 + uv[k, 1] * q2 * w2
+            s = shade[i] * q0 * w0 + shade[j] * q1 * w1 + shade[k] * q2 * w2
+            for x in range(left, right + 1):
+                if w0 >= 0.0 and w1 >= 0.0 and w2 >= 0.0 and q > depth[y, x]:
+                    z = one / q
+                    tu = min(max(u * z - np.float32(0.5), np.float32(0.0)), np.float32(tex_w - 1.001))
+                    tv = min(max(v * z - np.float32(0.5), np.float32(0.0)), np.float32(tex_h - 1.001))
+                    iu, iv = int(tu), int(tv)
+                    au, av = tu - iu, tv - iv
+                    c00, c01 = (one - au) * (one - av), au * (one - av)
+                    c10, c11 = (one - au) * av, au * av
+                    opaque = True
+                    if cutout:
+                        a = (
+                            texture[iv, iu, 3] * c00
+                            + texture[iv, iu + 1, 3] * c01
+                            + texture[iv + 1, iu, 3] * c10
+                            + texture[iv + 1, iu + 1, 3] * c11
+                        )
+                        opaque = a >= 128.0
+                    if opaque:
+                        depth[y, x] = q
+                        light = s * z
+                        for c in range(3):
+                            value = (
+                                texture[iv, iu, c] * c00
+                                + texture[iv, iu + 1, c] * c01
+                                + texture[iv + 1, iu, c] * c10
+                                + texture[iv + 1, iu + 1, c] * c11
+                            )
+                            color[y, x, c] = np.uint8(min(value * light + np.float32(0.5), np.float32(255.0)))
+                        color[y, x, 3] = 255
+                w0 += w0x
+                w1 += w1x
+                w2 += w2x
+                q += qx
+                u += ux
+                v += vx
+                s += sx
+
+
+@_jit
+def _draw_eye(color, depth, points, triangles, camera, ball, axis, radii, colors, light):  # type: ignore[no-untyped-def]
+    """Fill the lid opening: each pixel's ray is cut with the eyeball, the point's angle to ``axis`` picks its colour."""
+    height, width = depth.shape
+    focal, cx, cy = camera[0], camera[1], camera[2]
+    radius, iris, pupil = radii[0], radii[1], radii[2]
+    one = np.float32(1.0)
+    for f in range(triangles.shape[0]):
+        i, j, k = triangles[f, 0], triangles[f, 1], triangles[f, 2]
+        zi, zj, zk = points[i, 2], points[j, 2], points[k, 2]
+        x0, y0, x1, y1, x2, y2 = points[i, 0], points[i, 1], points[j, 0], points[j, 1], points[k, 0], points[k, 1]
+        area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
+        if area == 0.0 or area > 0.0 or zi < 0.05:
+            continue
+        left = max(0, int(np.ceil(min(x0, x1, x2) - 0.5)))
+        right = min(width - 1, int(np.floor(max(x0, x1, x2) - 0.5)))
+        top = max(0, int(np.ceil(min(y0, y1, y2) - 0.5)))
+        bottom = min(height - 1, int(np.floor(max(y0, y1, y2) - 0.5)))
+        for y in range(top, bottom + 1):
+            for x in range(left, right + 1):
+                px, py = np.float32(x + 0.5), np.float32(y + 0.5)
+                w0, w1, w2 = _edges(x0, y0, x1, y1, x2, y2, area, px, py)
+                q = w0 / zi + w1 / zj + w2 / zk
+                if w0 < 0.0 or w1 < 0.0 or w2 < 0.0 or q <= depth[y, x]:
+                    continue
+                dx, dy = (px - cx) / focal, (py - cy) / focal
+                norm = one / np.sqrt(dx * dx + dy * dy + one)
+                dx, dy, dz = dx * norm, dy * norm, norm
+                along = dx * ball[0] + dy * ball[1] + dz * ball[2]
+                gap = ball[0] ** 2 + ball[1] ** 2 + ball[2] ** 2 - along * along
+                inside = radius * radius - gap
+                if inside > 0.0:
+                    t = along - np.sqrt(inside)
+                    nx = (t * dx - ball[0]) / radius
+                    ny = (t * dy - ball[1]) / radius
+                    nz = (t * dz - ball[2]) / radius
+                    cosine = nx * axis[0] + ny * axis[1] + nz * axis[2]
+                    sine = np.sqrt(max(one - cosine * cosine, np.float32(0.0))) * radius
+                    shading = max(-nz, np.float32(0.0)) * np.float32(0.35) + np.float32(0.65)
+                    shading *= np.float32(0.86) + np.float32(0.14) * ny  # the upper lid's shadow (y is down)
+                    row = 0  # sclera
+                    if cosine > 0.0 and sine < iris:
+                        row = 1 if sine > np.float32(0.86) * iris else 2  # limbus, iris
+                        if sine < pupil:
+                            row = 3
+                else:
+                    shading = np.float32(0.5)
+                    row = 4  # the corner tissue
+                depth[y, x] = q
+                for c in range(3):
+                    value = colors[row, c] * shading * light
+                    color[y, x, c] = np.uint8(min(value, np.float32(255.0)))
+                color[y, x, 3] = 255
+
+
+def project(points: npt.NDArray[np.float64], focal_px: float, width: int, height: int) -> npt.NDArray[np.float64]:
+    """Pinhole projection with the principal point at the image centre.
+
+    Args:
+        points: [..., 3] metres, camera frame (x right, y down, z forward).
+
+    Returns:
+        [..., 3]: x, y in pixels, and z in metres.
+    """
+    z = points[..., 2]
+    x = points[..., 0] / z * focal_px + width / 2.0
+    y = points[..., 1] / z * focal_px + height / 2.0
+    return np.stack([x, y, z], axis=-1)
+
+
+class Canvas:
+    """A supersampled RGBA layer with depth over the whole frame.
+
+    Args:
+        width, height: output pixels. supersample: samples per pixel and axis.
+    """
+
+    def __init__(self, width: int, height: int, supersample: int = 2) -> None:
+        self.width, self.height, self.supersample = width, height, supersample
+        self.color: UInt8 = np.zeros((height * supersample, width * supersample, 4), np.uint8)
+        self.depth: Float32 = np.zeros(self.color.shape[:2], np.float32)
+
+    def clear(self) -> None:
+        self.color.fill(0)
+        self.depth.fill(0.0)
+
+    def _scaled(self, points: npt.NDArray[np.float64]) -> Float32:
+        scale = np.array([self.supersample, self.supersample, 1.0])
+        return np.ascontiguousarray(points * scale, dtype=np.float32)
+
+    def draw(
+        self,
+        points: npt.NDArray[np.float64],
+        uv: Float32,
+        shade: Float32,
+        triangles: Int32,
+        texture: UInt8,
+        cull: bool = True,
+        cutout: bool = False,
+    ) -> None:
+        """Draw triangles.
+
+        Args:
+            points: [V, 3] output pixels x, y and depth z in metres (see :func:`project`).
+            uv: [V, 2] texture pixels. shade: [V] brightness factor. triangles: [F, 3], counter-clockwise as seen
+                from outside with y up (so clockwise on the y-down screen is the back, culled if ``cull``).
+            texture: [H, W, 4] RGBA; alpha under 128 is a hole where ``cutout``.
+        """
+        _draw_textured(self.color, self.depth, self._scaled(points), uv, shade, triangles, texture, cull, cutout)
+
+    def draw_eye(
+        self,
+        points: npt.NDArray[np.float64],
+        triangles: Int32,
+        focal_px: float,
+        ball: npt.NDArray[np.float64],
+        axis: npt.NDArray[np.float64],
+        radii: tuple[float, float, float],
+        colors: Float32,
+        light: float = 1.0,
+    ) -> None:
+        """Draw one eye inside its lid opening.
+
+        Args:
+            points, triangles: the opening, as in :meth:`draw`.
+            ball: [3] eyeball centre, camera frame, metres. axis: [3] unit optical axis, camera frame.
+            radii: eyeball, iris, pupil, metres. colors: [5, 3] RGB of sclera, limbus, iris, pupil, corner.
+        """
+        s = self.supersample
+        camera = np.array([focal_px * s, self.width * s / 2.0, self.height * s / 2.0], np.float32)
+        _draw_eye(
+            self.color,
+            self.depth,
+            self._scaled(points),
+            triangles,
+            camera,
+            ball.astype(np.float32),
+            axis.astype(np.float32),
+            np.array(radii, np.float32),
+            colors,
+            np.float32(light),
+        )
+
+
+def composite(canvas: Canvas, background: UInt8) -> UInt8:
+    """The canvas averaged down and laid over ``background`` [H, W, 3]."""
+    layer = canvas.color
+    if canvas.supersample > 1:
+        layer = cv2.resize(layer, (canvas.width, canvas.height), interpolation=cv2.INTER_AREA)
+    uncovered = cv2.cvtColor(255 - layer[..., 3], cv2.COLOR_GRAY2RGB)
+    below = cv2.multiply(background, uncovered, scale=1.0 / 255.0)
+    return np.asarray(cv2.add(below, np.ascontiguousarray(layer[..., :3])), dtype=np.uint8)

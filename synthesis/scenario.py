@@ -1,0 +1,202 @@
+"""What is filmed: two people, a room, cameras and cuts. A scenario is a small YAML file or a :class:`Scenario`.
+
+World frame: metres, x right, y down, z away from the audience; the two heads are near the origin, eyes at y = 0. A
+camera at (0, 0, -2) that looks at the origin has the world's axes as its own.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+from ..schemas.errors import UsageError
+from .portraits import NAMES
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Person:
+    """One of the two.
+
+    Attributes:
+        portrait: "collins" or "hopper". voice: espeak-ng voice; rate in words a minute; pitch 0..99.
+        position: x, y, z metres of the resting head centre, world frame.
+        body_deg: how far the body is turned from the audience towards +x (the person on the left: positive).
+    """
+
+    portrait: str
+    voice: str
+    rate: int
+    pitch: int
+    position: tuple[float, float, float]
+    body_deg: float
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera. Positions in metres, world frame; focal length in pixels at the scenario's size."""
+
+    position: tuple[float, float, float] = (0.0, -0.03, -1.50)
+    look_at: tuple[float, float, float] = (0.0, 0.10, 0.0)
+    focal_px: float = 1200.0
+    roll_deg: float = 0.0
+
+    @property
+    def world_to_camera(self) -> Array:
+        """[3, 3] rotation."""
+        forward = np.asarray(self.look_at, dtype=np.float64) - np.asarray(self.position, dtype=np.float64)
+        forward /= np.linalg.norm(forward)
+        right = np.cross([0.0, 1.0, 0.0], forward)
+        right /= np.linalg.norm(right)
+        down = np.cross(forward, right)
+        c, s = np.cos(np.radians(self.roll_deg)), np.sin(np.radians(self.roll_deg))
+        return np.array([[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]]) @ np.stack([right, down, forward])
+
+    def to_camera(self, points: Array) -> Array:
+        """World points [..., 3] in the camera frame."""
+        return np.asarray((points - np.asarray(self.position)) @ self.world_to_camera.T)
+
+
+@dataclass(frozen=True)
+class ShotPlan:
+    """A camera from ``start_s`` on; a hard cut wherever it is not the first."""
+
+    start_s: float
+    camera: Camera
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A whole video.
+
+    Attributes:
+        seconds, fps, width, height: of the video. seed: of everything random.
+        left, right: the two people, as the audience sees them.
+        shots: in order of time; the first starts at 0.
+        overlaps, backchannels: whether both may speak at once.
+        mutual_share: share of the time that a listener looks at the speaker.
+        noise_snr_db: room noise under the speech; None for none.
+        av_offset_s: the sound is this much late (negative: early); truth keeps the time of the sounds themselves.
+        split_screen: two rooms side by side, one person in each.
+        audio: False leaves the audio stream out.
+        grain: standard deviation of sensor noise, 8-bit levels. crf: x264 quality (higher is worse).
+        head_model: path for ``load_head_model``; "" is the embedded one.
+    """
+
+    seconds: float = 26.0
+    fps: float = 25.0
+    width: int = 1280
+    height: int = 720
+    seed: int = 1
+    left: Person = Person("collins", "en+f4", 170, 52, (-0.45, 0.0, 0.0), 30.0)
+    right: Person = Person("hopper", "en-us", 160, 34, (0.45, 0.015, 0.05), -30.0)
+    shots: tuple[ShotPlan, ...] = (
+        ShotPlan(0.0, Camera()),
+        ShotPlan(13.0, Camera(position=(0.22, -0.12, -1.45), look_at=(0.01, 0.05, 0.0), focal_px=1330.0)),
+    )
+    overlaps: bool = True
+    backchannels: bool = True
+    mutual_share: float = 0.7
+    noise_snr_db: float | None = 32.0
+    av_offset_s: float = 0.0
+    split_screen: bool = False
+    audio: bool = True
+    grain: float = 2.0
+    crf: int = 20
+    head_model: str = ""
+
+    @property
+    def people(self) -> tuple[Person, Person]:
+        return (self.left, self.right)
+
+    @property
+    def frame_times(self) -> Array:
+        """[T] presentation times in seconds."""
+        return np.arange(round(self.seconds * self.fps)) / self.fps
+
+
+def check(scenario: Scenario) -> Scenario:
+    """The scenario itself, if it can be filmed.
+
+    Raises:
+        UsageError: with what is wrong.
+    """
+
+    def fail(message: str) -> None:
+        raise UsageError(f"scenario: {message}")
+
+    if not 1.0 <= scenario.seconds <= 3600.0:
+        fail(f"seconds is {scenario.seconds:g}; it must lie between 1 and 3600")
+    if not 5.0 <= scenario.fps <= 60.0:
+        fail(f"fps is {scenario.fps:g}; it must lie between 5 and 60")
+    if scenario.width % 4 or scenario.height % 2 or min(scenario.width, scenario.height) < 120:
+        fail(f"size {scenario.width}x{scenario.height}: width a multiple of 4, height of 2, at least 120")
+    if not scenario.shots or scenario.shots[0].start_s != 0.0:
+        fail("the first shot must start at 0")
+    starts = [shot.start_s for shot in scenario.shots]
+    if any(b <= a for a, b in zip(starts, starts[1:], strict=False)):
+        fail("shots must start one after the other")
+    for person in scenario.people:
+        if person.portrait not in NAMES:
+            fail(f"no portrait named {person.portrait!r}: choose from {', '.join(NAMES)}")
+    if scenario.left.position[0] >= scenario.right.position[0]:
+        fail("left.position must lie to the left of right.position")
+    if abs(scenario.av_offset_s) > 5.0:
+        fail("av_offset_s must lie within 5 s")
+    return scenario
+
+
+def _build(kind: Any, value: Any, where: str) -> Any:
+    """A typed value from what YAML gave."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        if value is None:
+            return None
+        return _build(next(a for a in arguments if a is not type(None)), value, where)
+    if is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise UsageError(f"scenario: {where} must be a mapping")
+        hints = typing.get_type_hints(kind)
+        unknown = sorted(set(map(str, value)) - {f.name for f in fields(kind)})
+        if unknown:
+            raise UsageError(f"scenario: {where} has no {', '.join(unknown)}; it has {', '.join(hints)}")
+        try:
+            return kind(**{k: _build(hints[k], v, f"{where}.{k}") for k, v in value.items()})  # type: ignore[operator]
+        except TypeError as error:
+            raise UsageError(f"scenario: {where}: {error}") from None
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise UsageError(f"scenario: {where} must be a list")
+        if len(arguments) == 2 and arguments[1] is Ellipsis:
+            return tuple(_build(arguments[0], v, f"{where}[{i}]") for i, v in enumerate(value))
+        if len(value) != len(arguments):
+            raise UsageError(f"scenario: {where} must have {len(arguments)} entries")
+        return tuple(_build(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(arguments, value, strict=True)))
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise UsageError(f"scenario: {where} must be of type {kind.__name__}, not {value!r}")
+    return value
+
+
+def load_scenario(path: str | Path) -> Scenario:
+    """Read a scenario; what the file leaves out keeps its default.
+
+    Raises:
+        UsageError: unreadable file, unknown or ill-typed key, or a scenario that cannot be filmed.
+    """
+    try:
+        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"scenario {path}: cannot be read ({error})") from None
+    except yaml.YAMLError as error:
+        raise UsageError(f"scenario {path}: not YAML ({' '.join(str(error).split())})") from None
+    return check(_build(Scenario, raw or {}, "scenario"))

@@ -1,0 +1,49 @@
+"""``duologue synthesize``: make a two-person conversation with exact truth."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from ..schemas.errors import UsageError
+from .scenario import Scenario, check, load_scenario
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    parser.add_argument("--out", required=True, metavar="DIR", help="where the video and its truth go")
+    parser.add_argument("--scenario", metavar="FILE", help="YAML; what it leaves out keeps its default")
+    parser.add_argument("--seconds", type=float, metavar="N", help="length of the video")
+    parser.add_argument("--seed", type=int, metavar="N", help="of everything random; equal seeds make equal truth")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Render, and say what was made."""
+    from .render import VIDEO_NAME, render_conversation  # MediaPipe and numba load only when the verb is used
+
+    scenario = load_scenario(args.scenario) if args.scenario else Scenario()
+    if args.seconds is not None:
+        kept = tuple(s for s in scenario.shots if s.start_s < args.seconds - 1.0)
+        scenario = replace(scenario, seconds=args.seconds, shots=kept or scenario.shots[:1])
+    if args.seed is not None:
+        if args.seed < 0:
+            raise UsageError(f"--seed {args.seed}: it must not be negative")
+        scenario = replace(scenario, seed=args.seed)
+    check(scenario)
+    began = time.monotonic()
+    shown = sys.stderr.isatty()
+
+    def progress(done: int, total: int) -> None:
+        if shown and (done % 25 == 0 or done == total):
+            print(f"\rfilming {done}/{total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+    truth = render_conversation(scenario, args.out, progress)
+    took = time.monotonic() - began
+    print(
+        f"{Path(args.out) / VIDEO_NAME}: {scenario.seconds:g} s, {truth.width}x{truth.height}, {len(truth.shots)} shots, "
+        f"{len(truth.turns)} turns, made in {took:.0f} s; truth beside it"
+    )
+    return 0
