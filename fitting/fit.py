@@ -1,0 +1,585 @@
+"""Fit both heads of a clip in one metric camera frame: tracks in, trajectories on the clip's clock out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ..schemas.errors import BadInput
+from ..schemas.heads import FittedPair, HeadTrack
+from ..schemas.tracks import ClipTracks, FaceTrack, face_scale_px
+from .camera import Camera, choose_camera
+from .gaze import GazeTrack, personal_offset, solve_gaze
+from .identity import choose_frames, estimate_offsets
+from .initial_pose import scaled_orthographic_pose
+from .metric import HeadSize, head_size
+from .reduced import ReducedModel
+from .residuals import CompiledModel, Observations, State, compile_model, linearise, model_points
+from .rotations import log_so3
+from .solver import LMOptions, refine_pose, solve
+from .temporal import MotionPrior, motion_prior
+from .trajectory import clip_times, resampling, source_period
+from .uncertainty import pose_sd
+
+FLIP = torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64))
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How heads are fitted. Lengths are metres, times seconds, angles radians.
+
+    Attributes:
+        fps: clip clock of the result.
+        focal_px: the user's focal length; None takes the file's, else the prior.
+        shape_modes: identity modes used; more than about 20-30 is noise.
+        landmark_sd: sd of a landmark, measurement and head model together, as a fraction of face scale.
+        far_side_factor: how much worse landmarks are that face away from the camera.
+        robust_scale: Geman-McClure scale in sd.
+        rotation_motion, translation_motion: sqrt spectral density of acceleration, rad / s^1.5 and m / s^1.5.
+        motion_student: degrees of freedom of accelerations; small lets nods through.
+        longest_link: pose is not tied across longer gaps, seconds.
+        offset_sd: metres, constant personal displacement of a landmark from the head model; 0 turns it off.
+        identity_frames: frames that determine the identity.
+        identity_iterations, track_iterations: most Levenberg-Marquardt steps.
+        window, overlap: frames solved together and shared by neighbouring windows.
+        min_valid_frames: fewer measured frames of a face cannot be fitted.
+        held_out: FaceMesh indices that the fit must not see (for honest reprojection errors).
+        device: "cpu" or "cuda".
+        batch_clips: clips solved together; results do not depend on it beyond rounding. 1 keeps bytes identical.
+    """
+
+    fps: float = 25.0
+    focal_px: float | None = None
+    shape_modes: int = 20
+    landmark_sd: float = 0.0225
+    far_side_factor: float = 3.0
+    robust_scale: float = 3.0
+    rotation_motion: float = 0.25
+    translation_motion: float = 0.1
+    motion_student: float = 4.0
+    longest_link: float = 1.0
+    offset_sd: float = 0.0008
+    identity_frames: int = 32
+    identity_iterations: int = 8
+    track_iterations: int = 6
+    window: int = 500
+    overlap: int = 40
+    min_valid_frames: int = 12
+    held_out: tuple[int, ...] = ()
+    device: str = "cpu"
+    batch_clips: int = 1
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """The measured frames of one track."""
+
+    track: FaceTrack
+    camera: Camera
+    frames: npt.NDArray[np.int64]
+    times: npt.NDArray[np.float64]
+    points: npt.NDArray[np.float64]  # [N, 2, L] normalised
+    sigma: npt.NDArray[np.float64]  # [N] normalised
+    enabled: npt.NDArray[np.bool_]  # [N, L]
+
+
+def fit_clips(
+    clips: list[ClipTracks], head: ReducedModel, options: FitOptions = FitOptions()
+) -> list[FittedPair | BadInput]:
+    """Fit every clip; one that cannot be fitted yields its :class:`BadInput` in place of a result.
+
+    Args:
+        clips: measured tracks, landmarks in pixels of the upright image.
+        head: reduced landmark model.
+
+    Returns:
+        One entry per clip: trajectories on ``clip_times(start_s, end_s, fps)``, or why there are none
+        ("landmarks_lost": too few measured frames; "fit_failed": the landmarks are not a face seen from the front,
+        are not finite, or the solver found no answer).
+    """
+    fitter = HeadFitter(head, options)
+    results: list[FittedPair | BadInput] = []
+    for start in range(0, len(clips), max(options.batch_clips, 1)):
+        results += fitter.fit(clips[start : start + max(options.batch_clips, 1)])
+    return results
+
+
+class HeadFitter:
+    """A head model compiled for the solver; build it once per process.
+
+    Args:
+        head: reduced landmark model. options: see :class:`FitOptions`.
+    """
+
+    def __init__(self, head: ReducedModel, options: FitOptions = FitOptions()) -> None:
+        self.head = head
+        self.options = options
+        self.model = compile_model(head, options.shape_modes, options.device)
+        self.rigid = _rigid_part(self.model)
+        self.taus = _time_constants(head.expression_names, len(self.model.jaw_axes)).to(options.device)
+        self.ipd = float(np.linalg.norm(head.joints[3] - head.joints[4]))
+
+    def fit(self, clips: list[ClipTracks]) -> list[FittedPair | BadInput]:
+        """Fit clips together as one batch."""
+        chains: list[_Chain] = []
+        owners: list[tuple[_Chain, _Chain] | BadInput] = []
+        for clip in clips:
+            try:
+                pair = (self._chain(clip, clip.a, "a"), self._chain(clip, clip.b, "b"))
+            except BadInput as bad:
+                owners.append(bad)
+                continue
+            owners.append(pair)
+            chains += pair
+        fits = self._solve(chains) if chains else []
+        results: list[FittedPair | BadInput] = []
+        position = 0
+        for clip, owner in zip(clips, owners, strict=True):
+            if isinstance(owner, BadInput):
+                results.append(owner)
+                continue
+            both = fits[position : position + 2]
+            position += 2
+            bad = next((f for f in both if isinstance(f, BadInput)), None)
+            results.append(bad or self._pair(clip, owner, [f for f in both if not isinstance(f, BadInput)]))
+        return results
+
+    # -- measurements ---------------------------------------------------------------------------------------------
+
+    def _chain(self, clip: ClipTracks, track: FaceTrack, person: str) -> _Chain:
+        options = self.options
+        camera = choose_camera(clip.width, clip.height, options.focal_px, clip.focal_px)
+        index = self.head.landmarks
+        landmarks = track.landmarks
+        finite = np.isfinite(landmarks[:, index, :2]).all((1, 2))
+        frames = np.nonzero(track.valid & finite & (track.confidence > 0))[0]
+        if (track.valid & ~finite).any() and len(frames) < options.min_valid_frames:
+            raise BadInput(
+                "fit_failed",
+                f"person {person}: landmarks are not finite on {int((track.valid & ~finite).sum())} valid frames",
+            )
+        if len(frames) < options.min_valid_frames:
+            raise BadInput(
+                "landmarks_lost",
+                f"person {person}: {len(frames)} of {len(landmarks)} frames have landmarks, needs {options.min_valid_frames}",
+            )
+        times = np.asarray(clip.times, dtype=np.float64)
+        if not (np.isfinite(times).all() and (np.diff(times) > 0).all()):
+            raise BadInput("fit_failed", "frame times are not strictly rising")
+        seen = landmarks[frames]
+        scale = _running_median(_face_scale(seen), 15)
+        if not (scale > 1.0).all():
+            raise BadInput("fit_failed", f"person {person}: the landmarks collapse to a point")
+        confidence = np.clip(track.confidence[frames].astype(np.float64), 0.05, 1.0)
+        sigma = options.landmark_sd * scale / camera.focal_px / np.sqrt(confidence)
+        enabled = np.ones((len(frames), len(index)), dtype=bool)
+        enabled[:, np.isin(index, options.held_out)] = False
+        points = camera.normalise(seen[:, index, :2].astype(np.float64)).transpose(0, 2, 1)
+        return _Chain(track, camera, frames, times[frames], points, sigma, enabled)
+
+    # -- solving --------------------------------------------------------------------------------------------------
+
+    def _solve(self, chains: list[_Chain]) -> list[_Fit | BadInput]:
+        options, model = self.options, self.model
+        data = self._observations(chains)
+        rotation, place = self._initial(data)
+        data = self._facing(data, rotation, place)
+        state = self._state(rotation, place)
+        state = self._refine(data, state)
+        data = self._facing(self._observations(chains), state.rotation, state.place)
+        bad = [self._not_facing(c, state.rotation[k], data.mask[k], k) for k, c in enumerate(chains)]
+
+        state = self._identity(data, state)
+        depth = _typical_depth(state.place, data.mask)
+        state, square = self._tracks(data, state, depth)
+        lin = linearise(model, data, state, options.robust_scale, chunk=self._chunk)
+        finite = torch.isfinite(state.place).all(-1) & torch.isfinite(state.rotation).all(-1).all(-1)
+        sd = pose_sd(lin, state, self._motion(data, depth), model)
+        out: list[_Fit | BadInput] = []
+        for k, chain in enumerate(chains):
+            n = len(chain.frames)
+            failed = bad[k]
+            if failed is None and not bool(finite[k, :n].all()):
+                failed = BadInput("fit_failed", "the solver found no finite answer")
+            out.append(failed or _Fit.take(state, data, square, sd, k, n))
+        return out
+
+    @property
+    def _chunk(self) -> int:
+        return 64 if self.options.device == "cpu" else 8192
+
+    def _observations(self, chains: list[_Chain]) -> Observations:
+        b, t, n = len(chains), max(len(c.frames) for c in chains), len(self.head.landmarks)
+        points = np.zeros((b, t, 2, n), dtype=np.float32)
+        inv_sigma = np.zeros((b, t, n), dtype=np.float32)
+        mask = np.zeros((b, t), dtype=bool)
+        times = np.zeros((b, t))
+        for k, chain in enumerate(chains):
+            m = len(chain.frames)
+            points[k, :m] = chain.points
+            inv_sigma[k, :m] = chain.enabled / chain.sigma[:, None]
+            mask[k, :m] = True
+            times[k, :m] = chain.times
+            times[k, m:] = chain.times[-1]
+        device = self.options.device
+        return Observations(
+            torch.as_tensor(points, device=device),
+            torch.as_tensor(inv_sigma, device=device),
+            torch.as_tensor(mask, device=device),
+            torch.as_tensor(times, device=device),
+        )
+
+    def _initial(self, data: Observations) -> tuple[Tensor, Tensor]:
+        b, t = data.mask.shape
+        mean = self.model.head_mean.clone()
+        mean[:, self.model.jaw_index] += self.model.jaw_mean
+        weight = (data.inv_sigma > 0).reshape(b * t, -1)
+        rotation, place = scaled_orthographic_pose(data.points.reshape(b * t, 2, -1), mean, weight)
+        missing = ~data.mask.reshape(-1)
+        rotation[missing] = FLIP.to(rotation.device)
+        place[missing] = 0.0
+        return rotation.reshape(b, t, 3, 3), place.reshape(b, t, 3)
+
+    def _state(self, rotation: Tensor, place: Tensor) -> State:
+        b, t = rotation.shape[:2]
+        model = self.model
+        zeros = {"dtype": torch.float64, "device": rotation.device}
+        return State(
+            expression=torch.zeros(b, t, model.n_expression, **zeros),
+            jaw=torch.zeros(b, t, len(model.jaw_axes), **zeros),
+            rotation=rotation,
+            place=place,
+            velocity=torch.zeros(b, t, 6, **zeros),
+            shape=torch.zeros(b, model.n_shape, **zeros),
+            offsets=torch.zeros(b, 3, len(model.landmarks), **zeros),
+        )
+
+    def _refine(self, data: Observations, state: State) -> State:
+        """Pose only, on the points that expressions move least."""
+        rigid, index = self.rigid
+        small = Observations(data.points[..., index], data.inv_sigma[..., index], data.mask, data.times)
+        b, t = data.mask.shape
+        zeros = {"dtype": torch.float64, "device": state.place.device}
+        reduced = replace(
+            state,
+            expression=torch.zeros(b, t, 0, **zeros),
+            jaw=torch.zeros(b, t, 0, **zeros),
+            shape=torch.zeros(b, 0, **zeros),
+            offsets=torch.zeros(b, 3, len(index), **zeros),
+        )
+        reduced = refine_pose(rigid, small, reduced, 4, 6.0, self._chunk)
+        return replace(state, rotation=reduced.rotation, place=reduced.place)
+
+    def _facing(self, data: Observations, rotation: Tensor, place: Tensor) -> Observations:
+        """Weaken landmarks that face away from the camera. Held fixed afterwards, so that costs stay comparable."""
+        one = torch.ones_like(place[..., :1])
+        ray = torch.cat([place[..., :2], one], -1)
+        ray = ray / ray.norm(dim=-1, keepdim=True)
+        towards = -(ray[..., None, :] @ rotation)[..., 0, :].to(data.points.dtype) @ self.model.normals.T  # [B, T, L]
+        ramp = ((0.15 - towards) / 0.2).clamp(0.0, 1.0)
+        factor = 1 + (self.options.far_side_factor - 1) * ramp
+        return replace(data, inv_sigma=data.inv_sigma / factor)
+
+    def _not_facing(self, chain: _Chain, rotation: Tensor, mask: Tensor, k: int) -> BadInput | None:
+        cosine = -rotation[mask][:, 2, 2]  # model +z against the optical axis
+        toward = int((cosine > 0.09).sum())  # within 85 degrees
+        if toward >= self.options.min_valid_frames:
+            return None
+        away = int((cosine < 0).sum())
+        person = chain.track.track_id
+        if away > len(cosine) / 2:
+            detail = f"track {person}: left and right landmarks are swapped, or the face is seen from behind ({away} of {len(cosine)} frames)"
+        else:
+            detail = (
+                f"track {person}: never turns toward the camera ({toward} of {len(cosine)} frames within 85 degrees)"
+            )
+        return BadInput("fit_failed", detail)
+
+    def _motion(self, data: Observations, depth: Tensor) -> MotionPrior:
+        o = self.options
+        return motion_prior(
+            self.model,
+            data,
+            depth,
+            self.taus,
+            o.rotation_motion,
+            o.translation_motion,
+            o.longest_link,
+            o.motion_student,
+        )
+
+    def _identity(self, data: Observations, state: State) -> State:
+        """Identity from chosen frames, and their expressions as a start for all frames."""
+        options = self.options
+        chosen, mask = choose_frames(state.rotation, data, options.identity_frames)
+        few, part = _gather(data, state, chosen, mask)
+        depth = _typical_depth(part.place, mask)
+        prior = self._motion(few, depth)
+        lm = LMOptions(options.identity_iterations, 1e-3, 1e-4, options.robust_scale, self._chunk)
+        rounds = 2 if options.offset_sd > 0 else 1
+        for k in range(rounds):
+            part = solve(self.model, few, part, prior, lm, with_shape=True).state
+            if options.offset_sd > 0:
+                part = estimate_offsets(self.model, few, part, options.offset_sd, options.robust_scale)
+        expression = _spread(part.expression, few.times, few.mask, data.times)
+        jaw = _spread(part.jaw, few.times, few.mask, data.times)
+        return replace(state, expression=expression, jaw=jaw, shape=part.shape, offsets=part.offsets)
+
+    def _tracks(self, data: Observations, state: State, depth: Tensor) -> tuple[State, Tensor]:
+        """All frames, in overlapping windows, identity held."""
+        options = self.options
+        lm = LMOptions(options.track_iterations, 1e-3, 1e-4, options.robust_scale, self._chunk)
+        total = data.mask.shape[1]
+        if total <= options.window:
+            solution = solve(self.model, data, state, self._motion(data, depth), lm)
+            return solution.state, solution.data.square
+        stride = options.window - options.overlap
+        starts = list(range(0, max(total - options.overlap, 1), stride))
+        pieces: dict[str, list[Tensor]] = {k: [] for k in ("expression", "jaw", "rotation", "place", "velocity")}
+        squares = []
+        for number, start in enumerate(starts):
+            end = min(start + options.window, total)
+            rows = slice(start, end)
+            part = Observations(data.points[:, rows], data.inv_sigma[:, rows], data.mask[:, rows], data.times[:, rows])
+            sub = replace(state, **{k: getattr(state, k)[:, rows] for k in pieces})
+            solution = solve(self.model, part, sub, self._motion(part, depth), lm)
+            low = 0 if number == 0 else options.overlap // 2
+            high = end - start if number == len(starts) - 1 else end - start - (options.overlap - options.overlap // 2)
+            for name, values in pieces.items():
+                values.append(getattr(solution.state, name)[:, low:high])
+            squares.append(solution.data.square[:, low:high])
+        joined = {name: torch.cat(values, 1) for name, values in pieces.items()}
+        return replace(state, **joined), torch.cat(squares, 1)
+
+    # -- results --------------------------------------------------------------------------------------------------
+
+    def _pair(self, clip: ClipTracks, chains: tuple[_Chain, _Chain], fits: list[_Fit]) -> FittedPair | BadInput:
+        camera = chains[0].camera
+        times = clip_times(clip.start_s, clip.end_s, self.options.fps)
+        period = source_period(np.asarray(clip.times, dtype=np.float64))
+        partial = [self._head(c, f, camera, times, period) for c, f in zip(chains, fits, strict=True)]
+        heads = []
+        for k, (track, gaze) in enumerate(partial):
+            if not track.valid.any():
+                return BadInput(
+                    "landmarks_lost", f"track {track.track_id}: no frame of the clip lies between measurements"
+                )
+            partner = partial[1 - k][0].head_centre
+            heads.append(personal_offset(track, gaze, partner))
+        return FittedPair(
+            times=times,
+            fps=self.options.fps,
+            width=clip.width,
+            height=clip.height,
+            focal_px=camera.focal_px,
+            focal_source=camera.source,
+            focal_log_sd=camera.log_sd,
+            head_model_id=self.head.model_id,
+            head_model_sha256=self.head.sha256,
+            head_model_tier=self.head.tier,
+            a=heads[0],
+            b=heads[1],
+        )
+
+    def _head(
+        self, chain: _Chain, fit: _Fit, camera: Camera, times: npt.NDArray[np.float64], period: float
+    ) -> tuple[HeadTrack, GazeTrack]:
+        model, track = self.model, chain.track
+        eyes = (model.eyes + torch.einsum("s,sij->ij", fit.shape, model.eyes_shape)).cpu().numpy()
+        root = (model.root + fit.shape @ model.root_shape).cpu().numpy()
+        eye_positions = np.einsum("nij,ej->nei", fit.rotation, eyes) + fit.position[:, None]
+        upright = fit.rotation @ FLIP.numpy()  # what is stored: identity when facing the camera
+        landmarks = track.landmarks[chain.frames].astype(np.float64)
+        size: HeadSize = head_size(landmarks, upright, eye_positions[..., 2].mean(1), camera, self.ipd)
+        plan = resampling(chain.times, times, period)
+        rotation = plan.rotation(upright)
+        vector = log_so3(torch.as_tensor(rotation)).numpy().astype(np.float32)
+        vector[~plan.valid] = np.nan
+        position = plan.linear(fit.position)
+        jaw = np.zeros((len(fit.jaw), 3))
+        jaw[:, list(model.jaw_axes)] = fit.jaw
+        full_rotation = rotation @ FLIP.numpy()
+        translation = (np.einsum("tij,j->ti", full_rotation, root) + position).astype(np.float32)
+        centre = (np.einsum("tij,j->ti", full_rotation, eyes.mean(0)) + position).astype(np.float32)
+        ray = position / np.linalg.norm(position, axis=-1, keepdims=True)
+        off_axis = np.linalg.norm(ray[:, :2], axis=-1) * ray[:, 2]  # d(viewing angle) / d(log focal)
+        rotation_sd = np.hypot(plan.linear(fit.rotation_sd), off_axis * camera.log_sd)
+        log_sd = np.sqrt(plan.linear(fit.depth_log_sd) ** 2 + size.log_sd**2 + camera.log_sd**2)
+        gaze = solve_gaze(landmarks, fit.rotation, eye_positions, self.head.eyeball_radius, camera, chain.times, plan)
+        empty = np.full((len(times), 3), np.nan, dtype=np.float32)
+        valid = plan.valid
+        return (
+            HeadTrack(
+                track_id=track.track_id,
+                shape=self._full_shape(fit.shape),
+                expression=plan.linear(fit.expression),
+                jaw=plan.linear(jaw),
+                neck=np.where(valid[:, None], 0.0, np.nan).astype(np.float32).repeat(3, 1),
+                rotation=vector,
+                translation=translation,
+                eyes=gaze.eyes,
+                gaze_raw=gaze.direction,
+                gaze=empty,
+                head_centre=centre,
+                rotation_sd=rotation_sd.astype(np.float32),
+                translation_sd=(np.linalg.norm(position, axis=-1) * log_sd).astype(np.float32),
+                gaze_sd=empty[:, 0],
+                residual=plan.linear(fit.residual * self.options.landmark_sd),
+                box=plan.linear(track.box[chain.frames]),
+                confidence=np.nan_to_num(plan.linear(track.confidence[chain.frames])),
+                valid=valid,
+                scale_log_sd=size.log_sd,
+                child=size.child,
+            ),
+            gaze,
+        )
+
+    def _full_shape(self, z: Tensor) -> npt.NDArray[np.float32]:
+        shape = np.zeros(self.head.shape_dirs.shape[-1], dtype=np.float32)
+        used = (self.model.gauge @ z).cpu().numpy()
+        shape[: len(used)] = used
+        return shape
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """One track's result at its measured frames (numpy fp64 but ``shape``)."""
+
+    expression: npt.NDArray[np.float64]
+    jaw: npt.NDArray[np.float64]
+    rotation: npt.NDArray[np.float64]  # [N, 3, 3] model to camera
+    position: npt.NDArray[np.float64]  # [N, 3] of the pivot
+    shape: Tensor
+    residual: npt.NDArray[np.float64]  # [N] robust mean, in landmark sds
+    rotation_sd: npt.NDArray[np.float64]
+    depth_log_sd: npt.NDArray[np.float64]
+
+    @classmethod
+    def take(cls, state: State, data: Observations, square: Tensor, sd: tuple[Tensor, Tensor], k: int, n: int) -> _Fit:
+        used = data.inv_sigma[k, :n] > 0
+        # Median length of the residual: outliers and occluders do not count. In units of each landmark's own sd, put
+        # back to the plain landmark sd by the facing factor, whose largest inv_sigma is that of a facing landmark.
+        plain = data.inv_sigma[k, :n] / data.inv_sigma[k, :n].amax(-1, keepdim=True)
+        length = square[k, :n].sqrt() / plain.clamp_min(1e-6)
+        length[~used] = float("nan")
+
+        def array(value: Tensor) -> npt.NDArray[np.float64]:
+            return value[:n].double().cpu().numpy()
+
+        return cls(
+            expression=array(state.expression[k]),
+            jaw=array(state.jaw[k]),
+            rotation=array(state.rotation[k]),
+            position=array(state.translation()[k]),
+            shape=state.shape[k].cpu(),
+            residual=array(length.nanmedian(-1).values),
+            rotation_sd=array(sd[0][k]),
+            depth_log_sd=array(sd[1][k]),
+        )
+
+
+def _rigid_part(model: CompiledModel) -> tuple[CompiledModel, Tensor]:
+    """The landmarks that expressions and jaw move least, as a model without free coefficients, and their rows."""
+    e = model.n_expression
+    moved = (model.basis(False).reshape(e, 3, -1) * model.expression_sd[:, None, None].to(model.head_mean.dtype)) ** 2
+    motion = moved.sum((0, 1))
+    jaw_weight = torch.zeros_like(motion)
+    jaw_weight[model.jaw_index] = 1.0
+    motion = motion + jaw_weight * motion.amax().clamp_min(1e-12)
+    count = max(len(motion) * 2 // 5, min(len(motion), 24))
+    index = torch.sort(torch.argsort(motion, stable=True)[:count]).values
+    mean = model.head_mean.clone()
+    mean[:, model.jaw_index] += model.jaw_mean
+    empty = mean.new_zeros(0, 3 * count)
+    none = mean.new_zeros(0, 0)
+    return (
+        replace(
+            model,
+            head_mean=mean[:, index].contiguous(),
+            jaw_mean=mean.new_zeros(3, 0),
+            head_expression=empty,
+            jaw_expression=none,
+            head_shape=empty,
+            jaw_shape=none,
+            jaw_correctives=None,
+            jaw_index=index[:0],
+            jaw_axes=(),
+            expression_sd=model.expression_sd[:0],
+            jaw_sd=model.jaw_sd[:0],
+            normals=model.normals[index],
+            landmarks=model.landmarks[index],
+            expression_products=mean.new_zeros(6 * count, 0),
+            shape_products=None,
+        ),
+        index,
+    )
+
+
+_TIME_CONSTANTS = (  # seconds; the first part of a name that matches decides
+    (("blink", "squint", "wide", "lid", "eye"), 0.06),
+    (("jaw", "mouth", "lip", "tongue", "viseme"), 0.15),
+    (("brow", "cheek", "nose", "sneer"), 0.4),
+)
+
+
+def _time_constants(names: tuple[str, ...], n_jaw: int) -> Tensor:
+    """How long an expression keeps its value: [E + J] seconds. 0.15 where the name says nothing."""
+    out = []
+    for name in names:
+        low = name.lower()
+        out.append(next((tau for keys, tau in _TIME_CONSTANTS if any(k in low for k in keys)), 0.15))
+    return torch.tensor(out + [0.15] * n_jaw, dtype=torch.float64)
+
+
+def _face_scale(landmarks: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """px per 63 mm [N]; from x and y alone where the landmarks carry no depth."""
+    scale = face_scale_px(landmarks)
+    flat = np.linalg.norm(landmarks[:, 33, :2] - landmarks[:, 263, :2], axis=-1) * (63.0 / 89.4)
+    return np.where(np.isfinite(scale), scale, flat).astype(np.float64)
+
+
+def _running_median(values: npt.NDArray[np.float64], width: int) -> npt.NDArray[np.float64]:
+    half = width // 2
+    padded = np.pad(values, half, mode="reflect") if len(values) > half else np.pad(values, half, mode="edge")
+    return np.asarray(np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1), axis=-1))
+
+
+def _typical_depth(place: Tensor, mask: Tensor) -> Tensor:
+    """Median depth of each chain, [B] metres."""
+    log_depth = torch.where(mask, place[..., 2], torch.full_like(place[..., 2], float("nan")))
+    return torch.nanmedian(log_depth, dim=1).values.exp()
+
+
+def _gather(data: Observations, state: State, chosen: Tensor, mask: Tensor) -> tuple[Observations, State]:
+    def rows(value: Tensor) -> Tensor:
+        index = chosen.reshape(*chosen.shape, *[1] * (value.ndim - 2)).expand(-1, -1, *value.shape[2:])
+        return torch.gather(value, 1, index)
+
+    few = Observations(rows(data.points), rows(data.inv_sigma) * mask[..., None], mask, rows(data.times))
+    names = ("expression", "jaw", "rotation", "place", "velocity")
+    return few, replace(state, **{k: rows(getattr(state, k)) for k in names})
+
+
+def _spread(values: Tensor, times: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
+    """Interpolate [B, K, E] at ``times`` [B, K] to ``wanted`` [B, T] linearly: only a start for the solver."""
+    last = torch.where(mask, times, torch.full_like(times, float("inf")))
+    after = torch.searchsorted(last.contiguous(), wanted.contiguous())
+    count = mask.sum(1, keepdim=True)
+    high = torch.minimum(after, count - 1)
+    low = (after - 1).clamp_min(0)
+    low = torch.minimum(low, high)
+    t0, t1 = torch.gather(times, 1, low), torch.gather(times, 1, high)
+    span = (t1 - t0).clamp_min(1e-6)
+    f = ((wanted - t0) / span).clamp(0, 1)[..., None]
+
+    def at(index: Tensor) -> Tensor:
+        return torch.gather(values, 1, index[..., None].expand(-1, -1, values.shape[-1]))
+
+    return at(low) * (1 - f) + at(high) * f
+
+
+__all__ = ["FitOptions", "HeadFitter", "fit_clips", "model_points"]

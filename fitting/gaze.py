@@ -1,0 +1,352 @@
+"""Gaze from irises and fitted eyeballs: rays, blinks, the personal offset, looking at the partner, mutual gaze.
+
+An eye's optical axis runs from the eyeball's centre through the iris centre; the iris centre lies where its viewing ray
+first meets the sphere of radius ``rho`` about the eyeball's centre.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.stats import ncx2
+
+from ..schemas.heads import FittedPair, HeadTrack
+from ..schemas.tracks import LEFT_IRIS, RIGHT_IRIS
+from .camera import Camera
+from .rotations import exp_so3
+from .trajectory import Resampling
+
+Array = npt.NDArray[np.float64]
+
+FLIP = np.diag([1.0, -1.0, -1.0])
+BLINK_APERTURE = 0.35  # of the track's median lid aperture: below it the iris is not seen
+IRIS_SD_PX = 0.5
+IRIS_SD_SCALE = 0.006  # of face scale, in addition: the detector's error grows with the face
+OFFSET_PRIOR_SD = np.radians(6.0)  # eyeball centre (1 mm is 5.4 degrees) and the visual axis (kappa)
+OFFSET_BANDWIDTH = np.radians(5.0)
+OFFSET_LEFT_SD = np.radians(2.5)  # what stays of the offset where a fixation on the partner was found
+ENTER_DEG, LEAVE_DEG, SHORTEST_S = 12.0, 16.0, 0.2
+FACE_RADIUS = 0.10  # metres: a gaze that passes the partner's eyes within this looks at the face
+# subject's left, right: upper lid, lower lid, inner corner, outer corner
+_LIDS = ((386, 374, 362, 263), (159, 145, 133, 33))
+
+
+@dataclass(frozen=True)
+class GazeTrack:
+    """Gaze of one person over T clip frames; NaN where blinking or not valid.
+
+    Attributes:
+        direction: [T, 3] unit vectors, camera frame: mean of both optical axes.
+        eyes: [T, 2, 3] axis-angle of (left, right) eyeball relative to the head, model frame; zero looks along +z.
+        noise_sd: [T] radians, from iris noise.
+        blink: [T] lids closed (False where not valid).
+        head: [T, 3, 3] rotation, model to camera.
+    """
+
+    direction: npt.NDArray[np.float32]
+    eyes: npt.NDArray[np.float32]
+    noise_sd: npt.NDArray[np.float32]
+    blink: npt.NDArray[np.bool_]
+    head: Array
+
+
+def gaze_rays(
+    irises: npt.NDArray[np.floating], eyeballs: npt.NDArray[np.floating], radius: float, camera: Camera
+) -> Array:
+    """Optical axes, camera frame.
+
+    Args:
+        irises: [..., 2] pixels, iris centres. eyeballs: [..., 3] metres, eyeball centres, camera frame.
+        radius: metres from eyeball centre to iris centre.
+
+    Returns:
+        [..., 3] unit vectors. A ray that misses the sphere takes the direction of its closest point.
+    """
+    d = np.concatenate([camera.normalise(irises), np.ones((*irises.shape[:-1], 1))], -1)
+    d /= np.linalg.norm(d, axis=-1, keepdims=True)
+    along = (d * eyeballs).sum(-1, keepdims=True)
+    miss2 = (eyeballs * eyeballs).sum(-1, keepdims=True) - along * along
+    half = np.sqrt(np.maximum(radius * radius - miss2, 0.0))
+    g = (along - half) * d - eyeballs  # near root
+    return np.asarray(g / np.maximum(np.linalg.norm(g, axis=-1, keepdims=True), 1e-12))
+
+
+def lid_aperture(landmarks: npt.NDArray[np.floating]) -> Array:
+    """Lid distance over eye width, (left, right): [N, 478, >=2] -> [N, 2]."""
+    out = []
+    for upper, lower, inner, outer in _LIDS:
+        gap = np.linalg.norm(landmarks[:, upper, :2] - landmarks[:, lower, :2], axis=-1)
+        width = np.linalg.norm(landmarks[:, inner, :2] - landmarks[:, outer, :2], axis=-1)
+        out.append(gap / np.maximum(width, 1e-6))
+    return np.stack(out, -1)
+
+
+def solve_gaze(
+    landmarks: npt.NDArray[np.floating],
+    rotation: Array,
+    eyeballs: Array,
+    radius: float,
+    camera: Camera,
+    times: Array,
+    plan: Resampling,
+) -> GazeTrack:
+    """Gaze at the N measured frames, smoothed between saccades, resampled to the clip clock.
+
+    Args:
+        landmarks: [N, 478, >=2] pixels. rotation: [N, 3, 3] model to camera. eyeballs: [N, 2, 3] metres (left, right).
+        radius: metres, eyeball centre to iris centre. times: [N] seconds.
+    """
+    irises = landmarks[:, [LEFT_IRIS[0], RIGHT_IRIS[0]], :2]
+    rays = gaze_rays(irises, eyeballs, radius, camera)  # [N, 2, 3]
+    local = np.einsum("nij,nei->nej", rotation, rays)  # model frame, +z is straight ahead
+    aperture = lid_aperture(landmarks)
+    typical = np.nanmedian(aperture, axis=0)
+    open_eyes = aperture >= BLINK_APERTURE * typical
+    finite = np.isfinite(local).all(-1)
+    usable = open_eyes & finite
+
+    # Foreshortened eyes say less: an iris at angle a off the line of sight moves by cos(a) per radian.
+    towards = -(rays * eyeballs).sum(-1) / np.linalg.norm(eyeballs, axis=-1)
+    # A far eye hidden by the nose is a guess of the detector's: weight by how much of it faces the camera.
+    socket = -(np.einsum("nij,ej->nei", rotation, _OUTWARD) * eyeballs).sum(-1) / np.linalg.norm(eyeballs, axis=-1)
+    depth = eyeballs[..., 2]
+    scale_px = camera.focal_px * 0.063 / depth
+    pixel_sd = np.hypot(IRIS_SD_PX, IRIS_SD_SCALE * scale_px)
+    sd = pixel_sd * depth / camera.focal_px / radius / np.clip(towards, 0.3, 1.0) / np.clip(socket, 0.25, 1.0)
+    weight = np.where(usable, sd**-2, 0.0)
+
+    angles = _to_angles(np.nan_to_num(local))  # [N, 2, 2] yaw, pitch
+    total = weight.sum(-1)
+    seen = total > 0
+    mean = (weight[..., None] * angles).sum(1) / np.maximum(total, 1e-12)[:, None]
+    noise = np.where(seen, 1 / np.sqrt(np.maximum(total, 1e-12)), np.nan)
+    smooth, smooth_sd = smooth_between_saccades(mean, noise, times)
+    # Eyes keep their own vergence (a constant of the track is not noise), and share the smoothed version.
+    own = np.where(usable[..., None], angles - mean[:, None], np.nan)
+    vergence = np.nan_to_num(_nanmedian(own))
+    eyes = _eye_vectors(smooth[:, None] + vergence[None])
+    # Two unit vectors of slightly different yaw: their mean direction is the direction of the mean angles.
+    direction = np.einsum("nij,nj->ni", rotation, _from_angles(smooth))
+
+    blink = _nearest(~seen, plan)
+    direction_out = plan.linear(direction).astype(np.float64)
+    direction_out /= np.linalg.norm(direction_out, axis=-1, keepdims=True)
+    head = plan.rotation(rotation)
+    hidden = blink | ~plan.valid
+    direction_out[hidden] = np.nan
+    eyes_out = plan.linear(eyes)
+    noise_out = plan.linear(smooth_sd)
+    noise_out[hidden] = np.nan
+    return GazeTrack(direction_out.astype(np.float32), eyes_out, noise_out, blink & plan.valid, head)
+
+
+_OUTWARD = np.array([[0.5, 0.0, np.sqrt(0.75)], [-0.5, 0.0, np.sqrt(0.75)]])  # sockets look 30 degrees outward
+
+
+def _to_angles(d: npt.NDArray[np.floating]) -> Array:
+    """Unit vectors [..., 3] about +z to (yaw toward +x, pitch toward +y), radians."""
+    return np.stack([np.arctan2(d[..., 0], d[..., 2]), np.arcsin(np.clip(d[..., 1], -1, 1))], -1)
+
+
+def _from_angles(a: npt.NDArray[np.floating]) -> Array:
+    yaw, pitch = a[..., 0], a[..., 1]
+    return np.stack([np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch)], -1)
+
+
+def _eye_vectors(angles: Array) -> Array:
+    """Shortest rotation from +z to the direction, axis-angle [..., 3]."""
+    d = _from_angles(angles)
+    axis = np.stack([-d[..., 1], d[..., 0], np.zeros_like(d[..., 0])], -1)
+    sine = np.linalg.norm(axis, axis=-1, keepdims=True)
+    angle = np.arctan2(sine, d[..., 2:])
+    return np.where(sine > 1e-12, axis * angle / np.maximum(sine, 1e-12), axis)
+
+
+def _nanmedian(values: Array) -> Array:
+    out = np.zeros(values.shape[1:])
+    for e in range(values.shape[1]):
+        good = values[np.isfinite(values[:, e]).all(-1), e]
+        if len(good):
+            out[e] = np.median(good, axis=0)
+    return out
+
+
+def _nearest(flags: npt.NDArray[np.bool_], plan: Resampling) -> npt.NDArray[np.bool_]:
+    """A resampled frame is flagged where either neighbour it leans on is."""
+    lean_after = plan.fraction > 1e-3
+    return np.asarray(flags[plan.before] | (flags[plan.after] & lean_after))
+
+
+def smooth_between_saccades(angles: Array, sd: Array, times: Array, iterations: int = 12) -> tuple[Array, Array]:
+    """MAP of a random walk with heavy-tailed steps: fixations are averaged, saccades stay steps.
+
+    Args:
+        angles: [N, 2] radians, measured. sd: [N] radians, NaN where not measured. times: [N] seconds.
+
+    Returns:
+        angles [N, 2] and their sd [N]; frames without a measurement are bridged.
+    """
+    n = len(angles)
+    if n < 2:
+        return angles, sd
+    info = np.where(np.isfinite(sd), 1 / np.maximum(np.nan_to_num(sd, nan=1.0), 1e-4) ** 2, 0.0)
+    data = np.where(info[:, None] > 0, np.nan_to_num(angles), 0.0)
+    if not info.any():
+        return angles, sd
+    drift2 = (np.radians(1.5) ** 2) * np.diff(times)  # slow drift and pursuit: 1.5 degrees per root second
+    x = data.copy()
+    for k in range(n):  # start unmeasured frames from the last measured one
+        if info[k] == 0 and k:
+            x[k] = x[k - 1]
+    student, link = 1.0, 1 / drift2
+    from scipy.linalg import cholesky_banded, cho_solve_banded
+
+    for iteration in range(iterations):
+        if iteration:
+            m2 = (np.diff(x, axis=0) ** 2).sum(-1) / drift2
+            link = (student + 2) / (student + m2) / drift2
+        else:
+            link = 0.02 / drift2  # loose at first, so that saccades are found before they are smoothed
+        diagonal = info + 1e-9
+        diagonal[:-1] += link
+        diagonal[1:] += link
+        banded = np.zeros((2, n))
+        banded[0, 1:] = -link
+        banded[1] = diagonal
+        factor = cholesky_banded(banded)
+        x = cho_solve_banded((factor, False), info[:, None] * data)
+    # Marginal variances of the tridiagonal system by the two-sided recursion.
+    forward, backward = np.zeros(n), np.zeros(n)
+    forward[0], backward[-1] = diagonal[0], diagonal[-1]
+    for k in range(1, n):
+        forward[k] = diagonal[k] - link[k - 1] ** 2 / forward[k - 1]
+        backward[n - 1 - k] = diagonal[n - 1 - k] - link[n - 1 - k] ** 2 / backward[n - k]
+    return x, np.sqrt(1 / (forward + backward - diagonal))
+
+
+def personal_offset(track: HeadTrack, gaze: GazeTrack, partner: npt.NDArray[np.floating]) -> HeadTrack:
+    """Estimate and remove a person's constant gaze error; fills ``gaze`` and ``gaze_sd``.
+
+    The offset (yaw, pitch in the head's frame) is the mode of "gaze minus direction to the partner's eyes", under a
+    zero-mean prior: people in conversation look at each other's face more than at any other one place. Where no such
+    mode holds a quarter of the frames, the offset is shrunk to what centres the gaze in the head.
+
+    Args:
+        partner: [T, 3] metres, the partner's head centre, camera frame.
+    """
+    target = partner.astype(np.float64) - track.head_centre
+    target /= np.linalg.norm(target, axis=-1, keepdims=True)
+    usable = np.isfinite(gaze.direction).all(-1) & np.isfinite(target).all(-1)
+    g = np.einsum("tij,ti->tj", gaze.head, gaze.direction.astype(np.float64))
+    own = _to_angles(np.nan_to_num(g))
+    to_partner = _to_angles(np.nan_to_num(np.einsum("tij,ti->tj", gaze.head, target)))
+    offset, left_sd = np.zeros(2), float(OFFSET_PRIOR_SD)
+    if usable.sum() >= 10:
+        offset, left_sd = _offset_mode(own[usable], to_partner[usable])
+    corrected = np.einsum("tij,tj->ti", gaze.head, _from_angles(own - offset))
+    corrected[~np.isfinite(gaze.direction).all(-1)] = np.nan
+    sd = np.sqrt(gaze.noise_sd.astype(np.float64) ** 2 + left_sd**2 + track.rotation_sd.astype(np.float64) ** 2)
+    return replace(track, gaze=corrected.astype(np.float32), gaze_sd=sd.astype(np.float32))
+
+
+def _offset_mode(own: Array, to_partner: Array) -> tuple[Array, float]:
+    difference = own - to_partner
+    reachable = np.abs(to_partner[:, 0]) < np.radians(50)  # eyes turn no further
+    candidates = difference[reachable]
+
+    def score(o: Array) -> Array:
+        d2 = ((candidates[None] - o[:, None]) ** 2).sum(-1)
+        return np.asarray(np.exp(-0.5 * d2 / OFFSET_BANDWIDTH**2).sum(-1))
+
+    if len(candidates) >= 10:
+        grid = np.radians(np.arange(-18, 19, 2.0))
+        yaw, pitch = np.meshgrid(grid, grid, indexing="ij")
+        points = np.stack([yaw.ravel(), pitch.ravel()], -1)
+        log_prior = -0.5 * (points**2).sum(-1) / OFFSET_PRIOR_SD**2
+        o = points[int(np.argmax(np.log(score(points) + 1e-12) * 4 + log_prior))]
+        for _ in range(20):  # mean shift
+            w = np.exp(-0.5 * ((candidates - o) ** 2).sum(-1) / OFFSET_BANDWIDTH**2)
+            if w.sum() < 1e-9:
+                break
+            o = (w[:, None] * candidates).sum(0) / w.sum()
+        support = float((np.linalg.norm(candidates - o, axis=-1) < 1.5 * OFFSET_BANDWIDTH).mean())
+        if support >= 0.25 and np.linalg.norm(o) < 3 * OFFSET_PRIOR_SD:
+            return o, float(OFFSET_LEFT_SD)
+    # Eyes are centred in the head on average, within some 8 degrees: shrink the median by what the prior allows.
+    centre_sd = np.radians(8.0)
+    gain = OFFSET_PRIOR_SD**2 / (OFFSET_PRIOR_SD**2 + centre_sd**2)
+    return gain * np.median(own, axis=0), float(np.sqrt(gain) * centre_sd)
+
+
+def looking_at_partner(
+    gaze: npt.NDArray[np.floating], eyes: npt.NDArray[np.floating], partner: npt.NDArray[np.floating]
+) -> npt.NDArray[np.float32]:
+    """Angle between the gaze and the direction to the partner's eyes, [T] radians; NaN where unknown."""
+    d = partner.astype(np.float64) - eyes
+    d /= np.linalg.norm(d, axis=-1, keepdims=True)
+    g = gaze.astype(np.float64)
+    return np.arctan2(np.linalg.norm(np.cross(g, d), axis=-1), (g * d).sum(-1)).astype(np.float32)
+
+
+def probability_within(
+    angle: npt.NDArray[np.floating], sd: npt.NDArray[np.floating], limit: npt.NDArray[np.floating]
+) -> Array:
+    """P(true angle < limit) when both components of the direction carry Gaussian noise of ``sd`` (Rice), [T]."""
+    s2 = np.maximum(sd.astype(np.float64), 1e-3) ** 2
+    return np.asarray(ncx2.cdf(limit.astype(np.float64) ** 2 / s2, 2, angle.astype(np.float64) ** 2 / s2))
+
+
+def looking_probability(
+    angle: npt.NDArray[np.floating], sd: npt.NDArray[np.floating], distance: npt.NDArray[np.floating], fps: float
+) -> Array:
+    """Probability that a person looks at the partner's face, with hysteresis.
+
+    Inside a bout the limit is 16 degrees, outside 12 (or the angle under which the face is seen, if larger); a bout
+    starts once the probability stays over one half for 0.2 s.
+
+    Args:
+        angle, sd: [T] radians. distance: [T] metres to the partner. NaN where unknown (result NaN, bout ends).
+    """
+    face = np.arctan(FACE_RADIUS / np.maximum(np.nan_to_num(distance.astype(np.float64), nan=1.0), 0.05))
+    enter = probability_within(angle, sd, np.maximum(np.radians(ENTER_DEG), face))
+    leave = probability_within(angle, sd, np.maximum(np.radians(LEAVE_DEG), face))
+    needed = max(int(round(SHORTEST_S * fps)), 1)
+    out = enter.copy()
+    start = 0
+    while start < len(out):
+        if not enter[start] > 0.5:
+            start += 1
+            continue
+        end = start
+        while end < len(out) and leave[end] > 0.5:
+            end += 1
+        strong = 0
+        while start + strong < end and enter[start + strong] > 0.5:
+            strong += 1
+        if strong >= needed:
+            out[start:end] = leave[start:end]
+        start = max(end, start + 1)
+    return out
+
+
+def mutual_gaze(pair: FittedPair, looking_a: npt.NDArray[np.floating], looking_b: npt.NDArray[np.floating],
+                distance: npt.NDArray[np.floating], direction_sd: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:  # fmt: skip
+    """Probability that both look at the other's face, [T]; NaN where either is unknown.
+
+    Args:
+        looking_a, looking_b: [T] radians, from :func:`looking_at_partner`.
+        direction_sd: [T] radians, of the direction between the heads (size and focal uncertainty).
+    """
+    sides = []
+    for track, angle in ((pair.a, looking_a), (pair.b, looking_b)):
+        sd = np.hypot(track.gaze_sd.astype(np.float64), direction_sd)
+        sides.append(looking_probability(angle, sd, distance, pair.fps))
+    return (sides[0] * sides[1]).astype(np.float32)
+
+
+def rotate(vector: npt.NDArray[np.floating]) -> Array:
+    """Axis-angle [..., 3] to matrices, numpy."""
+    return np.asarray(exp_so3(torch.as_tensor(np.asarray(vector, dtype=np.float64))).numpy())

@@ -1,0 +1,55 @@
+"""First guess of every frame's pose: scaled-orthographic alignment of the mean face, closed form, no iteration.
+
+Follows POSIT's first step (DeMenthon & Davis 1995): an affine camera is fitted by least squares, its two rows are made
+orthonormal, and the rotation is then turned from the optical axis to the ray on which the face is seen.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def scaled_orthographic_pose(points: Tensor, model_points: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Pose of the mean face in N frames.
+
+    Args:
+        points: [N, 2, L] normalised image coordinates; anything finite where the weight is zero.
+        model_points: [3, L] metres, model frame.
+        weight: [N, L] >= 0.
+
+    Returns:
+        rotation: [N, 3, 3] model to camera. place: [N, 3] = (tx / tz, ty / tz, log tz) of the model's origin.
+    """
+    points, model, weight = points.double(), model_points.double(), weight.double()
+    total = weight.sum(-1).clamp_min(1e-12)
+    mean_model = torch.einsum("nl,dl->nd", weight, model) / total[:, None]
+    mean_point = torch.einsum("nl,ndl->nd", weight, points) / total[:, None]
+    x = model[None] - mean_model[..., None]
+    y = points - mean_point[..., None]
+    xx = (x * weight[:, None]) @ x.transpose(1, 2)
+    yx = (y * weight[:, None]) @ x.transpose(1, 2)
+    ridge = 1e-9 * torch.diagonal(xx, dim1=1, dim2=2).mean(-1)[:, None, None] + 1e-18
+    affine = torch.linalg.solve(xx + ridge * torch.eye(3, dtype=x.dtype, device=x.device), yx.transpose(1, 2))
+    affine = affine.transpose(1, 2)  # [N, 2, 3]: y = affine x
+    u, s, vh = torch.linalg.svd(affine, full_matrices=False)
+    rows = u @ vh
+    scale = s.mean(-1).clamp_min(1e-9)
+    rotation = torch.cat([rows, torch.linalg.cross(rows[:, 0], rows[:, 1])[:, None]], 1)
+    # The affine view is along the ray to the face, not along the optical axis.
+    ray = torch.cat([mean_point, torch.ones_like(mean_point[:, :1])], 1)
+    rotation = _turn_from_axis(ray) @ rotation
+    depth = 1 / scale
+    centre = mean_point * depth[:, None]
+    position = torch.cat([centre, depth[:, None]], 1) - (rotation @ mean_model[..., None])[..., 0]
+    tz = position[:, 2].clamp_min(0.05)
+    return rotation, torch.stack([position[:, 0] / tz, position[:, 1] / tz, tz.log()], -1)
+
+
+def _turn_from_axis(ray: Tensor) -> Tensor:
+    """Smallest rotation that takes the optical axis to ``ray`` [N, 3] -> [N, 3, 3]."""
+    d = ray / ray.norm(dim=-1, keepdim=True)
+    x, y, z = d.unbind(-1)
+    k = 1 / (1 + z)
+    rows = [1 - x * x * k, -x * y * k, x, -x * y * k, 1 - y * y * k, y, -x, -y, z]
+    return torch.stack(rows, -1).reshape(-1, 3, 3)

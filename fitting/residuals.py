@@ -1,0 +1,560 @@
+"""Reprojection residuals of a reduced head model and their normal equations, assembled without a Jacobian matrix.
+
+A landmark ``x`` in the model frame (relative to the pivot, the midpoint between the eyeballs) is seen at
+``pi(R x + t)`` with ``R = R(rotation) F`` (see :mod:`duologue.schemas.heads`). Everything is done in normalised image
+coordinates ``(pixel - principal point) / focal``.
+
+Unknowns of a frame, in this order: expression [E], jaw [J <= 3], then the six pose unknowns: left perturbation of the
+rotation (3), ``a = tx / tz``, ``b = ty / tz`` and ``log tz``. Shared: identity ``z`` [S].
+
+Speed. Expression moves a landmark along *constant* model-frame directions B_l, so the expression block of J'WJ is
+``sum_l B_l' W_l B_l`` with the 3x3 landmark weight ``W_l = R' (dpi' w dpi) R``: linear in the six numbers of W_l. With
+the products of B precomputed it is one matrix product for all frames (6L numbers by E(E+1)/2 columns), and no [2L, E]
+Jacobian is ever built. A jaw rotation turns part of B; the Hessian uses B at jaw zero throughout, which only makes the
+step slightly inexact: the gradient, and with it the answer, is exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .reduced import JAW, LEFT_EYE, RIGHT_EYE, ROOT, ReducedModel
+from .rotations import exp_so3, hat, left_jacobian
+
+POSE = 6
+_MAX_PRODUCT_BYTES = 256 << 20  # beyond this the precomputed products cost more than they save
+_PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
+
+
+@dataclass(frozen=True)
+class CompiledModel:
+    """A reduced model as tensors, with the head's size taken out of the identity.
+
+    Size and depth cannot be told apart by landmarks, and a size left free in the identity drifts (heads are pulled
+    near). The identity is therefore conditioned on unit size: ``shape = gauge @ z`` spans the coefficients that leave
+    the least-squares size of the landmarks unchanged; prior z ~ N(0, I).
+
+    Attributes:
+        head_mean: [3, L] rigid part at zero coefficients, relative to ``pivot``. jaw_mean: [3, Lj] part turned by the
+            jaw about its joint, for the landmarks ``jaw_index`` [Lj].
+        head_expression: [E, 3 L]; jaw_expression: [E, 3 Lj]; head_shape: [S, 3 L]; jaw_shape: [S, 3 Lj], in z.
+        jaw_correctives: [2, 3, Lj, 9] or None: the part added as it is, and the part turned with the jaw.
+        jaw_axes: the jaw's free rotation axes (0, 1, 2), those with a range.
+        expression_sd: [E]. jaw_sd: [J] radians.
+        gauge: [S_full, S]. pivot: [3]. root: [3] and eyes [2, 3] joints relative to ``pivot``, with ``root_shape``
+            [S, 3], ``eyes_shape`` [S, 2, 3].
+        normals: [L, 3] outward unit normals, estimated from the neighbourhood of each landmark.
+        landmarks: [L] FaceMesh indices.
+    """
+
+    head_mean: Tensor
+    jaw_mean: Tensor
+    head_expression: Tensor
+    jaw_expression: Tensor
+    head_shape: Tensor
+    jaw_shape: Tensor
+    jaw_correctives: Tensor | None
+    jaw_index: Tensor
+    jaw_axes: tuple[int, ...]
+    expression_sd: Tensor
+    jaw_sd: Tensor
+    gauge: Tensor
+    pivot: Tensor
+    root: Tensor
+    root_shape: Tensor
+    eyes: Tensor
+    eyes_shape: Tensor
+    normals: Tensor
+    landmarks: Tensor
+    expression_products: Tensor | None
+    shape_products: Tensor | None
+
+    @property
+    def n_expression(self) -> int:
+        return self.head_expression.shape[0]
+
+    @property
+    def n_shape(self) -> int:
+        return self.head_shape.shape[0]
+
+    @property
+    def n_frame(self) -> int:
+        """Unknowns of a frame: expression, jaw, pose."""
+        return self.n_expression + len(self.jaw_axes) + POSE
+
+    def basis(self, with_shape: bool) -> Tensor:
+        """Constant directions at jaw zero: [E (+ S), 3 L]."""
+        parts = [(self.head_expression, self.jaw_expression)]
+        if with_shape:
+            parts.append((self.head_shape, self.jaw_shape))
+        return torch.cat([self._with_jaw(h, j) for h, j in parts])
+
+    def _with_jaw(self, head: Tensor, jaw: Tensor) -> Tensor:
+        total = head.reshape(head.shape[0], 3, head.shape[1] // 3).clone()
+        total[..., self.jaw_index] += jaw.reshape(jaw.shape[0], 3, len(self.jaw_index))
+        return total.reshape(head.shape)
+
+
+def compile_model(
+    model: ReducedModel, n_shape: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> CompiledModel:
+    """Bring a reduced model to the layout of the solver; keeps the first ``n_shape`` identity modes."""
+    f64 = torch.float64
+    mean = torch.as_tensor(model.mean, dtype=f64)
+    shape = torch.as_tensor(model.shape_dirs[..., :n_shape], dtype=f64)
+    expression = torch.as_tensor(model.expression_dirs, dtype=f64)
+    weights = torch.as_tensor(model.weights, dtype=f64)
+    joints = torch.as_tensor(model.joints, dtype=f64)
+    joint_dirs = torch.as_tensor(model.joint_dirs[..., :n_shape], dtype=f64)
+    pivot = 0.5 * (joints[LEFT_EYE] + joints[RIGHT_EYE])
+
+    # Derivative of the log of the landmarks' least-squares size along each identity mode.
+    total_mean, total_shape = mean.sum(0), shape.sum(0)
+    centred = total_mean - total_mean.mean(0)
+    size = torch.einsum("ld,lds->s", centred, total_shape - total_shape.mean(0)) / (centred * centred).sum()
+    gauge = _complement(size)
+
+    w_jaw = weights[1]
+    correctives = None
+    if model.jaw_correctives is not None and model.jaw_correctives_turned is not None:
+        both = (model.jaw_correctives, model.jaw_correctives_turned)
+        correctives = torch.stack([torch.as_tensor(c, dtype=f64) for c in both])
+    moves = w_jaw > 1e-6
+    if correctives is not None:
+        moves |= correctives.abs().amax((0, 2, 3)) > 0
+    jaw_index = torch.nonzero(moves)[:, 0]
+    limits = torch.as_tensor(model.jaw_limits, dtype=f64)
+    span = limits[:, 1] - limits[:, 0]
+    jaw_axes = tuple(int(k) for k in torch.nonzero(span > 1e-6)[:, 0]) if len(jaw_index) else ()
+
+    head = mean[0] + w_jaw[:, None] * joints[JAW] - pivot
+    jaw = (mean[1] - w_jaw[:, None] * joints[JAW])[jaw_index]
+    head_shape = (shape[0] + w_jaw[:, None, None] * joint_dirs[JAW]) @ gauge
+    jaw_shape = (shape[1] - w_jaw[:, None, None] * joint_dirs[JAW])[jaw_index] @ gauge
+    head_expression, jaw_expression = expression[0], expression[1]
+    if model.joint_expression_dirs is not None:  # the jaw joint follows the expression
+        follow = w_jaw[:, None, None] * torch.as_tensor(model.joint_expression_dirs[JAW], dtype=f64)
+        head_expression, jaw_expression = head_expression + follow, jaw_expression - follow
+    jaw_expression = jaw_expression[jaw_index]
+
+    def flat(modes: Tensor) -> Tensor:  # [L, 3, K] -> [K, 3 L], landmark fastest
+        return modes.permute(2, 1, 0).reshape(modes.shape[2], -1).to(device, dtype)
+
+    def move(value: Tensor) -> Tensor:
+        return value.to(device, dtype)
+
+    compiled = CompiledModel(
+        head_mean=move(head.T.contiguous()),
+        jaw_mean=move(jaw.T.contiguous()),
+        head_expression=flat(head_expression),
+        jaw_expression=flat(jaw_expression),
+        head_shape=flat(head_shape),
+        jaw_shape=flat(jaw_shape),
+        jaw_correctives=None
+        if correctives is None
+        else move(correctives[:, jaw_index].permute(0, 2, 1, 3).contiguous()),
+        jaw_index=jaw_index.to(device),
+        jaw_axes=jaw_axes,
+        expression_sd=torch.as_tensor(model.expression_sd, dtype=f64, device=device),
+        jaw_sd=(0.35 * span[list(jaw_axes)]).to(device),
+        gauge=gauge.to(device),
+        pivot=pivot.to(device),
+        root=(joints[ROOT] - pivot).to(device),
+        root_shape=(joint_dirs[ROOT] @ gauge).T.to(device),
+        eyes=(joints[[LEFT_EYE, RIGHT_EYE]] - pivot).to(device),
+        eyes_shape=(joint_dirs[[LEFT_EYE, RIGHT_EYE]] @ gauge).permute(2, 0, 1).to(device),
+        normals=_normals(total_mean).to(device, dtype),
+        landmarks=torch.as_tensor(model.landmarks, device=device),
+        expression_products=None,
+        shape_products=None,
+    )
+    products = {name: _products(compiled.basis(name == "shape_products")) for name in _PRODUCTS}
+    return CompiledModel(**{**compiled.__dict__, **products})
+
+
+_PRODUCTS = ("expression_products", "shape_products")
+
+
+def _complement(direction: Tensor) -> Tensor:
+    """Orthonormal columns [S, S - 1] orthogonal to ``direction`` [S]; the identity where it is zero."""
+    n = direction.shape[0]
+    if n == 0 or float(direction.norm()) < 1e-9:
+        return torch.eye(n, dtype=direction.dtype)
+    unit = direction / direction.norm()
+    # Householder reflection that takes unit to the axis it is largest on: the other columns stay close to the modes.
+    k = int(unit.abs().argmax())
+    v = unit.clone()
+    v[k] += torch.sign(unit[k])
+    reflection = torch.eye(n, dtype=direction.dtype) - 2 * torch.outer(v, v) / v.dot(v)
+    return torch.cat([reflection[:, :k], reflection[:, k + 1 :]], dim=1)
+
+
+def _normals(points: Tensor, neighbours: int = 10) -> Tensor:
+    """Outward normals [L, 3] of a face-like point cloud [L, 3]: plane through each point's nearest neighbours."""
+    near = torch.cdist(points, points).topk(min(neighbours, len(points)), largest=False).indices
+    patch = points[near] - points[near].mean(1, keepdim=True)
+    normal = torch.linalg.eigh(patch.transpose(1, 2) @ patch).eigenvectors[..., 0]
+    inside = points.mean(0) - torch.tensor([0.0, 0.0, 0.06], dtype=points.dtype)  # metres, behind the face
+    return normal * torch.sign((normal * (points - inside)).sum(-1, keepdim=True))
+
+
+def _products(basis: Tensor) -> Tensor | None:
+    """Pairwise products of directions [n, 3 L] -> [6 L, n (n + 1) / 2], or None where that is too large."""
+    n, length = basis.shape[0], basis.shape[1] // 3
+    rows, columns = torch.triu_indices(n, n, device=basis.device)
+    if 6 * length * len(rows) * basis.element_size() > _MAX_PRODUCT_BYTES:
+        return None
+    b = basis.reshape(n, 3, length)
+    parts = []
+    for i, j in _PAIRS:
+        product = b[rows, i] * b[columns, j]
+        if i != j:
+            product = product + b[rows, j] * b[columns, i]
+        parts.append(product.T)
+    return torch.cat(parts).contiguous()
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Landmarks of B chains of up to T frames, in normalised image coordinates.
+
+    Attributes:
+        points: [B, T, 2, L]; anything finite where ``inv_sigma`` is zero.
+        inv_sigma: [B, T, L] one over the standard deviation, zero for what was not measured or is padding.
+        mask: [B, T] frames that exist.
+        times: [B, T] seconds, rising; padding repeats the last time.
+    """
+
+    points: Tensor
+    inv_sigma: Tensor
+    mask: Tensor
+    times: Tensor
+
+
+@dataclass(frozen=True)
+class State:
+    """Unknowns, in fp64. Shapes: expression [B, T, E], jaw [B, T, J], rotation [B, T, 3, 3] (model to camera),
+    place [B, T, 3] = (tx / tz, ty / tz, log tz) of the pivot, velocity [B, T, 6] per reference frame, shape [B, S] (z),
+    offsets [B, 3, L] metres: constant personal displacement of each landmark."""
+
+    expression: Tensor
+    jaw: Tensor
+    rotation: Tensor
+    place: Tensor
+    velocity: Tensor
+    shape: Tensor
+    offsets: Tensor
+
+    def translation(self) -> Tensor:
+        """Camera-frame position of the pivot, [B, T, 3] metres."""
+        depth = self.place[..., 2].exp()
+        return torch.stack([self.place[..., 0] * depth, self.place[..., 1] * depth, depth], dim=-1)
+
+    def select(self, keep: Tensor, other: State) -> State:
+        """This state where ``keep`` [B], the other elsewhere."""
+
+        def pick(mine: Tensor, theirs: Tensor) -> Tensor:
+            return torch.where(keep.reshape(-1, *[1] * (mine.ndim - 1)), mine, theirs)
+
+        return State(**{k: pick(v, getattr(other, k)) for k, v in self.__dict__.items()})
+
+
+@dataclass
+class Linearisation:
+    """Gauss-Newton system of the data term. n = E + J + 6.
+
+    Attributes:
+        hessian: [B, T, n, n]; gradient: [B, T, n] (of the cost); cost: [B].
+        border: [B, T, n, S], corner: [B, S, S], corner_gradient: [B, S], None unless asked for.
+        square: [B, T, L] squared normalised residuals (2D), for robust statistics.
+    """
+
+    hessian: Tensor
+    gradient: Tensor
+    cost: Tensor
+    square: Tensor
+    border: Tensor | None = None
+    corner: Tensor | None = None
+    corner_gradient: Tensor | None = None
+
+
+def robust(square: Tensor, c: float) -> tuple[Tensor, Tensor]:
+    """Geman-McClure: weight and cost of squared normalised residuals (cost = r^2 / 2 near zero, c^2 / 2 far away)."""
+    ratio = 1 / (1 + square / (c * c))
+    return ratio * ratio, 0.5 * square * ratio
+
+
+def model_points(model: CompiledModel, state: State, dtype: torch.dtype | None = None) -> Tensor:
+    """Landmarks in the model frame relative to the pivot: [B, T, 3, L] metres."""
+    dtype = dtype or model.head_mean.dtype
+    b, t = state.expression.shape[:2]
+    head, jaw = _shaped_means(model, state, dtype)
+    psi = state.expression.to(dtype)
+    points = (psi @ model.head_expression.to(dtype)).reshape(b, t, 3, head.shape[-1]) + head[:, None]
+    if len(model.jaw_index):
+        turned, _, _ = _jaw_part(model, jaw[:, None], psi, state.jaw.to(dtype))
+        points[..., model.jaw_index] += turned
+    return points
+
+
+def _shaped_means(model: CompiledModel, state: State, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    z = state.shape.to(dtype)
+    b = z.shape[0]
+    head = model.head_mean.to(dtype) + (z @ model.head_shape.to(dtype)).reshape(b, 3, -1) + state.offsets.to(dtype)
+    jaw = model.jaw_mean.to(dtype) + (z @ model.jaw_shape.to(dtype)).reshape(b, 3, len(model.jaw_index))
+    return head, jaw
+
+
+def _jaw_rotation(model: CompiledModel, angles: Tensor) -> tuple[Tensor, Tensor]:
+    """Axis-angle [..., 3] with the locked axes at zero, and its rotation matrix."""
+    full = torch.zeros(*angles.shape[:-1], 3, dtype=angles.dtype, device=angles.device)
+    if model.jaw_axes:
+        full[..., list(model.jaw_axes)] = angles
+    return full, exp_so3(full)
+
+
+def _jaw_part(
+    model: CompiledModel, jaw: Tensor, psi: Tensor, angles: Tensor
+) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+    """Landmark part turned by the jaw [..., 3, Lj], the rotation, and what the derivative needs."""
+    full, rotation = _jaw_rotation(model, angles)
+    arm = (psi @ model.jaw_expression.to(psi.dtype)).reshape(*psi.shape[:-1], 3, jaw.shape[-1]) + jaw
+    if model.jaw_correctives is None:
+        return rotation @ arm, rotation, (full, arm)
+    eye = torch.eye(3, dtype=psi.dtype, device=psi.device)
+    feature = (rotation - eye).reshape(*rotation.shape[:-2], 9)
+    still, turning = (torch.einsum("dlk,...k->...dl", c.to(psi.dtype), feature) for c in model.jaw_correctives)
+    arm = arm + turning
+    return rotation @ arm + still, rotation, (full, arm)
+
+
+def _jaw_columns(model: CompiledModel, rotation: Tensor, full: Tensor, arm: Tensor) -> Tensor:
+    """d x / d jaw for the jaw's landmarks: [N, J, 3, Lj]."""
+    jacobian = left_jacobian(full)  # exp(v + d) = exp(J d) exp(v)
+    rotated = rotation @ arm
+    columns = []
+    for axis in model.jaw_axes:
+        axis_vector = jacobian[..., axis]  # [N, 3]
+        column = hat(axis_vector) @ rotated
+        if model.jaw_correctives is not None:
+            feature = (hat(axis_vector) @ rotation).reshape(*rotation.shape[:-2], 9)
+            still, turning = (torch.einsum("dlk,nk->ndl", c, feature) for c in model.jaw_correctives)
+            column = column + still + rotation @ turning
+        columns.append(column)
+    return torch.stack(columns, dim=1)
+
+
+def linearise(
+    model: CompiledModel,
+    data: Observations,
+    state: State,
+    c: float,
+    with_shape: bool = False,
+    chunk: int = 64,
+) -> Linearisation:
+    """Normal equations of the robust reprojection cost at ``state``.
+
+    Args:
+        c: Geman-McClure scale in standard deviations.
+        with_shape: also return the identity's border and corner.
+        chunk: frames per step; small chunks stay in a CPU's cache.
+    """
+    dtype = model.head_mean.dtype
+    b, t = data.mask.shape
+    n_frames, n_e, n_j = b * t, model.n_expression, len(model.jaw_axes)
+    n_s = model.n_shape if with_shape else 0
+    head, jaw = _shaped_means(model, state, dtype)
+    owner = torch.arange(b, device=head.device).repeat_interleave(t)
+    psi = state.expression.to(dtype).reshape(n_frames, n_e)
+    angles = state.jaw.to(dtype).reshape(n_frames, n_j)
+    rotation = state.rotation.to(dtype).reshape(n_frames, 3, 3)
+    translation = state.translation().to(dtype).reshape(n_frames, 3)
+    points = data.points.reshape(n_frames, 2, -1)
+    inv_sigma = data.inv_sigma.reshape(n_frames, -1)
+    basis = _Basis(model, with_shape)
+    pieces = []
+    for start in range(0, n_frames, chunk):
+        rows = slice(start, min(start + chunk, n_frames))
+        pieces.append(
+            _linearise_frames(
+                model, basis, head[owner[rows]], jaw[owner[rows]], psi[rows], angles[rows], rotation[rows],
+                translation[rows], points[rows], inv_sigma[rows], c,
+            )
+        )  # fmt: skip
+    full, gradient, cost, square = (torch.cat(parts) for parts in zip(*pieces, strict=True))
+    n = n_e + n_j + POSE
+    full = full.reshape(b, t, n + n_s, n + n_s)
+    gradient = gradient.reshape(b, t, n + n_s)
+    out = Linearisation(full, gradient, cost.reshape(b, t).sum(1, dtype=torch.float64), square.reshape(b, t, -1))
+    if with_shape:  # order inside: shape, expression, jaw, pose
+        out.hessian, out.gradient = full[..., n_s:, n_s:], gradient[..., n_s:]
+        out.border = full[..., n_s:, :n_s]
+        out.corner = full[..., :n_s, :n_s].sum(1, dtype=torch.float64)
+        out.corner_gradient = gradient[..., :n_s].sum(1, dtype=torch.float64)
+    return out
+
+
+class _Basis:
+    """Directions of the linear unknowns (shape, expression) and how to assemble their block."""
+
+    def __init__(self, model: CompiledModel, with_shape: bool) -> None:
+        order = [(model.head_expression, model.jaw_expression)]
+        if with_shape:
+            order.insert(0, (model.head_shape, model.jaw_shape))
+        self.head = torch.cat([h for h, _ in order])
+        self.jaw = torch.cat([j for _, j in order])
+        self.n = self.head.shape[0]
+        self.products = None
+        self.total = self.head
+        if with_shape:
+            self.products = model.shape_products
+            e = model.n_expression
+            own = model.basis(True)
+            self.total = torch.cat([own[e:], own[:e]])
+            order_of = torch.cat([torch.arange(e, self.n), torch.arange(e)]).to(self.head.device)
+        else:
+            self.products = model.expression_products
+            self.total = model.basis(False)
+            order_of = torch.arange(self.n, device=self.head.device)
+        # position in the packed triangle of every entry of the full symmetric block
+        a, c = torch.meshgrid(order_of, order_of, indexing="ij")
+        low, high = torch.minimum(a, c), torch.maximum(a, c)
+        self.unpack = (low * self.n - low * (low - 1) // 2 + high - low).reshape(-1)
+
+    def block(self, weight: Tensor) -> Tensor:
+        """sum_l B_l' W_l B_l. ``weight`` [N, 6, L] -> [N, n, n]."""
+        n_frames = weight.shape[0]
+        if self.products is not None:
+            packed = weight.reshape(n_frames, -1) @ self.products
+            return packed[:, self.unpack].reshape(n_frames, self.n, self.n)
+        index = torch.tensor([[0, 1, 2], [1, 3, 4], [2, 4, 5]], device=weight.device)
+        b = self.total.reshape(self.n, 3, -1)
+        blocks = []
+        for w in weight:  # one frame at a time: [n, 3 L] twice is all it holds
+            weighted = torch.einsum("ijl,njl->nil", w[index], b).reshape(self.n, -1)
+            blocks.append(weighted @ self.total.T)
+        return torch.stack(blocks)
+
+
+def _linearise_frames(
+    model: CompiledModel,
+    basis: _Basis,
+    head: Tensor,
+    jaw: Tensor,
+    psi: Tensor,
+    angles: Tensor,
+    rotation: Tensor,
+    translation: Tensor,
+    points: Tensor,
+    inv_sigma: Tensor,
+    c: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    n = psi.shape[0]
+    n_j, n_b = len(model.jaw_axes), basis.n
+    x = (psi @ model.head_expression).reshape(n, 3, -1) + head
+    jaw_rotation = jaw_columns = None
+    if len(model.jaw_index):
+        turned, jaw_rotation, (full, arm) = _jaw_part(model, jaw, psi, angles)
+        x[..., model.jaw_index] += turned
+        if n_j:
+            jaw_columns = _jaw_columns(model, jaw_rotation, full, arm)
+    y = rotation @ x
+    depth = (y[:, 2] + translation[:, 2:]).clamp_min(1e-3)
+    u = (y[:, 0] + translation[:, :1]) / depth
+    v = (y[:, 1] + translation[:, 1:2]) / depth
+    ru = (u - points[:, 0]) * inv_sigma
+    rv = (v - points[:, 1]) * inv_sigma
+    square = ru * ru + rv * rv
+    weight, rho = robust(square, c)
+    root = weight.sqrt()
+    scale = root * inv_sigma / depth  # of the rows of the projection's derivative
+    # 2 x 6 pose Jacobian and the residual as a seventh column: [N, 7, 2, L]
+    tx, ty, tz = (translation[:, k : k + 1] for k in range(3))
+    zero = torch.zeros_like(u)
+    y0, y1, y2 = y.unbind(1)
+    u_row = torch.stack([-u * y1, y2 + u * y0, -y1, tz + zero, zero, tx - u * tz], 1) * scale[:, None]
+    v_row = torch.stack([-y2 - v * y1, v * y0, y0, zero, tz + zero, ty - v * tz], 1) * scale[:, None]
+    u_all = torch.cat([u_row, (root * ru)[:, None]], 1)
+    v_all = torch.cat([v_row, (root * rv)[:, None]], 1)
+    pose = u_all @ u_all.transpose(1, 2) + v_all @ v_all.transpose(1, 2)  # [N, 7, 7]
+
+    # Back into the model frame: rows of the projection are scale * ([1, 0, -u] R, [0, 1, -v] R).
+    su, sv = u_all * scale[:, None], v_all * scale[:, None]
+    camera = torch.stack([su, sv, -(u[:, None] * su + v[:, None] * sv)], 1)  # [N, 3, 7, L]
+    back = (rotation.transpose(1, 2) @ camera.reshape(n, 3, -1)).reshape(n, 3, 7, -1)
+    back = back.transpose(1, 2)  # [N, 7, 3, L]: W_l applied to the pose columns and to the residual
+    if jaw_columns is not None:
+        weighted_jaw, jaw_jaw, jaw_pose = _jaw_blocks(model, jaw_columns, rotation, scale, u, v, back)
+        back = torch.cat([weighted_jaw, back], 1)  # [N, J + 7, 3, L]
+    # All Hessian blocks use the directions at jaw zero (so that it stays a Gram matrix, positive semi-definite); the
+    # gradient uses the turned ones.
+    columns = back.shape[1] - 1
+    cross = (back[:, :-1].reshape(n * columns, -1) @ basis.total.T).reshape(n, columns, n_b)
+    slope = back[:, -1].reshape(n, -1) @ basis.head.T
+    if jaw_rotation is not None:
+        local = jaw_rotation.transpose(1, 2) @ back[:, -1][..., model.jaw_index]
+        slope = slope + local.reshape(n, -1) @ basis.jaw.T
+
+    s2 = scale * scale
+    four = torch.stack([s2, -s2 * u, -s2 * v, s2 * (u * u + v * v)], 1)  # [N, 4, L]
+    block = basis.block(_turn_weights(rotation) @ four)
+
+    size = n_b + n_j + POSE
+    hessian = torch.empty(n, size, size, dtype=x.dtype, device=x.device)
+    gradient = torch.empty(n, size, dtype=x.dtype, device=x.device)
+    hessian[:, :n_b, :n_b] = block
+    hessian[:, n_b:, :n_b] = cross
+    hessian[:, :n_b, n_b:] = cross.transpose(1, 2)
+    hessian[:, -POSE:, -POSE:] = pose[:, :POSE, :POSE]
+    gradient[:, :n_b] = slope
+    gradient[:, -POSE:] = pose[:, :POSE, POSE]
+    if jaw_columns is not None:
+        inner = slice(n_b, n_b + n_j)
+        hessian[:, inner, inner] = jaw_jaw
+        hessian[:, inner, -POSE:] = jaw_pose[..., :POSE]
+        hessian[:, -POSE:, inner] = jaw_pose[..., :POSE].transpose(1, 2)
+        gradient[:, inner] = jaw_pose[..., POSE]
+    return hessian, gradient, rho.sum(-1), square
+
+
+def _jaw_blocks(
+    model: CompiledModel, columns: Tensor, rotation: Tensor, scale: Tensor, u: Tensor, v: Tensor, back: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """W_l times the jaw's columns on all landmarks [N, J, 3, L], jaw-jaw [N, J, J], jaw with pose and residual."""
+    n, n_j = columns.shape[:2]
+    index = model.jaw_index
+    inside = rotation[:, None] @ columns  # camera frame, [N, J, 3, Lj]
+    s, uj, vj = scale[:, None, index], u[:, None, index], v[:, None, index]
+    ju = (inside[:, :, 0] - uj * inside[:, :, 2]) * s
+    jv = (inside[:, :, 1] - vj * inside[:, :, 2]) * s
+    jaw_jaw = ju @ ju.transpose(1, 2) + jv @ jv.transpose(1, 2)
+    camera = torch.stack([ju * s, jv * s, -(uj * ju + vj * jv) * s], 2)
+    weighted = torch.zeros(n, n_j, 3, scale.shape[-1], dtype=scale.dtype, device=scale.device)
+    weighted[..., index] = rotation.transpose(1, 2)[:, None] @ camera
+    jaw_pose = torch.einsum("njdl,nkdl->njk", columns, back[..., index])
+    return weighted, jaw_jaw, jaw_pose
+
+
+def _turn_weights(rotation: Tensor) -> Tensor:
+    """Linear map from (k, -ku, -kv, k(u^2 + v^2)) to the six numbers of R' W R. [N, 3, 3] -> [N, 6, 4].
+
+    W = k [[1, 0, -u], [0, 1, -v], [-u, -v, u^2 + v^2]].
+    """
+    rows = []
+    r0, r1, r2 = rotation.unbind(1)  # rows of R, each [N, 3]
+    for i, j in _PAIRS:
+        rows.append(
+            torch.stack(
+                [
+                    r0[:, i] * r0[:, j] + r1[:, i] * r1[:, j],
+                    r0[:, i] * r2[:, j] + r2[:, i] * r0[:, j],
+                    r1[:, i] * r2[:, j] + r2[:, i] * r1[:, j],
+                    r2[:, i] * r2[:, j],
+                ],
+                -1,
+            )
+        )
+    return torch.stack(rows, 1)
