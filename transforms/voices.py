@@ -29,7 +29,7 @@ class VoiceOptions:
         pure_coverage: share of a long window that must be speech for it to teach a voice.
         same_voice: two voices with a cosine of mean embeddings above this are one.
         new_voice: beyond two voices, each pair must be below this.
-        min_voice_s, min_voice_share: a voice beyond the second must speak at least this long, and this share of all speech.
+        min_voice_s, min_voice_share: a voice beyond the second must speak this long, and this share of all speech.
         max_windows: long windows used for teaching; more are thinned evenly.
         smooth_s: Gaussian smoothing of similarities over time (sigma).
         gain, switch_cost: Viterbi: log-likelihood per unit of cosine and per change of voice.

@@ -1,0 +1,316 @@
+"""Voices and faces on conversations whose truth is known: espeak voices, lips from the phonemes spoken."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from duologue.schemas.errors import UsageError
+from duologue.schemas.records import Turn
+from duologue.schemas.tracks import ClipTracks, FaceTrack
+from duologue.transforms.bind import BindEvidence, BindOptions, bind_evidence, bind_voices, video_offset
+from duologue.transforms.lips import LAGS_S, best_lag, clock, lag_curve, lip_signal, syllables
+from duologue.transforms.speaking import SpeakingResult, forward_backward, speaking_masks
+
+LEAD = BindOptions().lip_lead_s
+UPPER, LOWER = (13, 82, 312, 81, 311), (14, 87, 317, 178, 402)
+
+
+def template() -> np.ndarray:
+    """[478, 3] millimetres: an ellipsoid face with eye corners, nose and inner lips in plausible places."""
+    rng = np.random.default_rng(7)
+    angle, height = rng.uniform(-1.2, 1.2, 478), rng.uniform(-80, 80, 478)
+    points = np.stack([70 * np.sin(angle), height, -60 * np.cos(angle)], 1)
+    points[[33, 263]] = [(-44.7, -30, -10), (44.7, -30, -10)]
+    nose = zip((-32, -24, -16, -8, 0, 6), range(-50, -74, -4), strict=True)
+    points[[168, 6, 197, 195, 5, 4]] = [(0, y, z) for y, z in nose]
+        (0, y, z) for y, z in zip((-32, -24, -16, -8, 0, 6), range(-50, -74, -4), strict=True)
+    ]
+    for i, (u, v) in enumerate(zip(UPPER, LOWER, strict=True)):
+        x = (0.0, -6.0, 6.0, -12.0, 12.0)[i]
+        points[u], points[v] = (x, 35, -55), (x, 35, -55)
+    return points
+
+
+def face(name: str, times: np.ndarray, aperture: np.ndarray, scale: float, noise_px: float, seed: int) -> FaceTrack:
+    """A face whose inner lips open by ``aperture`` mm while the head turns and moves on its own."""
+    rng = np.random.default_rng(seed)
+    phase = rng.uniform(0, 6, 4)
+    yaw = 0.5 * np.sin(2 * np.pi * 0.3 * times + phase[0]) + 0.15 * np.sin(2 * np.pi * 1.3 * times + phase[1])
+    pitch = 0.12 * np.sin(2 * np.pi * 1.7 * times + phase[2])
+    points = np.repeat(template()[None], len(times), 0)
+    points[:, LOWER, 1] += aperture[:, None]
+    cy, sy, cp, sp = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch)
+    zero, one = np.zeros_like(yaw), np.ones_like(yaw)
+    turn = np.stack([cy, zero, sy, zero, one, zero, -sy, zero, cy], -1).reshape(-1, 3, 3)
+    nod = np.stack([one, zero, zero, zero, cp, -sp, zero, sp, cp], -1).reshape(-1, 3, 3)
+    pixels = np.einsum("tij,tkj->tki", nod @ turn, points) * (scale / 63.0)
+    pixels += rng.normal(0, noise_px, (len(times), 1, 3)) + rng.normal(0, noise_px, pixels.shape)
+    pixels += [300.0, 200.0, 0.0]
+    identity = np.zeros(16, np.float32)
+    identity[seed % 16] = 1
+    whole = np.ones(len(times), bool)
+    box = np.zeros((len(times), 4), np.float32)
+    ones = np.ones(len(times), np.float32)
+    return FaceTrack(name, pixels.astype(np.float32), box, whole, ones, ones, identity)
+
+
+@dataclass(frozen=True)
+class Conversation:
+    tracks: ClipTracks
+    audio: np.ndarray
+    turns: list[Turn]
+    speaks: dict[str, np.ndarray]
+    times: np.ndarray
+
+
+TEXTS = (
+    "Good morning, I wanted to ask you about the garden behind the house.",
+    "Well, the garden is larger than we thought, and nobody lives there.",
+    "Please bring my brother a bottle of apple juice before the party.",
+    "Maybe we could meet about half past five, if the weather is fine.",
+)
+
+
+@pytest.fixture(scope="module")
+def spoken() -> dict[str, list]:
+    from duologue.synthesis import voices
+
+    try:
+        return {name: voices.speak([(t, voices.Voice(name)) for t in TEXTS]) for name in ("en-us", "en+f4")}
+    except UsageError as error:
+        pytest.skip(str(error))
+
+
+def converse(
+    spoken: dict[str, list],
+    order: str = "ab",
+    offset_s: float = 0.0,
+    noise_px: float = 0.25,
+    scale: float = 60.0,
+    snr_db: float = 30.0,
+    fps: float = 29.97,
+    start_s: float = 100.0,
+    gap_s: float = 0.3,
+    seed: int = 0,
+    owner: dict[str, str] | None = None,
+    length_s: float = 14.0,
+) -> Conversation:
+    """Turns in ``order`` ("a", "b", "o" = off-screen voice); v0 is a's voice, v1 is b's, v2 nobody's."""
+    from duologue.synthesis.motion import RATE, mouth_track
+    from duologue.synthesis.script import Line
+
+    rng = np.random.default_rng(seed)
+    owner = owner or {"a": "en-us", "b": "en+f4", "o": "en+f4"}
+    audio = np.zeros(round(length_s * 16000), np.float32)
+    at, lines, turns = 0.4, [], []
+    for i in range(20):
+        who = order[i % len(order)]
+        utterance = spoken[owner[who]][i % len(TEXTS)]
+        if at + utterance.duration_s > length_s - 0.2:
+            break
+        lo = round(at * 16000)
+        audio[lo : lo + len(utterance.samples)] += utterance.samples
+        lines.append((who, Line({"a": 0, "b": 1, "o": 2}[who], at, utterance, "turn")))
+        turns.append(Turn(start_s + at, start_s + at + utterance.duration_s, {"a": "v0", "b": "v1", "o": "v2"}[who]))
+        at += utterance.duration_s + gap_s
+    level = float(np.sqrt(np.mean(audio[audio != 0] ** 2)))
+    audio = audio + rng.normal(0, level * 10 ** (-snr_db / 20), len(audio)).astype(np.float32)
+    times = np.arange(0, length_s, 1 / fps)
+    tracks, speaks = [], {}
+    clock25 = np.arange(0, length_s - 0.04, 0.04)
+    for index, who in enumerate("ab"):
+        mine = tuple(line for w, line in lines if w == who)
+        shape = mouth_track(tuple(mine), index, length_s + 1)[:, 0] * 18.0
+        moment = np.arange(len(shape)) / RATE
+        aperture = np.interp(times - offset_s + LEAD - 0.02, moment, shape)
+        tracks.append(face(who, times, 1.0 + aperture, scale, noise_px, 10 * seed + index))
+        speaks[who] = np.zeros(len(clock25), bool)
+        for line in mine:
+            speaks[who] |= (clock25 >= line.start_s) & (clock25 < line.end_s)
+    clip = ClipTracks("v", 0, start_s, start_s + length_s, 1280, 720, times + start_s, tracks[0], tracks[1])
+    return Conversation(clip, audio.astype(np.float32), turns, speaks, clock25 + start_s)
+
+
+def solve(c: Conversation, **options: float) -> tuple[dict[str, str], SpeakingResult]:
+    evidence = bind_evidence(c.tracks, c.audio, c.tracks.start_s, c.turns)
+    faces = bind_voices([evidence])[0]
+    return faces, speaking_masks(c.tracks, c.audio, c.tracks.start_s, c.turns, faces, c.times)
+
+
+def average_precision(truth: np.ndarray, score: np.ndarray) -> float:
+    from sklearn.metrics import average_precision_score
+
+    return float(average_precision_score(truth, score))
+
+
+def test_lip_signal_does_not_see_the_head_turn() -> None:
+    times = np.arange(0, 6, 1 / 30)
+    aperture = 5 + 4 * np.sin(2 * np.pi * 2.0 * times)
+    for scale in (24.0, 200.0):
+        signal = lip_signal(face("a", times, aperture, scale, 0.0, 3), times, clock(0, 5.9))
+        assert np.abs(signal.aperture_mm - np.interp(signal.times, times, aperture)).max() < 0.05
+        assert signal.noise_mm_s < 0.1
+        assert signal.valid.all()
+    still = lip_signal(face("a", times, np.full(len(times), 3.0), 60.0, 0.0, 3), times, clock(0, 5.9))
+    assert still.speed_mm_s.max() < 0.1
+
+
+def test_a_gap_in_the_landmarks_is_not_valid() -> None:
+    times = np.arange(0, 4, 0.04)
+    track = face("a", times, np.ones(len(times)), 60.0, 0.0, 1)
+    valid = (times < 1.0) | (times >= 2.0)
+    landmarks = np.where(valid[:, None, None], track.landmarks, np.nan)
+    signal = lip_signal(replace(track, valid=valid, landmarks=landmarks), times, clock(0, 3.9))
+    assert not signal.valid[(signal.times > 1.2) & (signal.times < 1.8)].any()
+    assert signal.valid[(signal.times < 0.9) | (signal.times > 2.1)].all()
+    assert np.isfinite(signal.aperture_mm).all()
+    nothing = lip_signal(replace(track, valid=np.zeros(len(times), bool)), times, clock(0, 3.9))
+    assert not nothing.valid.any()
+
+
+@pytest.mark.parametrize("lag", [-0.2, 0.0, 0.13])
+def test_the_lag_of_a_delayed_copy_is_found(lag: float) -> None:
+    rng = np.random.default_rng(0)
+    times = np.arange(0, 12, 0.01)
+    signal = syllables(rng.normal(size=len(times)))
+    curve = lag_curve(np.interp(times - lag, times, signal), signal, np.ones(len(times)))
+    found, confidence = best_lag(curve, 12.0)
+    assert found == pytest.approx(lag, abs=0.004)
+    assert confidence > 0.99
+    assert abs(curve).max() <= 1.0 + 1e-9
+    assert best_lag(np.zeros(len(LAGS_S)), 12.0)[1] == 0.0
+    noise = lag_curve(syllables(rng.normal(size=len(times))), signal, np.ones(len(times)))
+    assert best_lag(noise, 12.0)[1] < 0.9
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_each_voice_gets_its_face(spoken: dict[str, list], seed: int) -> None:
+    c = converse(spoken, seed=seed)
+    faces, result = solve(c)
+    assert faces == {"v0": "a", "v1": "b"}
+    assert average_precision(c.speaks["a"], result.speaking_a) > 0.97
+    assert average_precision(c.speaks["b"], result.speaking_b) > 0.97
+    assert result.offset_s == pytest.approx(0.0, abs=0.02)
+    assert result.offset_confidence > 0.9
+    assert result.share_bound > 0.95
+    assert (result.voice_a, result.voice_b) == ("v0", "v1")
+    assert {t.face for t in result.turns} == {"a", "b"}
+    assert all(c.tracks.start_s <= t.start_s < t.end_s <= c.tracks.end_s for t in result.turns)
+
+
+@pytest.mark.parametrize("offset", [-0.12, 0.08, 0.2])
+def test_the_offset_of_the_picture_is_measured(spoken: dict[str, list], offset: float) -> None:
+    c = converse(spoken, offset_s=offset)
+    faces, result = solve(c)
+    assert faces == {"v0": "a", "v1": "b"}
+    assert result.offset_s == pytest.approx(offset, abs=0.02)
+    assert result.offset_confidence > 0.9
+
+
+def test_small_noisy_faces_and_noisy_sound(spoken: dict[str, list]) -> None:
+    c = converse(spoken, scale=30.0, noise_px=0.5, snr_db=10.0)
+    faces, result = solve(c)
+    assert faces == {"v0": "a", "v1": "b"}
+    assert average_precision(c.speaks["a"], result.speaking_a) > 0.95
+
+
+def test_a_voice_off_screen_belongs_to_nobody(spoken: dict[str, list]) -> None:
+    c = converse(spoken, order="ao")
+    faces, result = solve(c)
+    assert faces == {"v0": "a", "v2": ""}
+    assert result.share_off_screen == pytest.approx(0.5, abs=0.15)
+    assert result.speaking_b.max() < 0.5
+    assert {t.face for t in result.turns if t.speaker == "v2"} == {""}
+
+
+def test_a_voice_split_in_two_is_joined_by_its_face(spoken: dict[str, list]) -> None:
+    c = converse(spoken, order="aab")
+    turns = [replace(t, speaker="v5") if i % 3 == 1 else t for i, t in enumerate(c.turns)]
+    evidence = bind_evidence(c.tracks, c.audio, c.tracks.start_s, turns)
+    assert bind_voices([evidence])[0] == {"v0": "a", "v5": "a", "v1": "b"}
+
+
+def test_faces_tell_apart_what_listening_could_not(spoken: dict[str, list]) -> None:
+    """One voice id for both speakers: the lips alone say who speaks."""
+    c = converse(spoken)
+    turns = [replace(t, speaker="v0") for t in c.turns]
+    result = speaking_masks(c.tracks, c.audio, c.tracks.start_s, turns, {"v0": ""}, c.times)
+    assert average_precision(c.speaks["a"], result.speaking_a) > 0.95
+    assert average_precision(c.speaks["b"], result.speaking_b) > 0.95
+
+
+def test_the_video_decides_what_a_clip_cannot(spoken: dict[str, list]) -> None:
+    """A clip whose lips were never seen follows the other clips of its shot."""
+    clear = converse(spoken, seed=1)
+    other = converse(spoken, seed=2, start_s=200.0)
+    blind = np.zeros(len(other.tracks.times), bool)
+    tracks = replace(other.tracks, a=replace(other.tracks.a, valid=blind), b=replace(other.tracks.b, valid=blind))
+    evidence = [
+        bind_evidence(tracks, other.audio, 200.0, other.turns),
+        bind_evidence(clear.tracks, clear.audio, 100.0, clear.turns),
+    ]
+    assert bind_voices(evidence[:1])[0] == {"v0": "", "v1": ""}
+    assert bind_voices(evidence) == [{"v0": "a", "v1": "b"}, {"v0": "a", "v1": "b"}]
+
+
+def test_people_are_followed_into_another_shot_by_their_looks(spoken: dict[str, list]) -> None:
+    """In the second shot the same two have changed sides and cannot be read; their looks carry the voices."""
+    clear = converse(spoken, seed=1)
+    other = converse(spoken, seed=2, start_s=200.0)
+    blind = np.zeros(len(other.tracks.times), bool)
+    a = replace(other.tracks.a, track_id="p", valid=blind, identity=clear.tracks.b.identity)
+    b = replace(other.tracks.b, track_id="q", valid=blind, identity=clear.tracks.a.identity)
+    evidence = [
+        bind_evidence(clear.tracks, clear.audio, 100.0, clear.turns),
+        bind_evidence(replace(other.tracks, shot_index=4, a=a, b=b), other.audio, 200.0, other.turns),
+    ]
+    assert bind_voices(evidence)[1] == {"v0": "b", "v1": "a"}
+    assert bind_voices(evidence, BindOptions(same_person=1.1))[1] == {"v0": "", "v1": ""}
+
+
+def test_evidence_is_small_and_survives_json(spoken: dict[str, list]) -> None:
+    c = converse(spoken)
+    evidence = bind_evidence(c.tracks, c.audio, c.tracks.start_s, c.turns)
+    text = evidence.to_json()
+    assert BindEvidence.from_json(text) == evidence
+    assert len(text) < 10_000
+    json.loads(text)
+
+
+@pytest.mark.parametrize("audio_s", [0.0, 0.01, 3.0, 40.0])
+def test_audio_of_any_length(spoken: dict[str, list], audio_s: float) -> None:
+    c = converse(spoken)
+    audio = np.resize(c.audio, round(audio_s * 16000)) if audio_s else np.zeros(0, np.float32)
+    evidence = bind_evidence(c.tracks, audio, c.tracks.start_s, c.turns)
+    faces = bind_voices([evidence])[0]
+    result = speaking_masks(c.tracks, audio, c.tracks.start_s, c.turns, faces, c.times)
+    assert np.isfinite(result.speaking_a).all()
+    assert np.isfinite(result.offset_s)
+
+
+def test_no_turns_no_speech(spoken: dict[str, list]) -> None:
+    c = converse(spoken)
+    evidence = bind_evidence(c.tracks, np.zeros(16000, np.float32), c.tracks.start_s, [])
+    assert bind_voices([evidence]) == [{}]
+    assert bind_voices([]) == []
+    assert video_offset([], []) == (0.0, 0.0)
+    result = speaking_masks(c.tracks, c.audio, c.tracks.start_s, [], {}, c.times)
+    assert result.speaking_a.max() == 0.0
+    assert result.turns == ()
+    assert result.share_speech == 0.0
+
+
+def test_forward_backward_is_exact_on_a_short_chain() -> None:
+    rng = np.random.default_rng(0)
+    score, cost = rng.normal(size=(4, 3)), 2.0
+    stay = np.log1p(-2 * np.exp(-cost))
+    weight = np.zeros((4, 3))
+    for path in np.ndindex(3, 3, 3, 3):
+        p = sum(score[t, s] for t, s in enumerate(path))
+        p += sum(stay if path[t] == path[t - 1] else -cost for t in range(1, 4))
+        for t, s in enumerate(path):
+            weight[t, s] += np.exp(p)
+    assert np.allclose(forward_backward(score, cost), weight / weight.sum(1, keepdims=True))

@@ -1,0 +1,216 @@
+"""Who of the two speaks in each frame: voices that belong to faces, corrected by what the lips do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from ..schemas.records import Turn
+from ..schemas.tracks import Bool, ClipTracks, Float32, Float64
+from .bind import BindOptions, bind_evidence, heard, speaking_llr, video_offset
+from .lips import clock, lip_signal
+
+_OFF, _A, _B, _BOTH = range(4)
+
+
+@dataclass(frozen=True)
+class SpeakingOptions:
+    """How voices and lips are weighed.
+
+    Attributes:
+        lip_weight: share of the lips' log-likelihood ratio that one frame may add (frames are not independent).
+        voice_weight: log-odds per frame that a heard voice is its owner's.
+        overlap_cost: log-odds per frame against both speaking while one voice is heard.
+        change_cost: log-odds against a change of speakers from one frame to the next.
+        correct_offset: read the lips at the measured A/V offset.
+        least_confidence: confidence an offset needs to be used.
+        shortest_turn_s: turns that the lips add are at least this long.
+        binding: how lips are read.
+    """
+
+    lip_weight: float = 0.25
+    voice_weight: float = 0.5
+    overlap_cost: float = 0.8
+    change_cost: float = 4.0
+    correct_offset: bool = True
+    least_confidence: float = 0.9
+    shortest_turn_s: float = 0.3
+    binding: BindOptions = field(default_factory=BindOptions)
+
+
+@dataclass(frozen=True)
+class SpeakingResult:
+    """Who speaks in one clip.
+
+    Attributes:
+        speaking_a, speaking_b: [T] probability that the person speaks in each frame of the clip clock.
+        turns: the clip's turns with their faces, inside the clip's bounds, in time order.
+        voice_a, voice_b: the voice each person speaks with most ("" if none).
+        offset_s: how late the picture is against the sound (negative: early), with ``offset_confidence`` 0..1.
+        share_speech: share of the clip in which anyone is heard.
+        share_bound, share_off_screen: shares of the speech that belong to a face of the clip, and to nobody in it.
+        share_overlap: share of the clip in which both speak.
+    """
+
+    speaking_a: Float32
+    speaking_b: Float32
+    turns: tuple[Turn, ...]
+    voice_a: str
+    voice_b: str
+    offset_s: float
+    offset_confidence: float
+    share_speech: float
+    share_bound: float
+    share_off_screen: float
+    share_overlap: float
+
+
+def forward_backward(score: Float64, change_cost: float) -> Float64:
+    """Posterior of each state when every change costs ``change_cost``. Log scores [T, S] -> [T, S] summing to one."""
+    steps, states = score.shape
+    stay = np.log1p(-(states - 1) * np.exp(-change_cost)) if (states - 1) * np.exp(-change_cost) < 1 else 0.0
+    move = np.full((states, states), -change_cost)
+    np.fill_diagonal(move, stay)
+    move = np.exp(move)
+    emission = np.exp(score - score.max(axis=1, keepdims=True))
+    ahead, behind = np.empty_like(emission), np.empty_like(emission)
+    ahead[0] = emission[0] / emission[0].sum()
+    for t in range(1, steps):
+        ahead[t] = (ahead[t - 1] @ move) * emission[t]
+        ahead[t] /= ahead[t].sum()
+    behind[-1] = 1.0
+    for t in range(steps - 2, -1, -1):
+        behind[t] = move @ (behind[t + 1] * emission[t + 1])
+        behind[t] /= behind[t].sum()
+    both = ahead * behind
+    return np.asarray(both / both.sum(axis=1, keepdims=True))
+
+
+def _voice_scores(
+    turns: Sequence[Turn], faces: Mapping[str, str], times: Float64, options: SpeakingOptions
+) -> tuple[Float64, Bool]:
+    """[T, 4] log scores from the voices heard, [T] whether anyone is heard."""
+    score = np.zeros((len(times), 4))
+    score[:, _BOTH] -= options.overlap_cost
+    anyone = np.zeros(len(times), bool)
+    owned = {"a": np.zeros(len(times), bool), "b": np.zeros(len(times), bool), "": np.zeros(len(times), bool)}
+    for voice in sorted({t.speaker for t in turns}):
+        mask = heard(turns, voice, times)
+        owned[faces.get(voice, "")] |= mask
+        anyone |= mask
+    w = options.voice_weight
+    score[owned["a"]] += np.array([-w, w, -w, 0.5 * w])
+    score[owned["b"]] += np.array([-w, -w, w, 0.5 * w])
+    score[owned[""]] += np.array([w, -0.5 * w, -0.5 * w, -w])
+    score[owned["a"] & owned["b"], _BOTH] += w + options.overlap_cost
+    return score, anyone
+
+
+def speaking_masks(
+    tracks: ClipTracks,
+    audio: Float32,
+    audio_start_s: float,
+    turns: Sequence[Turn],
+    faces: Mapping[str, str],
+    times_out: Float64,
+    options: SpeakingOptions | None = None,
+    video_offset_s: tuple[float, float] | None = None,
+) -> SpeakingResult:
+    """Probability of speaking for both people, turns with faces, offset and shares.
+
+    Each frame in which someone is heard is in one of four states (nobody in the picture, a, b, both); the
+    posterior over the clip weighs the owner of the voice heard against the motion of both mouths.
+
+    Args:
+        audio: [n] 16 kHz mono from ``audio_start_s``; may be shorter or longer than the clip.
+        turns: of the whole video.
+        faces: voice id -> "a", "b" or "" (:func:`bind.bind_voices`).
+        times_out: [T] frame times of the clip clock, seconds.
+        video_offset_s: (offset, confidence) of the whole video, used where the clip's own is less sure.
+    """
+    options = options or SpeakingOptions()
+    inside = [t for t in turns if t.end_s > tracks.start_s and t.start_s < tracks.end_s]
+    evidence = bind_evidence(tracks, audio, audio_start_s, inside, options.binding)
+    offset, confidence = video_offset([evidence], [dict(faces)], options.binding)
+    if video_offset_s is not None and video_offset_s[1] > confidence:
+        offset, confidence = video_offset_s
+    shift = offset if options.correct_offset and confidence >= options.least_confidence else 0.0
+
+    times = np.asarray(times_out, np.float64)
+    fine = clock(min(tracks.start_s, float(times[0])) - 1.0, max(tracks.end_s, float(times[-1])) + 1.0)
+    lips = []
+    for track in (tracks.a, tracks.b):
+        llr = speaking_llr(lip_signal(track, tracks.times, fine), options.binding)
+        lips.append(np.interp(times + shift, fine, llr) * options.lip_weight)
+    score, anyone = _voice_scores(inside, faces, times, options)
+    score[:, _A] += lips[0]
+    score[:, _B] += lips[1]
+    score[:, _BOTH] += lips[0] + lips[1]
+    posterior = np.zeros((len(times), 4))
+    posterior[:, _OFF] = 1.0
+    for first, last in _runs(anyone):
+        posterior[first:last] = forward_backward(score[first:last], options.change_cost)
+    a = posterior[:, _A] + posterior[:, _BOTH]
+    b = posterior[:, _B] + posterior[:, _BOTH]
+    speech = max(int(anyone.sum()), 1)
+    both = (a > 0.5) & (b > 0.5)
+    bound = anyone & ((a > 0.5) | (b > 0.5))
+    final = _face_turns(inside, faces, times, {"a": a > 0.5, "b": b > 0.5}, anyone, tracks, options)
+    return SpeakingResult(
+        a.astype(np.float32),
+        b.astype(np.float32),
+        tuple(final),
+        _main_voice(final, "a"),
+        _main_voice(final, "b"),
+        round(offset, 4),
+        round(confidence, 4),
+        float(anyone.mean()),
+        float(bound.sum() / speech),
+        float((anyone & ~bound).sum() / speech),
+        float(both.mean()),
+    )
+
+
+def _runs(mask: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
+    edges = np.diff(np.concatenate([[0], mask.astype(np.int8), [0]]))
+    return list(zip(np.flatnonzero(edges == 1).tolist(), np.flatnonzero(edges == -1).tolist(), strict=True))
+
+
+def _face_turns(
+    turns: Sequence[Turn],
+    faces: Mapping[str, str],
+    times: Float64,
+    speaks: Mapping[str, Bool],
+    anyone: Bool,
+    tracks: ClipTracks,
+    options: SpeakingOptions,
+) -> list[Turn]:
+    """Turns as the posterior has them. Each is named by the voice heard most in it, the face's own voices first."""
+    period = float(np.median(np.diff(times))) if len(times) > 1 else 0.04
+    masks = {v: heard(turns, v, times) for v in sorted({t.speaker for t in turns})}
+    off = anyone & ~speaks["a"] & ~speaks["b"]
+    out = []
+    for face, mask in (("a", speaks["a"]), ("b", speaks["b"]), ("", off)):
+        own = [v for v in masks if faces.get(v, "") == face]
+        for first, last in _runs(mask):
+            lo = max(tracks.start_s, float(times[first]) - 0.5 * period)
+            hi = min(tracks.end_s, float(times[last - 1]) + 0.5 * period)
+            named = {v: int(masks[v][first:last].sum()) for v in (own or masks)}
+            if not any(named.values()):
+                named = {v: int(masks[v][first:last].sum()) for v in masks}
+                if last - first < options.shortest_turn_s / period:
+                    continue
+            voice = max(named, key=lambda v: (named[v], v)) if not own else max(own, key=lambda v: (named.get(v, 0), v))
+            out.append(Turn(round(lo, 3), round(hi, 3), voice, face))
+    return sorted(out, key=lambda t: (t.start_s, t.end_s, t.face))
+
+
+def _main_voice(turns: Sequence[Turn], face: str) -> str:
+    seconds: dict[str, float] = {}
+    for turn in turns:
+        if turn.face == face:
+            seconds[turn.speaker] = seconds.get(turn.speaker, 0.0) + turn.end_s - turn.start_s
+    return max(sorted(seconds), key=lambda v: seconds[v]) if seconds else ""
