@@ -26,8 +26,6 @@ def template() -> np.ndarray:
     points[[33, 263]] = [(-44.7, -30, -10), (44.7, -30, -10)]
     nose = zip((-32, -24, -16, -8, 0, 6), range(-50, -74, -4), strict=True)
     points[[168, 6, 197, 195, 5, 4]] = [(0, y, z) for y, z in nose]
-        (0, y, z) for y, z in zip((-32, -24, -16, -8, 0, 6), range(-50, -74, -4), strict=True)
-    ]
     for i, (u, v) in enumerate(zip(UPPER, LOWER, strict=True)):
         x = (0.0, -6.0, 6.0, -12.0, 12.0)[i]
         points[u], points[v] = (x, 35, -55), (x, 35, -55)
