@@ -79,16 +79,29 @@ def disagreement(landmarks: Float32, keypoints: Float32) -> float:
     return float(np.median(apart)) / max(float(face_scale_px(landmarks)), 1e-6) if len(apart) else 0.0
 
 
-def expected_error(logit: float, change: float, scale: float) -> float:
+def mesh_yaw(landmarks: Float32) -> float:
+    """Degrees by which the mesh itself is turned from the camera, 0..90 (its depth is flat: 45 is nearly profile)."""
+    across = landmarks[263] - landmarks[33]
+    return math.degrees(math.atan2(abs(float(across[2])), math.hypot(float(across[0]), float(across[1]))))
+
+
+def expected_error(landmarks: Float32, logit: float, change: float) -> float:
     """Expected landmark error as a fraction of face scale, from what is seen of one frame.
 
+    Three parts: the disagreement of consecutive meshes, the pixel grid, and doubt that this is the face at all. The
+    network is unsure of true profiles and of small faces; where it is unsure of a large face that it drew nearly
+    frontal, that face was drawn over a profile and the background beside it.
+
     Args:
+        landmarks: [478, 3] pixels.
         logit: the network's face score.
-        change: :func:`rigid_change` against the frame before (NaN where there is none).
-        scale: face scale in pixels.
+        change: :func:`rigid_change` against a neighbouring frame (NaN where there is none).
     """
-    shaky = 0.02 if math.isnan(change) else change
-    return 0.02 + shaky + 0.5 / max(scale, 1.0) + 0.06 / (1.0 + math.exp((logit - 7.0) / 2.5))
+    scale = max(float(face_scale_px(landmarks)), 1.0)
+    usual = 9.0 - 0.25 * min(max(mesh_yaw(landmarks) - 30.0, 0.0), 16.0)
+    usual *= min(max((scale - 15.0) / 25.0, 0.3), 1.0)
+    doubt = 1.0 / (1.0 + math.exp(min(logit - usual, 50.0)))
+    return 0.02 + (0.02 if math.isnan(change) else change) + 0.5 / scale + 0.12 * doubt
 
 
 def confidence_from_error(error: float) -> float:

@@ -29,14 +29,15 @@ class StitchOptions:
     Attributes:
         gap_s: a face hidden for longer is joined again only by place, size and looks together.
         long_gap_s: beyond this time it is not joined at all.
-        reach: distance between the predicted and the found place, in face widths, within ``gap_s``.
+        reach: distance between the predicted and the found place, in face widths, that is possible in a second; half
+            of it in no time, and once in the long gap.
         zoom: largest change of size, as a ratio.
         looks: smallest cosine of the two descriptors, where both are known, for the long gap.
     """
 
     gap_s: float = 1.5
     long_gap_s: float = 10.0
-    reach: float = 1.0
+    reach: float = 1.5
     zoom: float = 1.6
     looks: float = 0.9
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
-from ..schemas.tracks import N_LANDMARKS, Float32, face_scale_px
+from ..schemas.tracks import N_LANDMARKS, Float32
 from .detect_faces import Detections
 from .face_mesh import REGION_SCALE, MeshFace, Region, region_from_detection, region_from_landmarks, sharpness
 from .face_quality import (
@@ -255,7 +255,7 @@ class _Tracker:
                 break
             earlier = self.mesh.measure(rgb, region_from_landmarks(later.landmarks))
             change = rigid_change(later.landmarks, earlier.landmarks)
-            error = expected_error(earlier.logit, change, float(face_scale_px(earlier.landmarks)))
+            error = expected_error(earlier.landmarks, earlier.logit, change)
             if earlier.logit < self.options.keep_logit or implausible(earlier) or error > self.options.worst_error:
                 break
             box = box_of(earlier.landmarks)
@@ -268,7 +268,7 @@ class _Tracker:
         change = math.nan
         if face.landmarks is not None and time - face.mesh_time < 0.1:
             change = rigid_change(face.landmarks, seen.landmarks)
-        return expected_error(seen.logit, change, float(face_scale_px(seen.landmarks)))
+        return expected_error(seen.landmarks, seen.logit, change)
 
     # two tracks on one face
 
@@ -355,6 +355,8 @@ class _Tracker:
             return None
         second = self.mesh.measure(rgb, region_from_landmarks(first.landmarks))
         if second.logit < self.options.new_logit or implausible(second):
+            return None
+        if expected_error(second.landmarks, second.logit, math.nan) > self.options.worst_error:
             return None
         limit = 0.5 if second.logit > 10.0 else 0.35
         return second if disagreement(second.landmarks, detections.keypoints[d]) < limit else None
