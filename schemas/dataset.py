@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -63,7 +64,12 @@ class Dataset:
         entry = self.manifest.entry(SELECTION)
         if entry is None:
             raise UsageError(f"{self.files.root} has no {SELECTION}: 'duologue select {self.files.root}' makes it")
-        return read_table(self.files.read_bytes(entry.path))
+        data = self.files.read_bytes(entry.path)
+        if hashlib.sha256(data).hexdigest() != entry.sha256:
+            raise UsageError(
+                f"{self.files.root}/{SELECTION} is not the one that the manifest names: run 'duologue select' again"
+            )
+        return read_table(data)
 
     def ids(self, *, selected: bool = True, split: str | None = None) -> list[str]:
         """Pair ids, sorted.

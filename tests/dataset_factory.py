@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from duologue.schemas.audio import encode_audio
+from duologue.schemas.files import Files
 from duologue.schemas.finish import finish_dataset, write_pairs, write_rejects
 from duologue.schemas.heads import FittedPair, HeadTrack, Relation
 from duologue.schemas.pair import SAMPLE_RATE, pair_id
@@ -180,7 +181,7 @@ def make_pairs(count: int, **options: object) -> list[Pair]:
     return out
 
 
-def write_dataset(root: Path, pairs: list[Pair] | None = None, *, shards: int | None = None) -> list[Pair]:
+def write_dataset(root: Path | Files, pairs: list[Pair] | None = None, *, shards: int | None = None) -> list[Pair]:
     """Write a complete data-set folder and return its pairs, sorted by id. By default six pairs and one reject."""
     pairs = make_pairs(6) if pairs is None else pairs
     entries = write_pairs(root, pairs, shards=shards)

@@ -10,8 +10,18 @@ from duologue.schemas import pair
 from hypothesis import given
 from hypothesis import strategies as st
 
-PERSON = ["track_id", "voice_id", "person_id", "scale_log_sd", "shape", "expression", "jaw", "neck", "rotation", "translation", "eyes", "gaze", "gaze_raw", "head_centre", "rotation_sd", "translation_sd", "gaze_sd", "speaking", "box", "valid", "confidence", "residual", "looking", "child"]
-SHARED = ["pair_id", "video_id", "source_uri", "source_id", "license", "attribution", "origin", "n_people", "start_s", "end_s", "fps", "n_frames", "width", "height", "shot_index", "captions", "layout.codes", "focal_px", "focal_source", "focal_log_sd", "audio", "turns", "mutual_gaze", "distance_m", "relative_position_sd", "camera_to_dyad", "head_model_id", "head_model_sha256", "head_model_tier", "config_hash", "code_version", "backends", "duplicate_of"]
+PERSON = (
+    "track_id", "voice_id", "person_id", "scale_log_sd", "shape", "expression", "jaw", "neck", "rotation",
+    "translation", "eyes", "gaze", "gaze_raw", "head_centre", "rotation_sd", "translation_sd", "gaze_sd",
+    "speaking", "box", "valid", "confidence", "residual", "looking", "child",
+)  # fmt: skip
+SHARED = (
+    "pair_id", "video_id", "source_uri", "source_id", "license", "attribution", "origin", "n_people", "start_s",
+    "end_s", "fps", "n_frames", "width", "height", "shot_index", "captions", "layout.codes", "focal_px",
+    "focal_source", "focal_log_sd", "audio", "turns", "mutual_gaze", "distance_m", "relative_position_sd",
+    "camera_to_dyad", "head_model_id", "head_model_sha256", "head_model_tier", "config_hash", "code_version",
+    "backends", "duplicate_of",
+)  # fmt: skip
 
 
 def test_columns_are_the_contract() -> None:
