@@ -92,11 +92,11 @@ class BindEvidence:
     @classmethod
     def from_json(cls, text: str) -> BindEvidence:
         fields = json.loads(text)
-        voices = tuple(
-            VoiceEvidence(**{k: tuple(v) if isinstance(v, list) else v for k, v in item.items()})
-            for item in fields.pop("voices")
-        )
-        return cls(voices=voices, **fields)
+        voices = []
+        for item in fields.pop("voices"):
+            item["curve_a"], item["curve_b"] = tuple(item["curve_a"]), tuple(item["curve_b"])
+            voices.append(VoiceEvidence(**item))
+        return cls(voices=tuple(voices), **fields)
 
 
 def speaking_llr(lips: LipSignal, options: BindOptions) -> Float64:

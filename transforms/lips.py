@@ -100,7 +100,7 @@ def loudness(audio: Float32, start_s: float, times: Float64) -> Float32:
     power = np.add.reduceat(band**2, np.arange(0, len(band), step)) / step
     power = gaussian_filter1d(power, 0.7)
     centres = start_s + (np.arange(len(power)) + 0.5) / RATE
-    return np.interp(times, centres, np.maximum(power, 1e-12) ** 0.15, left=0.0, right=0.0).astype(np.float32)
+    return np.asarray(np.interp(times, centres, np.maximum(power, 1e-12) ** 0.15, left=0.0, right=0.0), np.float32)
 
 
 def syllables(values: npt.NDArray[np.floating]) -> Float64:

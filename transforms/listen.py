@@ -7,8 +7,9 @@ meets all pieces of one video and decides how many voices there are and which of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -71,7 +72,7 @@ class ListenPiece:
     window_start_s: Float64
     embedding: npt.NDArray[np.float16]
 
-    def to_arrays(self) -> dict[str, npt.NDArray]:
+    def to_arrays(self) -> dict[str, npt.NDArray[np.generic]]:
         """Plain arrays for a piece file (``np.savez``)."""
         return {
             "span": np.array([self.start_s, self.end_s], np.float64),
@@ -82,7 +83,7 @@ class ListenPiece:
         }
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, npt.NDArray]) -> ListenPiece:
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> ListenPiece:
         """The inverse of :meth:`to_arrays`."""
         start, end = (float(v) for v in arrays["span"])
         return cls(
@@ -165,7 +166,7 @@ def listen_piece(
 
 
 def _embed(
-    audio: Float32, start_s: float, speech: Float32, power: npt.NDArray, options: ListenOptions, model: VoiceEmbedding
+    audio: Float32, start_s: float, speech: Float32, power: Float64, options: ListenOptions, model: VoiceEmbedding
 ) -> tuple[Float64, Float32]:
     """Embeddings of the runs (on the grid of ``hop_s`` in video time) that hold enough speech."""
     lengths = tuple(round(w / MEL_HOP_S) for w in options.windows_s)

@@ -43,7 +43,7 @@ def mel_filters(n_fft: int = _FFT, sample_rate: int = 16000, bands: int = MEL_BA
     rise = (freqs[:, None] - edges[None, :-2]) / np.diff(edges)[:-1]
     fall = (edges[None, 2:] - freqs[:, None]) / np.diff(edges)[1:]
     weights = np.clip(np.minimum(rise, fall), 0, None) * (2.0 / (edges[2:] - edges[:-2]))
-    return weights.astype(np.float32)
+    return np.asarray(weights, np.float32)
 
 
 class VoiceEmbedding:

@@ -96,7 +96,7 @@ class _Grid:
         """Share of each window inside the mask."""
         lo, hi, length = self.windows[which]
         total = np.concatenate([[0], np.cumsum(mask)])
-        return (total[hi] - total[lo]) * (GRID_S / length)
+        return np.asarray((total[hi] - total[lo]) * (GRID_S / length), np.float64)
 
 
 def _spread(values: Float32, centres: Labels, steps: int, sigma_s: float) -> Float32:
@@ -159,7 +159,7 @@ def _acceptable(path: Labels, means: Float32, grid: _Grid, options: VoiceOptions
 
 def label_voices(
     starts_s: Float64,
-    embedding: npt.NDArray,
+    embedding: npt.NDArray[np.floating],
     windows_s: tuple[float, ...],
     regions: Sequence[tuple[float, float]],
     options: VoiceOptions | None = None,

@@ -1,0 +1,148 @@
+"""pyannote pipelines: the real loader on checkpoints made here, joining over pieces, and clear refusals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from duologue.schemas.errors import UsageError
+from duologue.transforms import torchaudio_shim
+from duologue.transforms.pyannote_turns import PyannoteOptions, PyannotePiece, PyannoteTurns, join_pieces
+
+
+def make_pipeline(root: Path) -> Path:
+    """A random diarization pipeline in the 4.x folder layout."""
+    torchaudio_shim.install()
+    import pyannote.audio
+    import torch
+    from pyannote.audio.core.task import Problem, Resolution, Specifications
+    from pyannote.audio.models.embedding import XVectorMFCC
+    from pyannote.audio.models.segmentation import PyanNet
+
+    torch.manual_seed(0)
+    segmentation = Specifications(
+        Problem.MONO_LABEL_CLASSIFICATION,
+        Resolution.FRAME,
+        5.0,
+        classes=["a", "b", "c"],
+        powerset_max_classes=2,
+        permutation_invariant=True,
+    )
+    embedding = Specifications(Problem.REPRESENTATION, Resolution.CHUNK, 3.0, classes=["x", "y"])
+    made = {
+        "segmentation": (PyanNet(sincnet={"stride": 10}, lstm={"hidden_size": 16, "num_layers": 1}), segmentation),
+        "embedding": (XVectorMFCC(dimension=32), embedding),
+    }
+    for name, (model, specifications) in made.items():
+        model.specifications = specifications
+        model.build()
+        (root / name).mkdir(parents=True)
+        kind = type(model)
+        torch.save(
+            {
+                "state_dict": model.state_dict(),
+                "hyper_parameters": dict(model.hparams),
+                "pytorch-lightning_version": "2.6.6",
+                "epoch": 0,
+                "global_step": 0,
+                "pyannote.audio": {
+                    "versions": {"torch": torch.__version__, "pyannote.audio": pyannote.audio.__version__},
+                    "architecture": {"module": kind.__module__, "class": kind.__name__},
+                    "specifications": specifications,
+                },
+            },
+            root / name / "pytorch_model.bin",
+        )
+    (root / "plda").mkdir()
+    rng = np.random.default_rng(0)
+    lda = np.linalg.qr(rng.normal(size=(32, 32)))[0]
+    np.savez(root / "plda" / "xvec_transform.npz", mean1=np.zeros(32), mean2=np.zeros(32), lda=lda)
+    np.savez(root / "plda" / "plda.npz", mu=np.zeros(32), tr=np.eye(32), psi=np.linspace(2, 0.1, 32))
+    (root / "config.yaml").write_text(
+        "pipeline:\n"
+        "  name: pyannote.audio.pipelines.SpeakerDiarization\n"
+        "  params:\n"
+        "    segmentation: $model/segmentation\n"
+        "    embedding: $model/embedding\n"
+        "    plda: $model/plda\n"
+        "    clustering: AgglomerativeClustering\n"
+        "    segmentation_step: 0.5\n"
+        "params:\n"
+        "  clustering: {method: average, threshold: 0.7, min_cluster_size: 2}\n"
+        "  segmentation: {min_duration_off: 0.0}\n"
+    )
+    return root
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> PyannoteTurns:
+    return PyannoteTurns(str(make_pipeline(tmp_path_factory.mktemp("pyannote") / "pipeline")))
+
+
+def test_a_local_folder_goes_through_the_real_loader(pipeline: PyannoteTurns, tmp_path: Path) -> None:
+    import os
+
+    rng = np.random.default_rng(0)
+    audio = (rng.normal(0, 0.1, 12 * 16000) * np.abs(np.sin(np.arange(12 * 16000) / 9000))).astype(np.float32)
+    piece = pipeline(audio, 100.0, keep=(101.0, 111.0))
+    assert piece.segments, "a random network labels something"
+    assert all(101.0 <= s < e <= 111.0 for s, e, _ in piece.segments)
+    assert piece.embedding.shape[0] >= 1 + max(k for _, _, k in piece.segments)
+    turns = join_pieces([piece])
+    assert turns[0].speaker == "v0"
+    assert turns == join_pieces([pipeline(audio, 100.0, keep=(101.0, 111.0))])
+    np.savez(tmp_path / "p.npz", **piece.to_arrays())
+    with np.load(tmp_path / "p.npz") as stored:
+        assert join_pieces([PyannotePiece.from_arrays(dict(stored))]) == turns
+    assert len(pipeline.backend.weights_sha256) == 64
+    assert os.environ["PYANNOTE_METRICS_ENABLED"] == "0"
+
+
+@pytest.mark.parametrize("audio", [np.zeros(0, np.float32), np.zeros(48000, np.float32)], ids=["empty", "silence"])
+def test_silence_gives_nothing(pipeline: PyannoteTurns, audio: np.ndarray) -> None:
+    assert join_pieces([pipeline(audio, 0.0)]) == []
+
+
+def test_speakers_are_joined_over_pieces() -> None:
+    one, two, three = np.eye(3, 8, dtype=np.float32)
+    pieces = [
+        PyannotePiece(((1.0, 4.0, 0), (4.0, 10.0, 1)), np.stack([one, two])),
+        PyannotePiece(((10.0, 12.0, 0), (11.0, 13.0, 1)), np.stack([two + 0.1 * one, three])),
+        PyannotePiece(((21.0, 22.0, 0),), (one + 0.2 * two)[None]),
+    ]
+    turns = join_pieces(pieces)
+    assert [(t.start_s, t.end_s, t.speaker) for t in turns] == [
+        (1.0, 4.0, "v0"),
+        (4.0, 12.0, "v1"),
+        (11.0, 13.0, "v2"),
+        (21.0, 22.0, "v0"),
+    ]
+    assert {t.speaker for t in join_pieces(pieces, PyannoteOptions(same_voice=1.1))} == {f"v{i}" for i in range(5)}
+    assert join_pieces([]) == []
+
+
+@pytest.mark.parametrize("source", ["/nowhere/at/all", "no-owner", "a/b/c"])
+def test_what_cannot_be_had_is_one_clear_line(source: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        PyannoteTurns(source)
+    assert source in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_is_no_pipeline(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"config\.yaml"):
+        PyannoteTurns(str(tmp_path))
+    (tmp_path / "config.yaml").write_text("pipeline:\n  name: pyannote.audio.pipelines.NoSuchPipeline\n")
+    with pytest.raises(UsageError, match="cannot load"):
+        PyannoteTurns(str(tmp_path))
+
+
+def test_a_hub_id_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    torchaudio_shim.install()
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(UsageError) as caught:
+        PyannoteTurns("nobody/no-such-pipeline")
+    assert "nobody/no-such-pipeline" in str(caught.value)
