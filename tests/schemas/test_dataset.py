@@ -16,12 +16,13 @@ from dataset_factory import make_pairs, write_dataset
 from duologue.schemas.dataset import Dataset
 from duologue.schemas.errors import UsageError
 from duologue.schemas.files import LocalFiles
-from duologue.schemas.finish import write_pairs
+from duologue.schemas.finish import reselect, write_pairs
 from duologue.schemas.manifest import MANIFEST
+from duologue.schemas.selection import SelectionOptions
 
 
 def test_pairs_come_back(tmp_path: Path) -> None:
-    pairs = write_dataset(tmp_path, make_pairs(7, frames=40), shards=3)
+    pairs = write_dataset(tmp_path, make_pairs(7), shards=3)
     dataset = Dataset(tmp_path)
     assert len(dataset) == 7
     assert {pair.pair_id for pair in dataset.pairs(selected=False)} == {pair.pair_id for pair in pairs}
@@ -34,10 +35,13 @@ def test_pairs_come_back(tmp_path: Path) -> None:
 
 
 def test_splits_partition_the_selected(tmp_path: Path) -> None:
-    write_dataset(tmp_path, make_pairs(12, frames=5))
+    write_dataset(tmp_path, make_pairs(24))
+    reselect(tmp_path, SelectionOptions(val_share=0.3, test_share=0.3))
     dataset = Dataset(tmp_path)
     parts = [dataset.ids(split=split) for split in ("train", "val", "test")]
-    assert sorted(sum(parts, [])) == dataset.ids()
+    assert all(parts)
+    assert sorted(key for part in parts for key in part) == dataset.ids()
+    assert len(dataset.ids()) == 20
     assert [pair.pair_id for pair in dataset.pairs(split="train")] == parts[0]
 
 
@@ -65,10 +69,11 @@ def test_projection_and_row_choice(tmp_path: Path) -> None:
 def test_unknown_and_ambiguous_ids(tmp_path: Path) -> None:
     write_dataset(tmp_path, make_pairs(40, frames=2))
     dataset = Dataset(tmp_path)
+    ids = dataset.ids(selected=False)
     with pytest.raises(UsageError, match="has no pair zz"):
         dataset.pair("zz")
     with pytest.raises(UsageError, match="pairs that begin with"):
-        dataset.pair(next(k[0] for k in dataset.ids() if sum(o[0] == k[0] for o in dataset.ids()) > 1))
+        dataset.pair(next(k[0] for k in ids if sum(o[0] == k[0] for o in ids) > 1))
 
 
 def test_without_manifest_nothing_is_read(tmp_path: Path) -> None:
@@ -89,7 +94,7 @@ def test_without_manifest_nothing_is_read(tmp_path: Path) -> None:
         (lambda text: text[: len(text) // 2], "is damaged"),
         (
             lambda text: text.replace('"schema_version": 1', '"schema_version": 2'),
-            "schema version 2; this software reads",
+            "schema version 2; this software",
         ),
         (lambda text: text.replace('"format": "duologue"', '"format": "other"'), "is damaged"),
         (lambda text: text.replace('"path": "selection', '"path": "../selection'), "outside the folder"),
