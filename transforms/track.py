@@ -32,6 +32,8 @@ from .face_quality import (
 from .identify import Identifier, similarity
 from .tracklet import PieceTracks, Tracklet
 
+SURE_ERROR = 0.07  # expected error (fraction of face scale) under which a frame tells how a face moves
+
 UInt8 = npt.NDArray[np.uint8]
 
 
@@ -124,19 +126,21 @@ class _Face:
         mean = np.mean([vector for _, vector in self.identities], axis=0)
         return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-9), dtype=np.float32)
 
-    def predict(self, time: float) -> Region:
+    def predict(self, time: float, longest_s: float = 0.2) -> Region:
         """Where the face is expected: constant velocity for the first instants, then standing still."""
         assert self.region is not None
-        ahead = min(time - self.region_time, 0.2)
+        ahead = min(time - self.region_time, longest_s)
         vx, vy, vs = self.velocity
         grow = math.exp(max(-0.1, min(0.1, vs * ahead)))
         return Region(
             self.region.x + vx * ahead, self.region.y + vy * ahead, self.region.side * grow, self.region.angle
         )
 
-    def move(self, region: Region, time: float) -> None:
-        """Takes a new position and updates the velocity."""
-        if self.region is not None and 0 < time - self.region_time < 0.3:
+    def move(self, region: Region, time: float, sure: bool) -> None:
+        """Takes a new position and, from one that is sure, the velocity (an occluder drags the mesh along)."""
+        if not sure and self.region is not None and time - self.region_time < 0.1:
+            vx, vy, vs = self.velocity
+        elif self.region is not None and 0 < time - self.region_time < 0.3:
             dt = time - self.region_time
             now = (
                 (region.x - self.region.x) / dt,
@@ -144,9 +148,9 @@ class _Face:
                 math.log(region.side / self.region.side) / dt,
             )
             vx, vy, vs = (0.5 * a + 0.5 * b for a, b in zip(self.velocity, now, strict=True))
-            self.velocity = (vx, vy, vs)
         else:
-            self.velocity = (0.0, 0.0, 0.0)
+            vx, vy, vs = 0.0, 0.0, 0.0
+        self.velocity = (vx, vy, vs)
         self.region, self.region_time = region, time
 
 
@@ -232,7 +236,7 @@ class _Tracker:
         face.landmarks = seen.landmarks
         face.mesh_time = face.seen_time = time
         face.lost_since = None
-        face.move(region_from_landmarks(seen.landmarks), time)
+        face.move(region_from_landmarks(seen.landmarks), time, error < SURE_ERROR)
         if time - face.identity_time >= self.options.identify_every_s and not face.with_other:
             face.identities.append((index, self.identifier.describe(rgb, seen.landmarks)))
             face.identity_time = time
@@ -380,9 +384,12 @@ class _Tracker:
             side = REGION_SCALE * float(max(box[2] - box[0], box[3] - box[1]))
             for j, face in enumerate(asleep):
                 here = face.predict(time)
-                apart = math.hypot((box[0] + box[2]) / 2 - here.x, (box[1] + box[3]) / 2 - here.y)
-                apart /= max(side, here.side) / REGION_SCALE
-                reach = 0.6 + 0.8 * min(time - face.seen_time, 1.5)
+                gap = time - face.seen_time
+                # It may have stopped behind what hid it, or gone on.
+                places = [face.predict(time, ahead) for ahead in (0.0, 0.2, 0.5 * gap, gap)]
+                x, y = float(box[0] + box[2]) / 2, float(box[1] + box[3]) / 2
+                apart = min(math.hypot(x - r.x, y - r.y) for r in places) * REGION_SCALE / max(side, here.side)
+                reach = 0.6 + 0.8 * min(gap, 1.5)
                 zoom = abs(math.log(side / here.side))
                 if apart > reach or zoom > (0.5 if apart > 0.5 else 0.9):
                     continue
@@ -409,7 +416,7 @@ class _Tracker:
             box = detections.boxes[d].astype(np.float32)
             face.rows[index] = _Row(box)
             face.seen_time = time
-            face.move(region_from_detection(box, detections.keypoints[d]), time)
+            face.move(region_from_detection(box, detections.keypoints[d]), time, False)
 
     # crossings
 
