@@ -105,8 +105,19 @@ def vertex_embedding(triangles: npt.NDArray[np.int64], count: int) -> LandmarkEm
             if vertex < count:
                 faces[vertex] = f
                 barycentric[vertex] = np.eye(3)[corner]
-    return LandmarkEmbedding(np.arange(count), faces, barycentric, np.zeros(count), "exact")
+    return LandmarkEmbedding(np.arange(count), faces, barycentric, "exact")
 
 
 def _metres(modes: npt.NDArray[Any]) -> Modes:
     return np.asarray(modes.astype(np.float64) * _UM, dtype=np.float32)
+
+
+@lru_cache(maxsize=1)
+def canonical_skin() -> tuple[Array, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """FaceMesh's 468 points at rest [468, 3] metres, their 852 triangles and the mirror map [468]."""
+    path = FOLDER / EMBEDDED["canonical"]
+    head = load_embedded("canonical")
+    with np.load(path, allow_pickle=False) as archive:
+        mirror = archive["mirror"].astype(np.int64)
+    triangles = head.triangles[(head.triangles < 468).all(1)]
+    return head.vertices[:468], triangles, mirror

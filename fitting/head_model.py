@@ -36,14 +36,12 @@ class LandmarkEmbedding:
     Attributes:
         landmarks: [L] FaceMesh indices, 0-467, ascending.
         faces: [L] triangle index. barycentric: [L, 3], rows sum to 1.
-        sigma: [L] metres, how far the point may be from the anatomical place (0 where exact).
-        source: "exact", "made" (registered at load time) or the path it was read from.
+        source: "exact", "registered" (made at load time) or the path it was read from.
     """
 
     landmarks: Index
     faces: Index
     barycentric: Array
-    sigma: Array
     source: str
 
 
