@@ -84,7 +84,7 @@ class ScanPiece:
         owner: [N] int64, the sample that each detection belongs to, rising.
         boxes: [N, 4] x0, y0, x1, y1 in pixels of the original upright image.
         scores: [N].
-        seams: [S, 7] seam evidence between the two largest faces in the order of ``split_screen.EVIDENCE``; NaN
+        seams: [S, 8] seam evidence between the two largest faces in the order of ``split_screen.EVIDENCE``; NaN
             where it was not looked for, 0 where the two faces leave no room for one.
     """
 
