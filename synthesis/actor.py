@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
@@ -20,7 +18,7 @@ Float32 = npt.NDArray[np.float32]
 LIGHT = np.array([-0.35, -0.60, -0.72])  # towards the lamp, world frame
 _AMBIENT, _DIFFUSE = 0.78, 0.30
 PUPIL_RADIUS = 0.0021
-_SCLERA, _CORNER = (205.0, 198.0, 192.0), (150.0, 100.0, 92.0)
+_SCLERA, _CORNER = (186.0, 178.0, 170.0), (150.0, 100.0, 92.0)
 _IRIS_RING = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])  # model x, y: FaceMesh's order
 
 
@@ -32,7 +30,8 @@ def _normal_matrix(points: int, triangles: npt.NDArray[np.int32]) -> csr_matrix:
 
 def _normals(points: Array, triangles: npt.NDArray[np.int32], gather: csr_matrix) -> Array:
     corner = points[triangles]
-    flat = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
+    (ax, ay, az), (bx, by, bz) = (corner[:, 1] - corner[:, 0]).T, (corner[:, 2] - corner[:, 0]).T
+    flat = np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], axis=-1)
     summed = gather @ flat
     return np.asarray(summed / np.maximum(np.linalg.norm(summed, axis=1, keepdims=True), 1e-12))
 
@@ -42,14 +41,6 @@ def _shade(normals: Array) -> Float32:
     light = LIGHT / np.linalg.norm(LIGHT)
     facing = _AMBIENT + _DIFFUSE * float(-light[2])
     return np.asarray((_AMBIENT + _DIFFUSE * np.maximum(normals @ light, 0.0)) / facing, dtype=np.float32)
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What the truth needs of one frame, camera frame: see :class:`.truth.PersonTruth`."""
-
-    landmarks: Array
-    box: Array
 
 
 class Actor:
@@ -108,43 +99,41 @@ class Actor:
         points[:, 2] = (points[:, 2] - middle) * focal_px / middle
         return points
 
-    def draw(self, canvas: Canvas, t: int, camera: Camera, focal_px: float) -> None:
-        """Draw the whole person."""
+    def draw(self, lower: Canvas, upper: Canvas, t: int, camera: Camera, focal_px: float) -> None:
+        """Draw neck and clothes on ``lower``, the head on ``upper`` (which goes over it)."""
         avatar = self.avatar
-        w, h = canvas.width, canvas.height
+        w, h = upper.width, upper.height
 
-        def pixels(world: Array) -> Array:
-            return project(camera.to_camera(world), focal_px, w, h)
-
-        def put(mesh: Mesh, world: Array, shade: Float32, cull: bool = True, cutout: bool = False) -> None:
-            canvas.draw(pixels(world), mesh.uv, shade, mesh.triangles, mesh.texture, cull, cutout)
+        def put(canvas: Canvas, mesh: Mesh, world: Array, shade: Float32, cull: bool = True, soft: bool = False) -> None:
+            pixels = project(camera.to_camera(world), focal_px, w, h)
+            canvas.draw(pixels, mesh.uv, shade, mesh.triangles, mesh.texture, cull, soft)
 
         turn, body = self.motion.rotation[t] @ FLIP, self.motion.body_rotation[t] @ FLIP
-        put(avatar.body, self.body_to_world(avatar.body.points, t), _shade(self._rigid["body"] @ body.T), False, True)
         follow = avatar.neck_follow[:, None].astype(np.float64)
         neck = follow * self.to_world(avatar.neck.points, t) + (1 - follow) * self.body_to_world(avatar.neck.points, t)
-        put(avatar.neck, neck, _shade(self._rigid["neck"] @ body.T))
+        put(lower, avatar.neck, neck, _shade(self._rigid["neck"] @ body.T))
+        put(lower, avatar.body, self.body_to_world(avatar.body.points, t), _shade(self._rigid["body"] @ body.T), False, True)
         face = self.faces[t]
-        hull = avatar.hull.points.copy()
-        hull[:36] = face[list(OVAL)]
-        hull[36] = face[OVAL[0]]
-        put(avatar.hull, self.to_world(hull, t), _shade(self._rigid["hull"] @ turn.T), cull=False)
-        face_pixels = pixels(self.to_world(face, t))
+        face_pixels = project(camera.to_camera(self.to_world(face, t)), focal_px, w, h)
         shade = _shade(_normals(face, avatar.face_triangles, self._face_gather) @ turn.T)
-        canvas.draw(face_pixels, avatar.face_uv, shade, avatar.face_triangles, avatar.texture)
-        jaw = rotation_matrix(self.motion.jaw[t])
-        lower = (avatar.teeth_lower.points - self.joints[JAW]) @ jaw.T + self.joints[JAW]
-        for mesh, points in (
-            (avatar.cavity, avatar.cavity.points),
-            (avatar.teeth_upper, avatar.teeth_upper.points),
-            (avatar.teeth_lower, lower),
-        ):
-            put(mesh, self.to_world(points, t), np.full(len(points), 0.72, np.float32), cull=False)
+        upper.draw(face_pixels, avatar.face_uv, shade, avatar.face_triangles, avatar.texture)
         model = avatar.model
         iris = np.asarray(avatar.iris_color)
         colors = np.array([_SCLERA, iris * 0.45, iris, (14.0, 12.0, 12.0), _CORNER], np.float32)
         axes = self.eye_axes(t) @ turn.T @ camera.world_to_camera.T
         balls = camera.to_camera(self.to_world(self.joints[3:5], t))
         for eye in (0, 1):
-            canvas.draw_eye(face_pixels, avatar.eye_triangles[eye], focal_px, balls[eye], axes[eye],
-                            (model.eyeball_radius, model.iris_radius, PUPIL_RADIUS), colors, 0.9)  # fmt: skip
+            upper.draw_eye(face_pixels, avatar.eye_triangles[eye], focal_px, balls[eye], axes[eye],
+                           (model.eyeball_radius, model.iris_radius, PUPIL_RADIUS), colors, 0.9)  # fmt: skip
+        jaw = rotation_matrix(self.motion.jaw[t])
+        teeth = (avatar.teeth_lower.points - self.joints[JAW]) @ jaw.T + self.joints[JAW]
+        for mesh, points in (
+            (avatar.teeth_upper, avatar.teeth_upper.points),
+            (avatar.teeth_lower, teeth),
+            (avatar.cavity, avatar.cavity.points),
+        ):
+            put(upper, mesh, self.to_world(points, t), np.full(len(points), 0.72, np.float32), cull=False)
+        hull = avatar.hull.points.copy()
+        hull[:36] = face[list(OVAL)]
+        hull[36] = face[OVAL[0]]
+        put(upper, avatar.hull, self.to_world(hull, t), _shade(self._rigid["hull"] @ turn.T))

@@ -206,10 +206,12 @@ def _hull(portrait: Portrait, oval: Array, place: _Placement, rng: np.random.Gen
     offsets = oval[:, :2] - center
     angles = np.arctan2(offsets[:, 0], -offsets[:, 1])
     radius = np.linalg.norm(offsets, axis=1)
-    reach = _silhouette(portrait.mask, center, angles, 0.22 * unit)
+    thinner = int(0.004 * unit)
+    mask = cv2.erode(portrait.mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * thinner + 1, 2 * thinner + 1)))
+    reach = _silhouette(mask, center, angles, 0.22 * unit)
     # Under the ears the silhouette is neck and shoulders: keep close to the jaw there.
     low = _smoothstep((oval[:, 1] - center[1]) / unit, 0.012, 0.045)
-    reach = np.maximum(reach * 0.955, radius * 1.01)
+    reach = np.maximum(reach, radius * 1.01)
     reach = np.minimum(reach, radius + 0.075 * unit)
     reach = reach * (1.0 - low) + radius * 0.97 * low
     for _ in range(2):
@@ -291,7 +293,7 @@ def _hull_atlas(
     front = _SILHOUETTE_RING / _HULL_RINGS
     inward = np.sin(0.5 * np.pi * np.clip(t / front, 0.0, 1.0))
     behind = np.clip((t - front) / (1.0 - front), 0.0, 1.0)
-    share = np.where(t <= front, inward * 0.96, 0.96 - 0.75 * behind)  # mirrored over the back of the head
+    share = np.where(t <= front, inward * 0.97, 0.97 - 0.75 * behind)  # mirrored over the back of the head
     r = r0 + (r1 - r0) * share
     r = np.where(down > 0.5, r0 * (0.965 - 0.10 * t), r)  # under the jaw: skin from just inside its edge
     x = center[0] + r * np.sin(angle)
@@ -316,6 +318,16 @@ def _hull_atlas(
     return np.ascontiguousarray(np.clip(np.concatenate([atlas, alpha], axis=-1), 0, 255).astype(np.uint8))
 
 
+def _skin_color(portrait: Portrait, unit: float) -> Array:
+    """[3] RGB of the lower cheeks."""
+    patches = []
+    for mark in (192, 416):
+        x, y = portrait.landmarks[mark, :2]
+        r = int(0.006 * unit)
+        patches.append(portrait.image[int(y) - r : int(y) + r, int(x) - r : int(x) + r].reshape(-1, 3))
+    return np.asarray(np.median(np.concatenate(patches), axis=0), dtype=np.float64)
+
+
 def _neck(portrait: Portrait, place: _Placement) -> tuple[Mesh, Float32]:
     marks, unit = portrait.landmarks, place.scale
     chin = marks[CHIN]
@@ -334,9 +346,13 @@ def _neck(portrait: Portrait, place: _Placement) -> tuple[Mesh, Float32]:
     height, width = 128, 192
     v = np.linspace(0.0, 1.0, height)[:, None]
     across = np.abs(((np.linspace(-1.0, 1.0, width) + 1.5) % 2.0) - 1.0) * 2.0 - 1.0  # front half direct, back mirrored
-    px = chin[0] + 0.9 * half * across[None] + 0.0 * v
+    px = chin[0] + 0.8 * half * across[None] + 0.0 * v
     py = np.maximum(top + (bottom - top) * v, chin[1] + 0.012 * unit) + 0.0 * across[None]
-    texture = cv2.remap(portrait.image, px.astype(np.float32), py.astype(np.float32), cv2.INTER_LINEAR)
+    texture = cv2.remap(portrait.image, px.astype(np.float32), py.astype(np.float32), cv2.INTER_LINEAR).astype(np.float64)
+    # What the chin hid is skin; so are the sides, where the portrait shows background or hair instead.
+    away = _smoothstep(np.abs(np.linspace(-np.pi, np.pi, width)), np.radians(48.0), np.radians(80.0))[None]
+    bare = (away * (1.0 - _smoothstep(v, 0.55, 0.75)))[..., None]
+    texture = texture * (1.0 - bare) + _skin_color(portrait, unit) * bare
     shadow = 0.55 + 0.45 * _smoothstep(v, 0.42, 0.85)
     texture = (texture * shadow[..., None]).astype(np.uint8)
     rgba = np.dstack([texture, np.full((height, width), 255, np.uint8)])
@@ -363,8 +379,10 @@ def _body(portrait: Portrait, place: _Placement) -> Mesh:
     image = np.concatenate([portrait.image, portrait.image[rows_below]])
     mask = np.concatenate([portrait.mask, portrait.mask[rows_below]])
     top = int(chin[1] - 0.075 * unit)
-    distance = cv2.distanceTransform((mask > 127).astype(np.uint8), cv2.DIST_L2, 3)
-    distance = cv2.GaussianBlur(distance, (0, 0), 0.02 * unit)
+    small = cv2.resize(mask, None, fx=0.125, fy=0.125, interpolation=cv2.INTER_AREA)
+    distance = 8.0 * cv2.distanceTransform((small > 127).astype(np.uint8), cv2.DIST_L2, 5)
+    distance = cv2.GaussianBlur(distance, (0, 0), 0.02 * unit / 8.0)
+    distance = cv2.resize(distance, (width, mask.shape[0]), interpolation=cv2.INTER_LINEAR)
     edge = np.clip(1.0 - distance / (0.13 * unit), 0.0, 1.0)
     bulge = np.sqrt(np.clip(1.0 - edge * edge, 0.0, 1.0))
     z_ears = 0.5 * (marks[EAR_RIGHT, 2] + marks[EAR_LEFT, 2])
@@ -412,8 +430,8 @@ def _mouth(face: Array) -> tuple[Mesh, Mesh, Mesh]:
         ).astype(np.int32)
         return Mesh(points, uv, triangles, texture)
 
-    upper = arc(0.009, -0.0012, 0.0065, _teeth(10, gum_below=False), 22.0, 0.86)
-    lower = arc(-0.0028, -0.0105, 0.0085, _teeth(12, gum_below=True), 22.0, 0.78)
+    upper = arc(0.009, -0.0012, 0.0065, _teeth(10, gum_below=False), 24.0, 0.72)
+    lower = arc(-0.0028, -0.0105, 0.0085, _teeth(12, gum_below=True), 24.0, 0.66)
     dark = np.zeros((8, 8, 4), np.uint8)
     dark[..., :3] = (46, 16, 16)
     dark[5:, :, :3] = (112, 48, 50)  # the tongue
@@ -428,7 +446,7 @@ def _teeth(count: int, gum_below: bool) -> UInt8:
     x = np.arange(texture.shape[1])
     gap = np.abs((x % 16) - 7.5) > 6.6
     texture[:, gap, :3] *= 0.72
-    side = 1.0 - 0.55 * np.abs(np.linspace(-1.0, 1.0, texture.shape[1])) ** 2
+    side = 1.0 - 0.7 * np.abs(np.linspace(-1.0, 1.0, texture.shape[1])) ** 2
     texture[..., :3] *= side[None, :, None]
     rows = slice(16, None) if gum_below else slice(0, 7)
     texture[rows, :, :3] = np.array((150.0, 78.0, 76.0)) * side[:, None]

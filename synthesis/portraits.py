@@ -93,8 +93,8 @@ def _grade(image: UInt8) -> UInt8:
     """Softer contrast and colour: studio portraits become two people under one lamp."""
     flat = image.astype(np.float32)
     grey = flat.mean(axis=2, keepdims=True)
-    flat = grey + 0.82 * (flat - grey)
-    return np.ascontiguousarray(np.clip(16.0 + 0.86 * flat, 0, 255).astype(np.uint8))
+    flat = grey + 0.92 * (flat - grey)
+    return np.ascontiguousarray(np.clip(10.0 + 0.90 * flat, 0, 255).astype(np.uint8))
 
 
 @lru_cache(maxsize=4)

@@ -18,7 +18,7 @@ UInt8 = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
 Int32 = npt.NDArray[np.int32]
 
-_jit = cast("Callable[[Callable[..., Any]], Callable[..., Any]]", numba.njit(cache=True, nogil=True, fastmath=False))
+_jit = cast("Callable[[Callable[..., Any]], Callable[..., Any]]", numba.njit(cache=True, nogil=True, fastmath={"contract", "arcp", "nsz"}))
 
 
 @_jit
@@ -31,10 +31,23 @@ def _edges(  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _draw_textured(color, depth, points, uv, shade, triangles, texture, cull, cutout):  # type: ignore[no-untyped-def]
+def _clip_span(w, step, first, last):  # type: ignore[no-untyped-def]
+    """The part of first..last (float offsets) in which ``w + step * x >= 0``."""
+    if step > 0.0:
+        first = max(first, -w / step)
+    elif step < 0.0:
+        last = min(last, -w / step)
+    elif w < 0.0:
+        last = np.float32(-1.0)
+    return first, last
+
+
+@_jit
+def _draw_textured(color, depth, points, uv, shade, triangles, texture, cull, soft):  # type: ignore[no-untyped-def]
     height, width = depth.shape
     tex_h, tex_w = texture.shape[0], texture.shape[1]
-    one = np.float32(1.0)
+    one, half = np.float32(1.0), np.float32(0.5)
+    u_last, v_last = np.float32(tex_w - 1.001), np.float32(tex_h - 1.001)
     for f in range(triangles.shape[0]):
         i, j, k = triangles[f, 0], triangles[f, 1], triangles[f, 2]
         zi, zj, zk = points[i, 2], points[j, 2], points[k, 2]
@@ -44,64 +57,71 @@ def _draw_textured(color, depth, points, uv, shade, triangles, texture, cull, cu
         area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
         if area == 0.0 or (cull and area > 0.0):
             continue
-        left = max(0, int(np.ceil(min(x0, x1, x2) - 0.5)))
-        right = min(width - 1, int(np.floor(max(x0, x1, x2) - 0.5)))
-        top = max(0, int(np.ceil(min(y0, y1, y2) - 0.5)))
-        bottom = min(height - 1, int(np.floor(max(y0, y1, y2) - 0.5)))
+        left = max(0, int(np.ceil(min(x0, x1, x2) - half)))
+        right = min(width - 1, int(np.floor(max(x0, x1, x2) - half)))
+        top = max(0, int(np.ceil(min(y0, y1, y2) - half)))
+        bottom = min(height - 1, int(np.floor(max(y0, y1, y2) - half)))
         if left > right or top > bottom:
             continue
-        q0, q1, q2 = one / zi, one / zj, one / zk
         # Everything that is linear on the screen: barycentrics, 1/z, u/z, v/z, shade/z.
+        q0, q1, q2 = one / zi, one / zj, one / zk
+        u0, u1, u2 = uv[i, 0] * q0, uv[j, 0] * q1, uv[k, 0] * q2
+        v0, v1, v2 = uv[i, 1] * q0, uv[j, 1] * q1, uv[k, 1] * q2
+        s0, s1, s2 = shade[i] * q0, shade[j] * q1, shade[k] * q2
         inv = one / area
         w0x, w1x = (y1 - y2) * inv, (y2 - y0) * inv
         w2x = -w0x - w1x
         qx = q0 * w0x + q1 * w1x + q2 * w2x
-        ux = uv[i, 0] * q0 * w0x + uv[j, 0] * q1 * w1x + uv[k, 0] * q2 * w2x
-        vx = uv[i, 1] * q0 * w0x + uv[j, 1] * q1 * w1x + uv[k, 1] * q2 * w2x
-        sx = shade[i] * q0 * w0x + shade[j] * q1 * w1x + shade[k] * q2 * w2x
+        ux = u0 * w0x + u1 * w1x + u2 * w2x
+        vx = v0 * w0x + v1 * w1x + v2 * w2x
+        sx = s0 * w0x + s1 * w1x + s2 * w2x
         for y in range(top, bottom + 1):
-            w0, w1, w2 = _edges(x0, y0, x1, y1, x2, y2, area, np.float32(left + 0.5), np.float32(y + 0.5))
+            w0, w1, w2 = _edges(x0, y0, x1, y1, x2, y2, area, np.float32(left) + half, np.float32(y) + half)
+            first, last = np.float32(0.0), np.float32(right - left)
+            first, last = _clip_span(w0, w0x, first, last)
+            first, last = _clip_span(w1, w1x, first, last)
+            first, last = _clip_span(w2, w2x, first, last)
+            if last < first:
+                continue
+            start, stop = int(np.ceil(first)), int(np.floor(last))
             q = q0 * w0 + q1 * w1 + q2 * w2
-            u = uv[i, 0] * q0 * w0 + uv[j, 0] * q1 * w1 + uv[k, 0] * q2 * w2
-            v = uv[i, 1] * q0 * w0 + uv[j, 1] * q1 * w1 + uv[k, 1] * q2 * w2
-            s = shade[i] * q0 * w0 + shade[j] * q1 * w1 + shade[k] * q2 * w2
-            for x in range(left, right + 1):
-                if w0 >= 0.0 and w1 >= 0.0 and w2 >= 0.0 and q > depth[y, x]:
-                    z = one / q
-                    tu = min(max(u * z - np.float32(0.5), np.float32(0.0)), np.float32(tex_w - 1.001))
-                    tv = min(max(v * z - np.float32(0.5), np.float32(0.0)), np.float32(tex_h - 1.001))
-                    iu, iv = int(tu), int(tv)
-                    au, av = tu - iu, tv - iv
-                    c00, c01 = (one - au) * (one - av), au * (one - av)
-                    c10, c11 = (one - au) * av, au * av
-                    opaque = True
-                    if cutout:
-                        a = (
-                            texture[iv, iu, 3] * c00
-                            + texture[iv, iu + 1, 3] * c01
-                            + texture[iv + 1, iu, 3] * c10
-                            + texture[iv + 1, iu + 1, 3] * c11
-                        )
-                        opaque = a >= 128.0
-                    if opaque:
-                        depth[y, x] = q
-                        light = s * z
-                        for c in range(3):
-                            value = (
-                                texture[iv, iu, c] * c00
-                                + texture[iv, iu + 1, c] * c01
-                                + texture[iv + 1, iu, c] * c10
-                                + texture[iv + 1, iu + 1, c] * c11
-                            )
-                            color[y, x, c] = np.uint8(min(value * light + np.float32(0.5), np.float32(255.0)))
-                        color[y, x, 3] = 255
-                w0 += w0x
-                w1 += w1x
-                w2 += w2x
-                q += qx
-                u += ux
-                v += vx
-                s += sx
+            u = u0 * w0 + u1 * w1 + u2 * w2
+            v = v0 * w0 + v1 * w1 + v2 * w2
+            s = s0 * w0 + s1 * w1 + s2 * w2
+            for step in range(start, stop + 1):
+                x = left + step
+                along = np.float32(step)
+                qq = q + qx * along
+                if qq <= depth[y, x]:
+                    continue
+                z = one / qq
+                tu = min(max((u + ux * along) * z - half, np.float32(0.0)), u_last)
+                tv = min(max((v + vx * along) * z - half, np.float32(0.0)), v_last)
+                iu, iv = np.int32(tu), np.int32(tv)
+                au, av = tu - np.float32(iu), tv - np.float32(iv)
+                c11 = au * av
+                c01, c10 = au - c11, av - c11
+                c00 = one - au - c10
+                light = (s + sx * along) * z
+                t00, t01, t10, t11 = texture[iv, iu], texture[iv, iu + 1], texture[iv + 1, iu], texture[iv + 1, iu + 1]
+                if soft:
+                    a = (t00[3] * c00 + t01[3] * c01 + t10[3] * c10 + t11[3] * c11) * np.float32(1.0 / 255.0)
+                    if a < np.float32(0.02):
+                        continue
+                    if a > half:
+                        depth[y, x] = qq
+                    rest = one - a
+                    for c in range(3):
+                        value = (t00[c] * c00 + t01[c] * c01 + t10[c] * c10 + t11[c] * c11) * light
+                        value = min(value, np.float32(255.0)) * a + np.float32(color[y, x, c]) * rest
+                        color[y, x, c] = np.uint8(min(value + half, np.float32(255.0)))
+                    color[y, x, 3] = np.uint8(np.float32(255.0) * a + np.float32(color[y, x, 3]) * rest + half)
+                else:
+                    depth[y, x] = qq
+                    for c in range(3):
+                        value = (t00[c] * c00 + t01[c] * c01 + t10[c] * c10 + t11[c] * c11) * light + half
+                        color[y, x, c] = np.uint8(min(value, np.float32(255.0)))
+                    color[y, x, 3] = 255
 
 
 @_jit
@@ -175,7 +195,7 @@ def project(points: npt.NDArray[np.float64], focal_px: float, width: int, height
 
 
 class Canvas:
-    """A supersampled RGBA layer with depth over the whole frame.
+    """A supersampled RGBA layer with depth. Only the touched rectangle costs time.
 
     Args:
         width, height: output pixels. supersample: samples per pixel and axis.
@@ -185,12 +205,30 @@ class Canvas:
         self.width, self.height, self.supersample = width, height, supersample
         self.color: UInt8 = np.zeros((height * supersample, width * supersample, 4), np.uint8)
         self.depth: Float32 = np.zeros(self.color.shape[:2], np.float32)
+        self._touched: tuple[int, int, int, int] | None = None
+
+    @property
+    def touched(self) -> tuple[int, int, int, int] | None:
+        """x0, y0, x1, y1 in output pixels that may have been drawn on; None for a clear canvas."""
+        return self._touched
 
     def clear(self) -> None:
-        self.color.fill(0)
-        self.depth.fill(0.0)
+        if self._touched is not None:
+            x0, y0, x1, y1 = (c * self.supersample for c in self._touched)
+            self.color[y0:y1, x0:x1] = 0
+            self.depth[y0:y1, x0:x1] = 0.0
+        self._touched = None
 
     def _scaled(self, points: npt.NDArray[np.float64]) -> Float32:
+        front = points[points[:, 2] > 0.05]
+        if len(front):
+            low, high = front[:, :2].min(0), front[:, :2].max(0)
+            x0, y0 = int(np.clip(low[0], 0, self.width)), int(np.clip(low[1], 0, self.height))
+            x1 = int(np.clip(np.ceil(high[0]), 0, self.width))
+            y1 = int(np.clip(np.ceil(high[1]), 0, self.height))
+            if x1 > x0 and y1 > y0:
+                old = self._touched or (x0, y0, x1, y1)
+                self._touched = (min(old[0], x0), min(old[1], y0), max(old[2], x1), max(old[3], y1))
         scale = np.array([self.supersample, self.supersample, 1.0])
         return np.ascontiguousarray(points * scale, dtype=np.float32)
 
@@ -202,17 +240,17 @@ class Canvas:
         triangles: Int32,
         texture: UInt8,
         cull: bool = True,
-        cutout: bool = False,
+        soft: bool = False,
     ) -> None:
         """Draw triangles.
 
         Args:
             points: [V, 3] output pixels x, y and depth z in metres (see :func:`project`).
             uv: [V, 2] texture pixels. shade: [V] brightness factor. triangles: [F, 3], counter-clockwise as seen
-                from outside with y up (so clockwise on the y-down screen is the back, culled if ``cull``).
-            texture: [H, W, 4] RGBA; alpha under 128 is a hole where ``cutout``.
+                from outside with y up (so the other winding on the y-down screen is the back, dropped if ``cull``).
+            texture: [H, W, 4] RGBA; its alpha is blended where ``soft``, else ignored.
         """
-        _draw_textured(self.color, self.depth, self._scaled(points), uv, shade, triangles, texture, cull, cutout)
+        _draw_textured(self.color, self.depth, self._scaled(points), uv, shade, triangles, texture, cull, soft)
 
     def draw_eye(
         self,
@@ -228,7 +266,7 @@ class Canvas:
         """Draw one eye inside its lid opening.
 
         Args:
-            points, triangles: the opening, as in :meth:`draw`.
+            points: [V, 3] as in :meth:`draw`; triangles: the opening.
             ball: [3] eyeball centre, camera frame, metres. axis: [3] unit optical axis, camera frame.
             radii: eyeball, iris, pupil, metres. colors: [5, 3] RGB of sclera, limbus, iris, pupil, corner.
         """
@@ -248,11 +286,24 @@ class Canvas:
         )
 
 
-def composite(canvas: Canvas, background: UInt8) -> UInt8:
-    """The canvas averaged down and laid over ``background`` [H, W, 3]."""
-    layer = canvas.color
-    if canvas.supersample > 1:
-        layer = cv2.resize(layer, (canvas.width, canvas.height), interpolation=cv2.INTER_AREA)
+def lay_over(image: UInt8, layer: UInt8, x: int = 0, y: int = 0) -> None:
+    """Blend a premultiplied RGBA ``layer`` into RGB ``image`` at (x, y), in place."""
+    height, width = layer.shape[:2]
+    part = image[y : y + height, x : x + width]
     uncovered = cv2.cvtColor(255 - layer[..., 3], cv2.COLOR_GRAY2RGB)
-    below = cv2.multiply(background, uncovered, scale=1.0 / 255.0)
-    return np.asarray(cv2.add(below, np.ascontiguousarray(layer[..., :3])), dtype=np.uint8)
+    below = cv2.multiply(part, uncovered, scale=1.0 / 255.0)
+    part[:] = cv2.add(below, cv2.cvtColor(layer, cv2.COLOR_RGBA2RGB))
+
+
+def composite(canvas: Canvas, image: UInt8) -> None:
+    """Lay what was drawn on ``canvas``, averaged down, over ``image`` [H, W, 3], in place."""
+    if canvas.touched is None:
+        return
+    x0, y0, x1, y1 = canvas.touched
+    s = canvas.supersample
+    layer = canvas.color[y0 * s : y1 * s, x0 * s : x1 * s]
+    if s > 1:
+        layer = cv2.resize(layer, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA)
+    else:
+        layer = cv2.GaussianBlur(layer, (3, 3), 0.6)  # no stairs at edges
+    lay_over(image, np.ascontiguousarray(layer), x0, y0)

@@ -21,7 +21,7 @@ from .actor import Actor
 from .avatar import FLIP, build_avatar
 from .motion import animate
 from .portraits import load_portrait
-from .rasterize import Canvas, composite, project
+from .rasterize import Canvas, composite, lay_over, project
 from .room import Room
 from .scenario import Camera, Scenario, check
 from .script import Line, speech_segments, write_script
@@ -47,7 +47,9 @@ class _View:
     people: tuple[int, ...]
     background: UInt8
     foreground: UInt8
-    canvas: Canvas
+    foreground_top: int
+    bodies: Canvas
+    heads: Canvas
 
 
 def _close_up(scenario: Scenario, who: int, camera: Camera) -> Camera:
@@ -60,27 +62,23 @@ def _close_up(scenario: Scenario, who: int, camera: Camera) -> Camera:
     return replace(camera, position=tuple(map(float, place)), look_at=tuple(map(float, look_at)))
 
 
-def _views(scenario: Scenario, shot: int, rooms: tuple[Room, Room], canvases: tuple[Canvas, ...]) -> list[_View]:
-    camera = scenario.shots[shot].camera
+def _views(scenario: Scenario, shot: int, rooms: tuple[Room, Room], canvases: list[tuple[Canvas, Canvas]]) -> list[_View]:
+    camera, height = scenario.shots[shot].camera, scenario.height
     if not scenario.split_screen:
-        w, h, f = scenario.width, scenario.height, camera.focal_px
-        return [_View(0, w, camera, f, (0, 1), rooms[0].background(camera, w, h, f), rooms[0].foreground(camera, w, h, f),
-                      canvases[0])]  # fmt: skip
+        w, f = scenario.width, camera.focal_px
+        front = rooms[0].foreground(camera, w, height, f)
+        rows = np.flatnonzero(front[..., 3].any(axis=1))
+        top = int(rows[0]) if len(rows) else height
+        return [_View(0, w, camera, f, (0, 1), rooms[0].background(camera, w, height, f), front, top, *canvases[0])]
     half = scenario.width // 2
     views = []
     for who in (0, 1):
         own = _close_up(scenario, who, camera)
         f = own.focal_px * 0.75
-        h = scenario.height
-        empty = np.zeros((h, half, 4), np.uint8)
-        views.append(_View(half * who, half, own, f, (who,), rooms[who].background(own, half, h, f), empty, canvases[who]))
+        behind = rooms[who].background(own, half, height, f)
+        views.append(_View(half * who, half, own, f, (who,), behind, np.zeros((height, half, 4), np.uint8), height,
+                           *canvases[who]))  # fmt: skip
     return views
-
-
-def _over(image: UInt8, layer: UInt8) -> UInt8:
-    """A premultiplied RGBA layer over an image."""
-    below = cv2.multiply(image, cv2.cvtColor(255 - layer[..., 3], cv2.COLOR_GRAY2RGB), scale=1.0 / 255.0)
-    return np.asarray(cv2.add(below, np.ascontiguousarray(layer[..., :3])), dtype=np.uint8)
 
 
 def _grain(image: UInt8, sd: float, seed: int, frame: int) -> UInt8:
@@ -88,9 +86,7 @@ def _grain(image: UInt8, sd: float, seed: int, frame: int) -> UInt8:
     if sd <= 0.0:
         return image
     height, width = image.shape[:2]
-    rng = np.random.default_rng([seed, 37])
     tile = _grain_tile(sd, seed, height, width)
-    del rng
     dy, dx = (frame * 7919) % 97, (frame * 104729) % 193
     return np.asarray(cv2.add(image, tile[dy : dy + height, dx : dx + width], dtype=cv2.CV_8U), dtype=np.uint8)
 
@@ -141,7 +137,7 @@ class _Writer:
         self._video = self._out.add_stream("libx264", rate=rate)
         self._video.width, self._video.height, self._video.pix_fmt = scenario.width, scenario.height, "yuv420p"
         self._video.codec_context.thread_count = 1  # more threads change the bytes
-        self._video.options = {"crf": str(scenario.crf), "preset": "veryfast", "threads": "1"}
+        self._video.options = {"crf": str(scenario.crf), "preset": "superfast", "threads": "1"}
         self._video.codec_context.time_base = 1 / rate
         self._audio = self._out.add_stream("aac", rate=AUDIO_RATE, layout="mono") if scenario.audio else None
         if self._audio is not None:
@@ -199,10 +195,9 @@ class _Stage:
 def _prepare(scenario: Scenario) -> _Stage:
     model = load_head_model(scenario.head_model or "canonical")
     voices = tuple(Voice(p.voice, p.rate, p.pitch) for p in scenario.people)
-    if scenario.audio or True:
-        lines = write_script(
-            scenario.seconds, (voices[0], voices[1]), scenario.seed, scenario.overlaps, scenario.backchannels
-        )
+    lines = write_script(
+        scenario.seconds, (voices[0], voices[1]), scenario.seed, scenario.overlaps, scenario.backchannels
+    )
     avatars = [build_avatar(load_portrait(p.portrait), model, scenario.seed) for p in scenario.people]
     times = scenario.frame_times
     motions = animate(
@@ -325,10 +320,16 @@ def _frames(stage: _Stage, layout: list[list[_View]]) -> Iterator[UInt8]:
     for t in range(len(stage.times)):
         parts = []
         for view in layout[int(stage.shot_of[t])]:
-            view.canvas.clear()
+            part = view.background.copy()
+            view.bodies.clear()
+            view.heads.clear()
             for who in view.people:
-                stage.actors[who].draw(view.canvas, t, view.camera, view.focal_px)
-            parts.append(_over(composite(view.canvas, view.background), view.foreground))
+                stage.actors[who].draw(view.bodies, view.heads, t, view.camera, view.focal_px)
+            composite(view.bodies, part)
+            composite(view.heads, part)
+            if view.foreground_top < scenario.height:
+                lay_over(part, view.foreground[view.foreground_top :], 0, view.foreground_top)
+            parts.append(part)
         image = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
         yield _grain(image, scenario.grain, scenario.seed, t)
 
@@ -353,7 +354,7 @@ def render_conversation(
     stage = _prepare(scenario)
     rooms = (Room(scenario.seed), Room(scenario.seed + 1))
     sizes = (scenario.width // 2,) * 2 if scenario.split_screen else (scenario.width,)
-    canvases = tuple(Canvas(w, scenario.height) for w in sizes)
+    canvases = [(Canvas(w, scenario.height, 1), Canvas(w, scenario.height, 2)) for w in sizes]
     layout = [_views(scenario, s, rooms, canvases) for s in range(len(scenario.shots))]
     truth = _truth(stage, layout)
     writer = _Writer(target / VIDEO_NAME, scenario)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import types
 import typing
 from dataclasses import dataclass, fields, is_dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -40,25 +41,30 @@ class Person:
     body_deg: float
 
 
+@lru_cache(maxsize=256)
+def _orientation(position: tuple[float, ...], look_at: tuple[float, ...], roll_deg: float) -> Array:
+    forward = np.asarray(look_at, dtype=np.float64) - np.asarray(position, dtype=np.float64)
+    forward /= np.linalg.norm(forward)
+    right = np.cross([0.0, 1.0, 0.0], forward)
+    right /= np.linalg.norm(right)
+    down = np.cross(forward, right)
+    c, s = np.cos(np.radians(roll_deg)), np.sin(np.radians(roll_deg))
+    return np.asarray(np.array([[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]]) @ np.stack([right, down, forward]))
+
+
 @dataclass(frozen=True)
 class Camera:
     """A pinhole camera. Positions in metres, world frame; focal length in pixels at the scenario's size."""
 
     position: tuple[float, float, float] = (0.0, -0.03, -1.50)
-    look_at: tuple[float, float, float] = (0.0, 0.10, 0.0)
+    look_at: tuple[float, float, float] = (0.0, 0.14, 0.0)
     focal_px: float = 1200.0
     roll_deg: float = 0.0
 
     @property
     def world_to_camera(self) -> Array:
         """[3, 3] rotation."""
-        forward = np.asarray(self.look_at, dtype=np.float64) - np.asarray(self.position, dtype=np.float64)
-        forward /= np.linalg.norm(forward)
-        right = np.cross([0.0, 1.0, 0.0], forward)
-        right /= np.linalg.norm(right)
-        down = np.cross(forward, right)
-        c, s = np.cos(np.radians(self.roll_deg)), np.sin(np.radians(self.roll_deg))
-        return np.array([[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]]) @ np.stack([right, down, forward])
+        return _orientation(self.position, self.look_at, self.roll_deg)
 
     def to_camera(self, points: Array) -> Array:
         """World points [..., 3] in the camera frame."""
@@ -100,7 +106,7 @@ class Scenario:
     right: Person = Person("hopper", "en-us", 160, 34, (0.45, 0.015, 0.05), -30.0)
     shots: tuple[ShotPlan, ...] = (
         ShotPlan(0.0, Camera()),
-        ShotPlan(13.0, Camera(position=(0.22, -0.12, -1.45), look_at=(0.01, 0.05, 0.0), focal_px=1330.0)),
+        ShotPlan(13.0, Camera(position=(0.22, -0.12, -1.45), look_at=(0.01, 0.13, 0.0), focal_px=1330.0)),
     )
     overlaps: bool = True
     backchannels: bool = True
@@ -109,8 +115,8 @@ class Scenario:
     av_offset_s: float = 0.0
     split_screen: bool = False
     audio: bool = True
-    grain: float = 2.0
-    crf: int = 20
+    grain: float = 1.2
+    crf: int = 23
     head_model: str = ""
 
     @property

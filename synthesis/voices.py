@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ctypes
 import ctypes.util
 import json
@@ -86,18 +87,18 @@ def _library() -> ctypes.CDLL:
     raise UsageError("speech synthesis needs espeak-ng: apt-get install espeak-ng (Debian/Ubuntu), brew install espeak-ng")
 
 
-def _synthesize_here(jobs: list[tuple[str, str, int, int]]) -> list[tuple[list[int], list[tuple[str, int]]]]:
+def _synthesize_here(jobs: list[tuple[str, str, int, int]]) -> list[tuple[str, list[tuple[str, int]]]]:
     """Run espeak in this process. Its state leaks from one text into the next, hence the child of :func:`speak`."""
     library = _library()
     synchronous, phoneme_events = 2, 1
     if library.espeak_Initialize(synchronous, 0, None, phoneme_events | 0x8000) != _ESPEAK_RATE:
         raise UsageError("espeak-ng could not start at 22050 Hz: is the Debian package espeak-ng-data installed?")
-    samples: list[int] = []
+    samples: list[bytes] = []
     marks: list[tuple[str, int]] = []
 
     def collect(wav: object, count: int, events: object) -> int:
         if wav and count > 0:
-            samples.extend(wav[:count])  # type: ignore[index]
+            samples.append(ctypes.string_at(wav, 2 * count))  # type: ignore[arg-type]
         index = 0
         while events[index].type != _EVENT_END:  # type: ignore[index]
             event = events[index]  # type: ignore[index]
@@ -121,7 +122,7 @@ def _synthesize_here(jobs: list[tuple[str, str, int, int]]) -> list[tuple[list[i
         data = text.encode("utf-8") + b"\0"
         library.espeak_Synth(data, len(data), 0, 1, 0, 1, None, None)
         library.espeak_Synchronize()
-        done.append((list(samples), list(marks)))
+        done.append((base64.b64encode(b"".join(samples)).decode("ascii"), list(marks)))
     return done
 
 
@@ -135,10 +136,10 @@ json.dump(result, sys.stdout)
 """
 
 
-def _trim(text: str, raw: list[int], marks: list[tuple[str, int]]) -> Utterance:
-    if not raw or not marks:
+def _trim(text: str, raw: npt.NDArray[np.int16], marks: list[tuple[str, int]]) -> Utterance:
+    if not len(raw) or not marks:
         raise UsageError(f"espeak-ng spoke nothing for {text!r}")
-    wave = np.asarray(raw, dtype=np.float64) / 32768.0
+    wave = raw.astype(np.float64) / 32768.0
     wave16 = resample_poly(wave, 320, 441)  # 22050 -> 16000 Hz exactly, zero phase
     ends = [*(start for _, start in marks[1:]), len(wave)]
     sounds = [
@@ -189,7 +190,7 @@ def speak(lines: list[tuple[str, Voice]]) -> list[Utterance]:
     if "error" in result:
         raise UsageError(result["error"])
     return [
-        _trim(text, raw, [(s, n) for s, n in marks])
+        _trim(text, np.frombuffer(base64.b64decode(raw), dtype=np.int16), [(s, n) for s, n in marks])
         for (text, _), (raw, marks) in zip(lines, result["ok"], strict=True)
     ]
 
