@@ -7,182 +7,27 @@ One person may own two voices (listening may split a voice in two: the face join
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from ..schemas.records import Turn
-from ..schemas.tracks import Bool, ClipTracks, Float32, Float64
-from .lips import LAGS_S, LipSignal, best_lag, clock, curve_at, lag_curve, lip_signal, loudness, syllables
+from ..schemas.tracks import Float64
+from .evidence import BindEvidence, BindOptions, VoiceEvidence, bind_evidence, unpack_identity, video_offset
+from .lips import curve_at
+from .speaking import SpeakingOptions, SpeakingResult, speaking_masks
 
-
-@dataclass(frozen=True)
-class BindOptions:
-    """How lips are read.
-
-    Attributes:
-        silent_mm_s, speaking_mm_s: typical RMS speed of the lip aperture (on a 63 mm head) of a person who
-            listens and of one who speaks.
-        spread: standard deviation of the logarithm of either speed.
-        most: bound of the log-likelihood ratio of one moment.
-        independent_hz: independent moments a second.
-        lip_lead_s: lips move ahead of the sound by this much in live speech; the offset is measured against it.
-        own_correlation: correlation of lips with sound expected of the speaker (1-8 Hz).
-        least_llr: log-likelihood ratio a voice must reach to belong to a face.
-        same_person: cosine of appearance above which faces of two shots are one person; above 1 turns it off.
-    """
-
-    silent_mm_s: float = 5.0
-    speaking_mm_s: float = 28.0
-    spread: float = 0.6
-    most: float = 2.5
-    independent_hz: float = 2.0
-    lip_lead_s: float = 0.1
-    own_correlation: float = 0.3
-    least_llr: float = 1.0
-    same_person: float = 0.97
-
-
-@dataclass(frozen=True)
-class VoiceEvidence:
-    """One voice in one clip against both faces.
-
-    Attributes:
-        voice: voice id.
-        seconds: of its speech with nobody else heard; ``seen_a``, ``seen_b``: of it with that face's lips measured.
-        llr_a, llr_b: log-likelihood ratio, from lip speed, that the face is speaking in these seconds.
-        curve_a, curve_b: correlation of lips with sound in these seconds for each lag of ``lips.LAGS_S``.
-    """
-
-    voice: str
-    seconds: float
-    seen_a: float
-    seen_b: float
-    llr_a: float
-    llr_b: float
-    curve_a: tuple[float, ...]
-    curve_b: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class BindEvidence:
-    """All that one clip tells about voices and faces; a few kilobytes as JSON.
-
-    Attributes:
-        track_a, track_b: track ids within the shot.
-        identity_a, identity_b: appearance descriptors, 8 bits a number, base64 ("" where absent).
-    """
-
-    video_id: str
-    shot_index: int
-    start_s: float
-    end_s: float
-    track_a: str
-    track_b: str
-    identity_a: str
-    identity_b: str
-    voices: tuple[VoiceEvidence, ...]
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), separators=(",", ":"), sort_keys=True)
-
-    @classmethod
-    def from_json(cls, text: str) -> BindEvidence:
-        fields = json.loads(text)
-        voices = []
-        for item in fields.pop("voices"):
-            item["curve_a"], item["curve_b"] = tuple(item["curve_a"]), tuple(item["curve_b"])
-            voices.append(VoiceEvidence(**item))
-        return cls(voices=tuple(voices), **fields)
-
-
-def speaking_llr(lips: LipSignal, options: BindOptions) -> Float64:
-    """[N] log-likelihood ratio of each moment's lip speed under speech against listening; 0 where not seen.
-
-    Measurement noise (known from the nose, which cannot move) raises both expected speeds, so that jittery
-    landmarks of a small face say less instead of saying "speaks".
-    """
-    noise = 1.5 * lips.noise_mm_s
-    silent = 0.5 * np.log(options.silent_mm_s**2 + noise**2)
-    speaking = 0.5 * np.log(options.speaking_mm_s**2 + noise**2)
-    speed = np.log(np.maximum(lips.speed_mm_s, 0.1).astype(np.float64))
-    llr = (speaking - silent) / options.spread**2 * (speed - 0.5 * (silent + speaking))
-    return np.asarray(np.where(lips.valid, np.clip(llr, -options.most, options.most), 0.0))
-
-
-def heard(turns: Sequence[Turn], voice: str, times: Float64) -> Bool:
-    """[N] moments in which a voice speaks."""
-    mask = np.zeros(len(times), bool)
-    for turn in turns:
-        if turn.speaker == voice:
-            mask |= (times >= turn.start_s) & (times < turn.end_s)
-    return mask
-
-
-def _pack(identity: Float32) -> str:
-    if not identity.any():
-        return ""
-    return base64.b64encode(np.round(127 + 127 * np.clip(identity, -1, 1)).astype(np.uint8).tobytes()).decode()
-
-
-def _unpack(text: str) -> Float64:
-    return (np.frombuffer(base64.b64decode(text), np.uint8).astype(np.float64) - 127) / 127
-
-
-def bind_evidence(
-    tracks: ClipTracks,
-    audio: Float32,
-    audio_start_s: float,
-    turns: Sequence[Turn],
-    options: BindOptions | None = None,
-) -> BindEvidence:
-    """Evidence of one clip, between the clip's own bounds.
-
-    Args:
-        audio: [n] 16 kHz mono; may be shorter or longer than the clip.
-        audio_start_s: time of its first sample on the video clock.
-        turns: of the whole video, or of this stretch of it.
-    """
-    options = options or BindOptions()
-    times = clock(tracks.start_s, tracks.end_s)
-    sound = syllables(loudness(audio, audio_start_s, times))
-    lips = [lip_signal(track, tracks.times, times) for track in (tracks.a, tracks.b)]
-    llr = [speaking_llr(signal, options) for signal in lips]
-    moving = [syllables(signal.aperture_mm) for signal in lips]
-    inside = [t for t in turns if t.end_s > tracks.start_s and t.start_s < tracks.end_s]
-    names = sorted({t.speaker for t in inside})
-    masks = {name: heard(inside, name, times) for name in names}
-    crowd = np.sum(list(masks.values()), axis=0) if names else np.zeros(len(times))
-    voices = []
-    for name in names:
-        alone = masks[name] & (crowd == 1)
-        per_face = []
-        for face in (0, 1):
-            seen = alone & lips[face].valid
-            total = float(llr[face][seen].sum()) * options.independent_hz / 100.0
-            curve = lag_curve(moving[face], sound, seen.astype(np.float64))
-            per_face.append((float(seen.sum()) / 100.0, total, tuple(round(float(c), 3) for c in curve)))
-        (seen_a, llr_a, curve_a), (seen_b, llr_b, curve_b) = per_face
-        seconds = round(float(alone.sum()) / 100.0, 2)
-        voices.append(
-            VoiceEvidence(
-                name, seconds, round(seen_a, 2), round(seen_b, 2), round(llr_a, 3), round(llr_b, 3), curve_a, curve_b
-            )
-        )
-    return BindEvidence(
-        tracks.video_id,
-        tracks.shot_index,
-        tracks.start_s,
-        tracks.end_s,
-        tracks.a.track_id,
-        tracks.b.track_id,
-        _pack(tracks.a.identity),
-        _pack(tracks.b.identity),
-        tuple(voices),
-    )
+__all__ = [
+    "BindEvidence",
+    "BindOptions",
+    "SpeakingOptions",
+    "SpeakingResult",
+    "VoiceEvidence",
+    "bind_evidence",
+    "bind_voices",
+    "people",
+    "speaking_masks",
+    "video_offset",
+]
 
 
 def correlation_llr(correlation: float, seconds: float, options: BindOptions) -> float:
@@ -201,12 +46,16 @@ def correlation_llr(correlation: float, seconds: float, options: BindOptions) ->
     return float(np.clip(llr, -6.0, 6.0))
 
 
-def _persons(evidence: Sequence[BindEvidence], options: BindOptions) -> dict[tuple[int, str], int]:
+def people(evidence: Sequence[BindEvidence], options: BindOptions | None = None) -> dict[tuple[int, str], int]:
     """Number the people of a video: tracks of one shot by id, tracks of different shots by appearance.
 
     Two tracks join when each is the other's nearest in its shot, they look the same, and the join would not
     put both faces of one clip into one person.
+
+    Returns:
+        (shot index, track id) -> person number, from 0 in order of first appearance.
     """
+    options = options or BindOptions()
     looks: dict[tuple[int, str], list[Float64]] = {}
     apart: set[frozenset[tuple[int, str]]] = set()
     for clip in evidence:
@@ -215,7 +64,7 @@ def _persons(evidence: Sequence[BindEvidence], options: BindOptions) -> dict[tup
         for key, text in zip(ends, (clip.identity_a, clip.identity_b), strict=True):
             looks.setdefault(key, [])
             if text:
-                looks[key].append(_unpack(text))
+                looks[key].append(unpack_identity(text))
     keys = sorted(looks)
     person = {key: i for i, key in enumerate(keys)}
     mean = {k: np.mean(v, axis=0) / max(float(np.linalg.norm(np.mean(v, axis=0))), 1e-9) for k, v in looks.items() if v}
@@ -234,7 +83,8 @@ def _persons(evidence: Sequence[BindEvidence], options: BindOptions) -> dict[tup
             continue
         for k in joined:
             person[k] = min(one, other)
-    return person
+    order: dict[int, int] = {}
+    return {key: order.setdefault(person[key], len(order)) for key in keys}
 
 
 def bind_voices(evidence: Sequence[BindEvidence], options: BindOptions | None = None) -> list[dict[str, str]]:
@@ -250,9 +100,9 @@ def bind_voices(evidence: Sequence[BindEvidence], options: BindOptions | None = 
         For each clip, in the order given: voice id -> "a", "b" or "" (nobody in the picture).
     """
     options = options or BindOptions()
-    person = _persons(evidence, options)
+    person = people(evidence, options)
     offset, sure = video_offset(evidence, _decide(evidence, person, None, options), options)
-    lag = (offset if sure >= 0.9 else 0.0) - options.lip_lead_s
+    lag = -(offset if sure >= 0.9 else 0.0) - options.lip_lead_s
     return _decide(evidence, person, lag, options)
 
 
@@ -280,22 +130,3 @@ def _decide(
             chosen[voice.voice] = best if max(a, b) >= options.least_llr else ""
         faces.append(chosen)
     return faces
-
-
-def video_offset(
-    evidence: Sequence[BindEvidence], faces: Sequence[dict[str, str]], options: BindOptions | None = None
-) -> tuple[float, float]:
-    """A/V offset common to the clips: seconds by which the picture is late (negative: early), and a confidence 0..1."""
-    options = options or BindOptions()
-    curve, seconds = np.zeros(len(LAGS_S)), 0.0
-    for clip, chosen in zip(evidence, faces, strict=True):
-        for voice in clip.voices:
-            face = chosen.get(voice.voice, "")
-            if face:
-                seen = voice.seen_a if face == "a" else voice.seen_b
-                curve += seen * np.asarray(voice.curve_a if face == "a" else voice.curve_b)
-                seconds += seen
-    if seconds <= 0:
-        return 0.0, 0.0
-    lag, confidence = best_lag(curve / seconds, seconds)
-    return lag + options.lip_lead_s, confidence

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..schemas.records import Turn
+from ..schemas.records import Backend, Turn
 from ..schemas.tracks import Float32, Float64
 from .voice_activity import (
     FRAME_S,
@@ -102,6 +102,10 @@ class ListenModels:
 
     activity: VoiceActivity = field(default_factory=VoiceActivity)
     embedding: VoiceEmbedding = field(default_factory=VoiceEmbedding)
+
+    @property
+    def backends(self) -> tuple[Backend, ...]:
+        return (self.activity.backend, self.embedding.backend)
 
 
 @dataclass(frozen=True)

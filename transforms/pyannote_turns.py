@@ -20,6 +20,7 @@ from ..schemas.errors import UsageError
 from ..schemas.records import Backend, Turn
 from ..schemas.tracks import Float32
 from . import torchaudio_shim
+from .listen import ListenOptions, listen_grid
 from .voice_activity import SAMPLE_RATE
 
 
@@ -96,6 +97,16 @@ class PyannoteTurns:
         self.backend = Backend("listen", f"pyannote:{source}", _weights_hash(path), "")
 
     def __call__(
+        self, audio: Float32, start_s: float, grid: ListenOptions | None = None, options: PyannoteOptions | None = None
+    ) -> list[Turn]:
+        """Turns of a whole video from all of its sound ([n] 16 kHz mono from ``start_s``), a piece at a time."""
+        pieces = []
+        for span in listen_grid(start_s, start_s + len(audio) / SAMPLE_RATE, grid):
+            lo, hi = (round((t - start_s) * SAMPLE_RATE) for t in (span.read_start_s, span.read_end_s))
+            pieces.append(self.piece(audio[lo:hi], span.read_start_s, (span.start_s, span.end_s), options))
+        return join_pieces(pieces, options)
+
+    def piece(
         self,
         audio: Float32,
         start_s: float,

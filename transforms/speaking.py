@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..schemas.records import Turn
 from ..schemas.tracks import Bool, ClipTracks, Float32, Float64
-from .bind import BindOptions, bind_evidence, heard, speaking_llr, video_offset
+from .evidence import BindOptions, bind_evidence, heard, speaking_llr, video_offset
 from .lips import clock, lip_signal
 
 _OFF, _A, _B, _BOTH = range(4)
@@ -49,7 +49,7 @@ class SpeakingResult:
         speaking_a, speaking_b: [T] probability that the person speaks in each frame of the clip clock.
         turns: the clip's turns with their faces, inside the clip's bounds, in time order.
         voice_a, voice_b: the voice each person speaks with most ("" if none).
-        offset_s: how late the picture is against the sound (negative: early), with ``offset_confidence`` 0..1.
+        offset_s: how late the sound is against the picture (negative: early), with ``offset_confidence`` 0..1.
         share_speech: share of the clip in which anyone is heard.
         share_bound, share_off_screen: shares of the speech that belong to a face of the clip, and to nobody in it.
         share_overlap: share of the clip in which both speak.
@@ -144,7 +144,7 @@ def speaking_masks(
     lips = []
     for track in (tracks.a, tracks.b):
         llr = speaking_llr(lip_signal(track, tracks.times, fine), options.binding)
-        lips.append(np.interp(times + shift, fine, llr) * options.lip_weight)
+        lips.append(np.interp(times - shift, fine, llr) * options.lip_weight)
     score, anyone = _voice_scores(inside, faces, times, options)
     score[:, _A] += lips[0]
     score[:, _B] += lips[1]

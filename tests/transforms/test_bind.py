@@ -204,7 +204,7 @@ def test_the_offset_of_the_picture_is_measured(spoken: dict[str, list], offset: 
     c = converse(spoken, offset_s=offset)
     faces, result = solve(c)
     assert faces == {"v0": "a", "v1": "b"}
-    assert result.offset_s == pytest.approx(offset, abs=0.02)
+    assert result.offset_s == pytest.approx(-offset, abs=0.02)
     assert result.offset_confidence > 0.9
 
 

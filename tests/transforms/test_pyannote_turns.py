@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from duologue.schemas.errors import UsageError
 from duologue.transforms import torchaudio_shim
+from duologue.transforms.listen import ListenOptions
 from duologue.transforms.pyannote_turns import PyannoteOptions, PyannotePiece, PyannoteTurns, join_pieces
 
 
@@ -85,23 +86,27 @@ def test_a_local_folder_goes_through_the_real_loader(pipeline: PyannoteTurns, tm
 
     rng = np.random.default_rng(0)
     audio = (rng.normal(0, 0.1, 12 * 16000) * np.abs(np.sin(np.arange(12 * 16000) / 9000))).astype(np.float32)
-    piece = pipeline(audio, 100.0, keep=(101.0, 111.0))
+    piece = pipeline.piece(audio, 100.0, keep=(101.0, 111.0))
     assert piece.segments, "a random network labels something"
     assert all(101.0 <= s < e <= 111.0 for s, e, _ in piece.segments)
     assert piece.embedding.shape[0] >= 1 + max(k for _, _, k in piece.segments)
     turns = join_pieces([piece])
     assert turns[0].speaker == "v0"
-    assert turns == join_pieces([pipeline(audio, 100.0, keep=(101.0, 111.0))])
+    assert turns == join_pieces([pipeline.piece(audio, 100.0, keep=(101.0, 111.0))])
     np.savez(tmp_path / "p.npz", **piece.to_arrays())
     with np.load(tmp_path / "p.npz") as stored:
         assert join_pieces([PyannotePiece.from_arrays(dict(stored))]) == turns
+    whole = pipeline(audio, 100.0, ListenOptions(piece_s=6.4))
+    assert whole[0].start_s >= 100.0
+    assert whole[-1].end_s <= 112.0
     assert len(pipeline.backend.weights_sha256) == 64
     assert os.environ["PYANNOTE_METRICS_ENABLED"] == "0"
 
 
 @pytest.mark.parametrize("audio", [np.zeros(0, np.float32), np.zeros(48000, np.float32)], ids=["empty", "silence"])
 def test_silence_gives_nothing(pipeline: PyannoteTurns, audio: np.ndarray) -> None:
-    assert join_pieces([pipeline(audio, 0.0)]) == []
+    assert join_pieces([pipeline.piece(audio, 0.0)]) == []
+    assert pipeline(audio, 0.0) == []
 
 
 def test_speakers_are_joined_over_pieces() -> None:
