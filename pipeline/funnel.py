@@ -11,7 +11,8 @@ from ..transforms.stage import Tally
 # Stage -> what its items are called. The order is the flow's.
 STAGES = {
     "probe": "videos", "scan": "pieces", "shots": "spans", "track": "pieces", "clips": "clips",
-    "listen": "pieces", "turns": "videos", "bind": "clips", "fit": "clips", "score": "pairs", "write": "files",
+    "listen": "pieces", "turns": "videos", "evidence": "clips", "bind": "clips", "fit": "clips",
+    "score": "pairs",
 }  # fmt: skip
 
 

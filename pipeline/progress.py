@@ -14,11 +14,15 @@ from typing import TextIO
 from .funnel import STAGES
 
 INTERVAL_S = 2.0
+# Stage -> the stage whose output it works through: what was found for it to do.
+BEFORE = {"scan": "probe", "fit": "evidence", "score": "fit"}
 
 
 @dataclass
 class StageProgress:
     media_s: float = 0.0
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
     items: int = 0
     resumed: int = 0
 
@@ -29,11 +33,13 @@ def read_progress(folder: Path) -> dict[str, StageProgress]:
     for path in sorted(folder.glob("*.tsv")):
         for line in path.read_text().splitlines():
             parts = line.split("\t")
-            if len(parts) == 4:  # a line being written may be cut short
+            if len(parts) == 5:  # a line being written may be cut short
                 entry = stages.setdefault(parts[0], StageProgress())
                 entry.media_s += float(parts[1])
+                entry.wall_s += float(parts[2])
+                entry.cpu_s += float(parts[3])
                 entry.items += 1
-                entry.resumed += parts[3] == "0"
+                entry.resumed += parts[4] == "0"
     return stages
 
 
@@ -42,10 +48,7 @@ class ProgressLine:
 
     Args:
         folder: where workers append their progress.
-        expected: hours a stage will see follow from the stage before it; this maps a stage to that stage.
     """
-
-    BEFORE = {"scan": "probe", "track": "shots", "listen": "shots", "bind": "clips", "fit": "bind", "score": "fit"}
 
     def __init__(self, folder: Path, out: TextIO) -> None:
         self.folder = folder
@@ -73,7 +76,7 @@ class ProgressLine:
         elapsed = max(1e-3, time.monotonic() - self._entered)
         rate = done / elapsed
         text = f"{stage:<7} {hours(done)}"
-        total = stages[self.BEFORE[stage]].media_s if self.BEFORE.get(stage) in stages else 0.0
+        total = stages[BEFORE[stage]].media_s if BEFORE.get(stage) in stages else 0.0
         if total > done > 0:
             text += f" of {hours(total)}  {rate:.1f}x real time  ETA {clock((total - done) / rate)}"
         elif rate > 0:

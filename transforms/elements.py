@@ -4,28 +4,54 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..schemas.records import Clip, Reject, Video
+from ..schemas.records import Clip, Video
 
 
 @dataclass(frozen=True)
 class PieceTask:
-    """A piece of a video on the fixed grid, to be scanned or listened to: start_s <= t < end_s."""
+    """A piece of a video on the fixed grid, to be scanned or listened to: start_s <= t < end_s.
+
+    ``read_start_s`` to ``read_end_s`` is what is decoded: the piece and its warm-up or context.
+    """
 
     video: Video
     index: int
     start_s: float
     end_s: float
+    read_start_s: float
+    read_end_s: float
 
 
 @dataclass(frozen=True)
 class PieceDone:
-    """A finished piece and the work file that holds its arrays."""
+    """A scanned piece, and the work file that holds its arrays."""
 
     video: Video
     index: int
     start_s: float
     end_s: float
     file: str
+
+
+@dataclass(frozen=True)
+class SoundChunk:
+    """A stretch of a video's sound: 16 kHz mono FLAC in ``file``."""
+
+    start_s: float
+    end_s: float
+    file: str
+
+
+@dataclass(frozen=True)
+class HeardPiece:
+    """A piece that was listened to: its arrays in ``file``, its sound in chunks."""
+
+    video: Video
+    index: int
+    start_s: float
+    end_s: float
+    file: str
+    sound: tuple[SoundChunk, ...]
 
 
 @dataclass(frozen=True)
@@ -38,18 +64,19 @@ class Span:
     shot_end_s: float
     start_s: float
     end_s: float
-    split_colour: float
-    split_seam: float
+    split_colour: float | None
+    split_seam: float | None
 
 
 @dataclass(frozen=True)
 class TrackTask:
-    """One piece of a span on the fixed grid, to be tracked."""
+    """One piece of a span on the fixed grid, to be tracked. ``read_start_s``: where decoding starts, to warm up."""
 
     span: Span
     index: int
     start_s: float
     end_s: float
+    read_start_s: float
 
 
 @dataclass(frozen=True)
@@ -66,22 +93,23 @@ class TrackDone:
 
 @dataclass(frozen=True)
 class TurnsDone:
-    """The turns of a whole video, in ``file``; the audio pieces they were heard in."""
+    """The turns of a whole video, in ``file``, and its sound."""
 
     video: Video
     start_s: float
     end_s: float
     file: str
-    pieces: tuple[PieceDone, ...]
+    sound: tuple[SoundChunk, ...]
 
 
 @dataclass(frozen=True)
 class ClipTask:
-    """A clip together with what was heard in its video (None with --geometry-only)."""
+    """A clip, its shot's split-screen evidence, and what was heard in its video (None where nothing was)."""
 
     clip: Clip
-    span: Span
-    turns: TurnsDone | None
+    split_colour: float | None
+    split_seam: float | None
+    turns: TurnsDone | None = None
 
     @property
     def start_s(self) -> float:
@@ -94,7 +122,7 @@ class ClipTask:
 
 @dataclass(frozen=True)
 class Evidence:
-    """How each voice goes with each face of one clip (JSON of ``bind.BindEvidence``)."""
+    """How each voice goes with each face of one clip (JSON of ``bind.BindEvidence``; "" for an unheard clip)."""
 
     task: ClipTask
     start_s: float
@@ -104,12 +132,14 @@ class Evidence:
 
 @dataclass(frozen=True)
 class BoundClip:
-    """A clip whose voices were given to faces: ``faces`` are (voice id, "a" | "b" | "")."""
+    """A clip whose voices were given to faces: ``faces`` are (voice id, "a" | "b" | ""). Person ids hold for the video."""
 
     task: ClipTask
     start_s: float
     end_s: float
     faces: tuple[tuple[str, str], ...]
+    person_a: str
+    person_b: str
 
 
 @dataclass(frozen=True)
@@ -144,9 +174,3 @@ class ShardDone:
     bytes: int
     sha256: str
     kind: str
-
-
-__all__ = [
-    "BoundClip", "ClipTask", "Evidence", "FittedClip", "PairDone", "PieceDone", "PieceTask", "Reject", "ShardDone",
-    "Span", "TrackDone", "TrackTask", "TurnsDone",
-]  # fmt: skip

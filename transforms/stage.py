@@ -12,6 +12,7 @@ import os
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
@@ -98,15 +99,50 @@ class Shared:
             yield
 
 
+BROKEN = ("stage_failed", "decode_failed", "decode_timeout")
+
+
+class TooManyFailures(RuntimeError):
+    """So large a share of a stage's items broke that the set-up, not the input, must be at fault."""
+
+
+@dataclass(frozen=True)
+class FailureLimit:
+    """A worker gives up when at least ``least`` items, and more than ``share`` of those it saw, broke in one stage."""
+
+    share: float = 0.2
+    least: int = 10
+
+
+class FailureWatch:
+    """Counts what broke in this worker process, and why."""
+
+    def __init__(self, stage: str, limit: FailureLimit) -> None:
+        self.stage = stage
+        self.limit = limit
+        self.seen = 0
+        self.broken: Counter[str] = Counter()
+
+    def note(self, outputs: Sequence[Any]) -> None:
+        """Raises TooManyFailures with the commonest errors counted."""
+        self.seen += 1
+        self.broken.update(o.detail for o in outputs if isinstance(o, Reject) and o.reason in BROKEN)
+        count = self.broken.total()
+        if count >= self.limit.least and count > self.limit.share * self.seen:
+            common = "; ".join(f"{n} x {detail}" for detail, n in self.broken.most_common(3))
+            raise TooManyFailures(f"{count} of {self.seen} items broke in stage {self.stage}: {common}")
+
+
 class StageFn(beam.DoFn):
     """Runs one stage on one element. See the module."""
 
-    def __init__(self, stage: Stage, work: WorkStore, code_version: str, retries: int = 1) -> None:
+    def __init__(self, stage: Stage, work: WorkStore, code_version: str, limit: FailureLimit, retries: int = 1) -> None:
         self.stage = stage
         self.work = work
         self.code_version = code_version
         self.retries = retries
         self._counters: dict[str, Any] = {}
+        self._watch = FailureWatch(stage.name, limit)
 
     def process(self, element: Any) -> Iterator[Any]:
         stage = self.stage
@@ -114,13 +150,15 @@ class StageFn(beam.DoFn):
         kinds = {kind.__name__: kind for kind in (*stage.kinds, Reject)}
         outputs = self.work.finished(stage.name, key, kinds)
         fresh = outputs is None
-        started = time.monotonic()
+        wall, cpu = time.monotonic(), time.process_time()
         if outputs is None:
             with Shared.exclusive():
                 outputs = self._compute(element)
-            self.work.finish(stage.name, key, outputs)
+            self._watch.note(outputs)
+            if not any(isinstance(o, Reject) and o.reason == "stage_failed" for o in outputs):
+                self.work.finish(stage.name, key, outputs)  # what broke is tried again by the next run
         seconds = stage.subject(element).seconds
-        report_progress(self.work, stage.name, seconds, time.monotonic() - started, fresh)
+        report_progress(self.work, stage.name, seconds, time.monotonic() - wall, time.process_time() - cpu, fresh)
         yield from self._emit(outputs, seconds)
 
     def _compute(self, element: Any) -> list[Any]:
@@ -133,7 +171,7 @@ class StageFn(beam.DoFn):
             except (MemoryError, KeyboardInterrupt, SystemExit):
                 raise
             except Exception as error:
-                # One bad element must not cost the job; the failure is counted, and too many abort (pipeline/limits).
+                # One bad element must not cost the job; the failure is counted, and too many abort it.
                 LOG.warning("%s failed on %s [%.1f s]: %s", stage.name, subject.uri, subject.start_s, error)
                 if attempt == self.retries:
                     where = traceback.extract_tb(error.__traceback__)[-1]
@@ -158,7 +196,8 @@ class StageFn(beam.DoFn):
             yield beam.pvalue.TaggedOutput(TALLY, Tally(name, "kept", kept, self._kept_seconds(outputs, seconds)))
 
     def _kept_seconds(self, outputs: Sequence[Any], seconds: float) -> float:
-        spans = [o.end_s - o.start_s for o in outputs if not isinstance(o, Reject) and hasattr(o, "end_s")]
+        kept = [o for o in outputs if not isinstance(o, Reject)]
+        spans = [o.end_s - o.start_s for o in kept if isinstance(getattr(o, "end_s", None), float)]
         return float(sum(spans)) if spans else seconds
 
     def _count(self, outcome: str) -> None:
@@ -187,26 +226,30 @@ class RunStage(beam.PTransform):
         hints: Beam resource hints of the ParDo (``min_ram``, ``accelerator``).
     """
 
-    def __init__(self, stage: Stage, work: WorkStore, code_version: str, **hints: str) -> None:
+    def __init__(self, stage: Stage, work: WorkStore, code_version: str, limit: FailureLimit, **hints: str) -> None:
         super().__init__()
         self.stage = stage
         self.work = work
         self.code_version = code_version
+        self.limit = limit
         self.hints = hints
 
     def expand(self, elements: beam.PCollection) -> StageOutputs:
-        step = beam.ParDo(StageFn(self.stage, self.work, self.code_version))
+        step = beam.ParDo(StageFn(self.stage, self.work, self.code_version, self.limit))
         if self.hints:
             step = step.with_resource_hints(**self.hints)
         out = elements | self.stage.name >> step.with_outputs(REJECTS, TALLY, main=MAIN)
         return StageOutputs(out[MAIN], out[REJECTS], out[TALLY])
 
 
-def report_progress(work: WorkStore, stage: str, media_s: float, wall_s: float, fresh: bool) -> None:
-    """Append one line to this process's progress file (local work folders only; elsewhere Beam's metrics serve)."""
+def report_progress(work: WorkStore, stage: str, media_s: float, wall_s: float, cpu_s: float, fresh: bool) -> None:
+    """Append one line to this process's progress file (local work folders only; elsewhere Beam's metrics serve).
+
+    ``cpu_s`` is this process's alone; what its decoder child spent is in ``wall_s``.
+    """
     if not is_local(work.root):
         return
     folder = local_path(work.root) / "progress"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{os.getpid()}.tsv").open("a") as stream:
-        stream.write(f"{stage}\t{media_s:.3f}\t{wall_s:.3f}\t{int(fresh)}\n")
+        stream.write(f"{stage}\t{media_s:.3f}\t{wall_s:.4f}\t{cpu_s:.4f}\t{int(fresh)}\n")

@@ -1,0 +1,182 @@
+"""``duologue curate``: videos in, Parquet pairs out, on the laptop or on any Beam runner."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import re
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from ..schemas.dataset import Dataset
+from ..schemas.errors import UsageError
+from ..schemas.finish import FUNNEL
+from ..schemas.records import InputItem
+from ..transforms.storage import files_at, is_local, local_path
+from .config import CurateConfig, load_config
+from .funnel import STAGES, funnel_text
+from .graph import build
+from .inputs import resolve_inputs, write_item_chunks
+from .plan import Plan, make_plan
+from .progress import progress_line
+from .runners import RUNNERS, beam_options
+from .sink import check_writable
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="files, folders, globs or manifests (.csv, .jsonl, .parquet); any URI",
+    )
+    add("--out", required=True, metavar="DIR", help="the data-set folder to write, local or a URI")
+    add("--workers", type=int, default=1, help="processes on this machine (default 1)")
+    add("--runner", default="DirectRunner", help=f"Beam runner: {', '.join(RUNNERS)} (default DirectRunner)")
+    add("--config", metavar="FILE", help="YAML with options of the stages; --dry-run prints all of them")
+    add("--set", action="append", default=[], metavar="A.B=C", dest="settings", help="one option; may be repeated")
+    add("--head-model", metavar="PATH", help="FLAME, GNM, ICT-FaceKit or MediaPipe head (default: the canonical head)")
+    add("--geometry-only", action="store_true", help="keep videos without audio; nothing is listened to")
+    add("--dry-run", action="store_true", help="print the resolved configuration and what would run, and stop")
+    add("--quiet", action="store_true", help="no progress, no funnel")
+    add("--json", action="store_true", help="print the result as one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    settings = list(args.settings)
+    if args.geometry_only:
+        settings += ["run.geometry_only=true", "select.sound=false"]
+    if args.head_model:
+        settings.append(f"backends.head_model={json.dumps(args.head_model)}")
+    config = load_config(_read_config(args.config), settings)
+    options = beam_options(args.runner, args.workers, args.beam_args, args.dry_run)
+    items = resolve_inputs(args.inputs)
+    if args.dry_run:
+        return _dry_run(config, items, args.out, args.runner, options)
+    check_writable(args.out)
+    plan = make_plan(config, args.out)
+    if plan.head_model_note and not args.quiet:
+        print(f"note: {plan.head_model_note}", file=sys.stderr)
+    started = time.monotonic()
+    with _quiet_libraries(), _progress(plan, args.quiet):
+        try:
+            state = curate(plan, items, options)
+        except Exception as error:
+            # Runners wrap a worker's exception in their own, with its traceback as text.
+            given_up = re.search(r"TooManyFailures: (.*)", str(error))
+            if given_up is None:
+                raise
+            print(f"duologue curate: gave up: {given_up.group(1)}", file=sys.stderr)
+            return 1
+    if state != "DONE":
+        print(f"duologue curate: the Beam job ended as {state}; run the same command again to go on", file=sys.stderr)
+        return 1
+    report(plan, time.monotonic() - started, as_json=args.json, quiet=args.quiet)
+    return 0
+
+
+def curate(plan: Plan, items: Sequence[InputItem], options: PipelineOptions) -> str:
+    """Run the graph to its end; returns Beam's state, "DONE" when the data set was published."""
+    chunks = write_item_chunks(list(items), plan.work.root)
+    pipeline = beam.Pipeline(options=options)
+    build(pipeline, plan, chunks)
+    result = pipeline.run()
+    return str(result.wait_until_finish())
+
+
+def report(plan: Plan, seconds: float, *, as_json: bool = False, quiet: bool = False) -> None:
+    """Print the funnel, where the shards are, and the command that shows them."""
+    data = Dataset(files_at(plan.out))
+    funnel = json.loads(data.files.read_bytes(FUNNEL))
+    selected = len(data.ids(selected=True))
+    if as_json:
+        print(json.dumps({"out": plan.out, "pairs": len(data), "selected": selected, "funnel": funnel}))
+        return
+    if quiet:
+        return
+    print(funnel_text(funnel))
+    print(f"\n{len(data)} pairs ({selected} selected) in {seconds:.0f} s")
+    print(f"shards: {plan.out}/pairs/*.parquet  (head model: {plan.head_model})")
+    print(f"see them: duologue view {plan.out}")
+
+
+def _dry_run(config: CurateConfig, items: list[InputItem], out: str, runner: str, options: PipelineOptions) -> int:
+    plan = make_plan(config, out)
+    print(plan.config_yaml, end="")
+    print(f"# {len(items)} inputs -> {out}; runner {runner}; config {plan.config_hash}; head model {plan.head_model}")
+    print(f"# stages: {' -> '.join(STAGES)}")
+    if runner == "DataflowRunner":
+        job = dataflow_job(plan, options)
+        print(
+            f"# Dataflow job built offline: {job['transforms']} transforms, image {job['images']}, hints {job['hints']}"
+        )
+    return 0
+
+
+def dataflow_job(plan: Plan, options: PipelineOptions) -> dict[str, object]:
+    """The Dataflow job as it would be submitted, built without credentials or network: what it contains."""
+    from apache_beam.portability.api import beam_runner_api_pb2
+
+    pipeline = beam.Pipeline(options=options)
+    build(pipeline, plan, ["inputs/000000.jsonl"])
+    with _quiet_libraries():
+        proto: beam_runner_api_pb2.Pipeline = pipeline.run().job.proto_pipeline
+    environments = proto.components.environments.values()
+    images = sorted(
+        {
+            beam_runner_api_pb2.DockerPayload.FromString(environment.payload).container_image
+            for environment in environments
+            if environment.urn == "beam:env:docker:v1"
+        }
+    )
+    hints = sorted(
+        {f"{urn.split(':')[-2]}={value.decode()}" for e in environments for urn, value in e.resource_hints.items()}
+    )
+    return {"transforms": len(proto.components.transforms), "images": images, "hints": hints, "proto": proto}
+
+
+def _read_config(name: str | None) -> str:
+    if not name:
+        return ""
+    folder, _, base = name.rpartition("/")
+    try:
+        return files_at(folder or ".").read_bytes(base).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the configuration {name}: {error}") from error
+
+
+@contextlib.contextmanager
+def _progress(plan: Plan, quiet: bool) -> Iterator[None]:
+    if quiet or not is_local(plan.work.root):
+        yield
+        return
+    folder: Path = local_path(plan.work.root) / "progress"
+    folder.mkdir(parents=True, exist_ok=True)
+    with progress_line(folder):
+        yield
+
+
+@contextlib.contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Keep libraries' chatter off the terminal, here and in worker processes; warnings of ours stay."""
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["PYANNOTE_METRICS_ENABLED"] = "0"
+    noisy: Iterable[str] = ("apache_beam", "root", "google")
+    before = {name: logging.getLogger(name).level for name in noisy}
+    for name in noisy:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)

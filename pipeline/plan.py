@@ -1,0 +1,102 @@
+"""A curation run worked out before it starts: resolved configuration, stages, where work and results go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .. import __version__
+from ..fitting.head_model import load_head_model
+from ..schemas.takedown import read_takedowns
+from ..transforms.detect_faces import face_detector
+from ..transforms.face_mesh import FaceMesh
+from ..transforms.identify import identifier
+from ..transforms.shots import shot_detector
+from ..transforms.stage import FailureLimit, Shared, Stage
+from ..transforms.storage import files_at, join
+from ..transforms.work import WorkStore
+from .config import CurateConfig, config_hash, config_yaml
+from .stages_heads import FitStage, ScoreStage, head_backend
+from .stages_pixels import ClipsStage, ProbeStage, ScanStage, ShotsStage, TrackStage
+from .stages_sound import BindStage, EvidenceStage, ListenStage, TurnsStage, turns_backend
+
+
+@dataclass(frozen=True)
+class Stages:
+    probe: Stage
+    scan: Stage
+    shots: Stage
+    track: Stage
+    clips: Stage
+    listen: Stage
+    turns: Stage
+    evidence: Stage
+    bind: Stage
+    fit: Stage
+    score: Stage
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything the graph needs.
+
+    Attributes:
+        out: the data-set folder. work: its ``_work`` folder.
+        config_hash: of what is measured and with which head model.
+        head_model: id of the head model; head_model_note: what it cannot do, "" for a statistical model.
+    """
+
+    out: str
+    config: CurateConfig
+    work: WorkStore
+    code_version: str
+    config_hash: str
+    config_yaml: str
+    head_model: str
+    head_model_note: str
+    stages: Stages
+
+    @property
+    def failure_limit(self) -> FailureLimit:
+        return FailureLimit(self.config.run.max_failed_share, self.config.run.min_failed)
+
+
+def make_plan(config: CurateConfig, out: str) -> Plan:
+    """Resolve a run; every named backend is opened once here, so that a missing one stops it before any work.
+
+    Raises:
+        UsageError: a backend, head model or takedown list that cannot be used; one line.
+    """
+    backends = config.backends
+    faces = Shared.get("face detector", face_detector, backends.faces, backends.faces_path).backend
+    mesh = Shared.get("face mesh", FaceMesh).backend
+    who = Shared.get("identifier", identifier, backends.identity, backends.identity_path).backend
+    voices = turns_backend(backends.turns, backends.turns_path)
+    head = load_head_model(backends.head_model or None)
+    digest = config_hash(config, head.sha256)
+    run = config.run
+    detector = (backends.faces, backends.faces_path)
+    stages = Stages(
+        probe=ProbeStage(
+            config.probe,
+            need_audio=not run.geometry_only,
+            shortest_s=config.clips.shortest_s,
+            focal_px=run.focal_px or None,
+            takedowns=read_takedowns(files_at(out)),
+        ),
+        scan=ScanStage(config.scan, config.decode, *detector),
+        shots=ShotsStage(config.scan),
+        track=TrackStage(config.track, config.decode, *detector, backends.identity, backends.identity_path),
+        clips=ClipsStage(config.clips, config.stitch),
+        listen=ListenStage(config.listen, config.audio, backends.turns, backends.turns_path),
+        turns=TurnsStage(config.listen, backends.turns),
+        evidence=EvidenceStage(config.clips, config.bind),
+        bind=BindStage(config.bind),
+        fit=FitStage(config.clips, config.fit, backends.head_model, head.sha256),
+        score=ScoreStage(
+            config.clips, config.bind, config.fit, config_hash=digest, code_version=__version__,
+            backends=(shot_detector(config.scan.shots).backend, faces, mesh, who, *voices, head_backend(head)),
+        ),
+    )  # fmt: skip
+    work = WorkStore(join(out, "_work"))
+    note = "; ".join(head.notes)
+    return Plan(out, config, work, __version__, digest, config_yaml(config), head.model_id, note, stages)

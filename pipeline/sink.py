@@ -1,0 +1,181 @@
+"""Writing the data set from finished rows: near-duplicates, shards by id, then everything else, the manifest last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from typing import Any
+
+import apache_beam as beam
+
+from ..schemas.errors import UsageError
+from ..schemas.finish import finish_dataset, write_rejects, write_shard
+from ..schemas.manifest import MANIFEST, FileEntry, read_manifest
+from ..schemas.records import Reject
+from ..schemas.row import Row
+from ..schemas.selection import SelectionOptions
+from ..schemas.shard import shard_count, shard_index
+from ..schemas.takedown import is_taken_down, read_takedowns
+from ..transforms.audio_scores import same_audio
+from ..transforms.elements import PairDone
+from ..transforms.stage import Tally
+from ..transforms.storage import files_at
+from ..transforms.work import WorkStore
+from .funnel import build_funnel
+from .plan import Plan
+from .rows import row_from_bytes
+
+Duplicate = tuple[str, str, float]  # pair_id, the earlier row it repeats, similarity 0..1
+
+
+def duplicates_in_band(group: Iterable[PairDone]) -> Iterator[Duplicate]:
+    """Rows of one fingerprint band that repeat an earlier row (by pair_id) of the band."""
+    rows = sorted({row.pair_id: row for row in group}.values(), key=lambda row: row.pair_id)
+    for index, row in enumerate(rows):
+        for earlier in rows[:index]:
+            similarity = same_audio(earlier.fingerprint, row.fingerprint)
+            if similarity is not None:
+                yield row.pair_id, earlier.pair_id, similarity
+                break
+
+
+def first_duplicate(found: Iterable[Duplicate]) -> Duplicate | None:
+    return min(found, key=lambda duplicate: (duplicate[1], -duplicate[2]), default=None)
+
+
+class FindDuplicates(beam.PTransform):
+    """Rows -> :data:`Duplicate`, at most one a row."""
+
+    def expand(self, rows: beam.PCollection) -> beam.PCollection:
+        return (
+            rows
+            | "bands" >> beam.FlatMap(lambda row: [(band, row) for band in row.bands])
+            | "by band" >> beam.GroupByKey()
+            | "compare" >> beam.FlatMap(lambda item: duplicates_in_band(item[1]))
+            | "by pair" >> beam.GroupBy(lambda duplicate: duplicate[0])
+            | "first" >> beam.Map(lambda item: first_duplicate(item[1]))
+        )
+
+
+class WriteShard(beam.DoFn):
+    """Write one shard: (index, rows) -> FileEntry. A retry writes the same bytes under the same name."""
+
+    def __init__(self, out: str, work: WorkStore) -> None:
+        self.out = out
+        self.work = work
+
+    def process(self, item: tuple[int, dict[str, Iterable[Any]]], count: int) -> Iterator[FileEntry]:
+        index, groups = item
+        duplicates = {pair_id: (of, similarity) for pair_id, of, similarity in groups["duplicates"]}
+        takedowns = read_takedowns(files_at(self.out))
+        rows = sorted({row.pair_id: row for row in groups["rows"]}.values(), key=lambda row: row.pair_id)
+
+        def load() -> Iterator[Row]:
+            for done in rows:
+                row = row_from_bytes(self.work.get(done.file))
+                people = (row["a.person_id"], row["b.person_id"])
+                if is_taken_down(
+                    takedowns,
+                    video_id=row["video_id"],
+                    source_id=row["source_id"],
+                    source_uri=row["source_uri"],
+                    persons=people,
+                ):
+                    continue
+                if done.pair_id in duplicates:
+                    row["duplicate_of"], row["scores.duplicate_similarity"] = duplicates[done.pair_id]
+                yield row
+
+        yield write_shard(files_at(self.out), load(), index, count)
+
+
+class Finish(beam.DoFn):
+    """Selection, configuration, funnel, card, Croissant; then the manifest; then stale files of an earlier run go."""
+
+    def __init__(
+        self, out: str, config_hash: str, config_yaml: str, code_version: str, options: dict[str, Any]
+    ) -> None:
+        self.out = out
+        self.config_hash = config_hash
+        self.config_yaml = config_yaml
+        self.code_version = code_version
+        self.options = options
+
+    def process(
+        self, _: Any, shards: list[FileEntry], rejects: list[Reject], tallies: list[Tally]
+    ) -> Iterator[FileEntry]:
+        files = files_at(self.out)
+        order = sorted(set(rejects), key=lambda r: (r.video_id, r.start_s, r.end_s, r.shot_index, r.stage, r.reason))
+        old = read_manifest(files).files if files.exists(MANIFEST) else ()
+        manifest = finish_dataset(
+            files,
+            sorted(shards),
+            write_rejects(files, order),
+            config_hash=self.config_hash,
+            code_version=self.code_version,
+            config_yaml=self.config_yaml,
+            funnel=build_funnel(tallies),
+            options=SelectionOptions(**self.options),
+        )
+        for stale in {entry.path for entry in old} - {entry.path for entry in manifest.files}:
+            files.delete(stale)
+        yield from manifest.files
+
+
+class WriteDataset(beam.PTransform):
+    """Rows, rejects and tallies of the whole run -> a published data set."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        self.out = plan.out
+        self.work = plan.work
+        self.rows_per_shard = plan.config.run.rows_per_shard
+        self.finish = Finish(
+            plan.out, plan.config_hash, plan.config_yaml, plan.code_version, asdict(plan.config.select)
+        )
+
+    def expand(self, inputs: tuple[beam.PCollection, beam.PCollection, beam.PCollection]) -> beam.PCollection:
+        rows, rejects, tallies = inputs
+        per_shard = self.rows_per_shard
+        count = beam.pvalue.AsSingleton(
+            rows
+            | "count" >> beam.combiners.Count.Globally()
+            | "shards" >> beam.Map(lambda total: shard_count(total, per_shard))
+        )
+        # Every shard is written, also an empty one, so that names depend on the count alone.
+        indices = rows.pipeline | "one" >> beam.Create([None])
+        empty = indices | "indices" >> beam.FlatMap(lambda _, n: [(index, None) for index in range(n)], n=count)
+        keyed = rows | "to shard" >> beam.Map(lambda row, n: (shard_index(row.pair_id, n), row), n=count)
+        duplicates = (
+            rows
+            | FindDuplicates()
+            | "dup to shard" >> beam.Map(lambda found, n: (shard_index(found[0], n), found), n=count)
+        )
+        shards = (
+            {"rows": keyed, "duplicates": duplicates, "every": empty}
+            | "meet" >> beam.CoGroupByKey()
+            | "write" >> beam.ParDo(WriteShard(self.out, self.work), count)
+        )
+        return (
+            rows.pipeline
+            | "finish" >> beam.Create([None])
+            | beam.ParDo(
+                self.finish,
+                beam.pvalue.AsList(shards),
+                beam.pvalue.AsList(rejects),
+                beam.pvalue.AsList(tallies),
+            )
+        )
+
+
+def check_writable(out: str) -> None:
+    """Raises UsageError where the output folder cannot be written, or holds something that is not a data set."""
+    files = files_at(out)
+    probe = "_work/.writable"
+    try:
+        files.write_bytes_atomic(probe, b"")
+        files.delete(probe)
+    except OSError as error:
+        raise UsageError(f"cannot write to {out}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise UsageError(f"cannot write to {out}: {error}") from error

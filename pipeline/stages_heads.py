@@ -1,0 +1,114 @@
+"""The thin Beam parts of the stages on small arrays: fit, and the row with its relation and scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..fitting.dyad import relate
+from ..fitting.fit import FitOptions
+from ..fitting.head_model import HeadModel
+from ..schemas.pair import pair_id
+from ..schemas.records import Backend
+from ..schemas.row import Pair, Provenance, Source, pair_row
+from ..schemas.tracks import ClipTracks
+from ..transforms.audio_scores import fingerprint_bands
+from ..transforms.bind import BindOptions
+from ..transforms.clips import ClipOptions, load_clip_tracks
+from ..transforms.elements import BoundClip, ClipTask, FittedClip, PairDone
+from ..transforms.fit import fit_pair, fitted_from_arrays, fitted_to_arrays, head_fitter
+from ..transforms.score import clip_scores
+from ..transforms.stage import Shared, Subject
+from ..transforms.work import WorkStore
+from .rows import row_bytes
+from .stages_pixels import video_subject
+
+
+def clip_subject(task: ClipTask) -> Subject:
+    clip = task.clip
+    return video_subject(clip.video, clip.start_s, clip.end_s, clip.shot_index)
+
+
+def clip_key(task: ClipTask) -> str:
+    clip = task.clip
+    return f"{clip.video.video_id[:16]}-{clip.shot_index:05d}-{round(clip.start_s * 1000):09d}"
+
+
+def clip_tracks(task: ClipTask, options: ClipOptions, work: WorkStore) -> ClipTracks:
+    return load_clip_tracks(task.clip, work.get_arrays, options)
+
+
+def head_backend(head: HeadModel) -> Backend:
+    return Backend("fit", head.model_id, head.sha256, head.license)
+
+
+@dataclass(frozen=True)
+class FitStage:
+    """BoundClip -> FittedClip: both heads in one metric camera, and where they look."""
+
+    clips: ClipOptions
+    options: FitOptions
+    head_model: str
+    head_sha256: str
+    name: str = "fit"
+    kinds: tuple[type, ...] = (FittedClip,)
+
+    def identity(self, element: BoundClip) -> tuple[Any, ...]:
+        return (element.task.clip, self.clips, self.options, self.head_sha256, element.faces)
+
+    def subject(self, element: BoundClip) -> Subject:
+        return clip_subject(element.task)
+
+    def run(self, element: BoundClip, work: WorkStore) -> list[Any]:
+        fitter = Shared.get("head fitter", head_fitter, self.head_model, self.options)
+        fitted = fit_pair(clip_tracks(element.task, self.clips, work), fitter)
+        file = work.put_arrays(self.name, clip_key(element.task), fitted_to_arrays(fitted))
+        return [FittedClip(element, element.start_s, element.end_s, file)]
+
+
+@dataclass(frozen=True)
+class ScoreStage:
+    """FittedClip -> PairDone: how the two stand to each other, who speaks, every score, the finished row."""
+
+    clips: ClipOptions
+    bind: BindOptions
+    fit: FitOptions
+    config_hash: str
+    code_version: str
+    backends: tuple[Backend, ...]
+    name: str = "score"
+    kinds: tuple[type, ...] = (PairDone,)
+
+    def identity(self, element: FittedClip) -> tuple[Any, ...]:
+        return (element, self.clips, self.bind, self.fit, self.config_hash, self.backends)
+
+    def subject(self, element: FittedClip) -> Subject:
+        return clip_subject(element.bound.task)
+
+    def run(self, element: FittedClip, work: WorkStore) -> list[Any]:
+        task = element.bound.task
+        clip, video = task.clip, task.clip.video
+        tracks = clip_tracks(task, self.clips, work)
+        fitted = fitted_from_arrays(work.get_arrays(element.file))
+        relation = relate(fitted)
+        voices, sound, prints = self._voices(element.bound, tracks, fitted, work)
+        split = {"split_colour": task.split_colour, "split_seam": task.split_seam}
+        known = {name: value for name, value in split.items() if value is not None}
+        identifier = pair_id(video.video_id, clip.start_s, clip.end_s, self.config_hash)
+        pair = Pair(
+            pair_id=identifier,
+            source=Source(
+                video.video_id, video.uri, clip.start_s, clip.end_s, clip.shot_index, video.source_id, video.license,
+                video.attribution,
+            ),
+            fitted=fitted,
+            relation=relation,
+            voices=voices,
+            scores=clip_scores(tracks, fitted, relation, sound, known),
+            provenance=Provenance(self.config_hash, self.code_version, self.backends),
+            person_a=element.bound.person_a,
+            person_b=element.bound.person_b,
+        )  # fmt: skip
+        file = work.put(self.name, identifier, row_bytes(pair_row(pair)), ".arrow")
+        bands = tuple(fingerprint_bands(prints)) if prints is not None else ()
+        return [PairDone(identifier, video.video_id, clip.start_s, clip.end_s, file, bands, prints or ())]

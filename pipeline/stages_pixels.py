@@ -1,0 +1,262 @@
+"""The thin Beam parts of the stages that see pixels: probe, scan, shots, track, clips."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from apache_beam.io.filesystems import FileSystems
+
+from ..schemas.errors import BadInput
+from ..schemas.records import InputItem, Reject, Shot, Video
+from ..schemas.takedown import Takedown, is_taken_down
+from ..transforms import clips, decode, detect_faces, face_mesh, identify, scan, stitch, track
+from ..transforms.elements import ClipTask, PieceDone, PieceTask, Span, TrackDone, TrackTask
+from ..transforms.probe import ProbeOptions, probe
+from ..transforms.shots import WARM_UP_S, shot_detector
+from ..transforms.stage import Shared, Subject, reject
+from ..transforms.storage import LocalCopies, is_local, local_path
+from ..transforms.work import WorkStore
+
+EPSILON_S = 1e-6
+
+
+def local_copies() -> LocalCopies:
+    return Shared.get("local copies", LocalCopies)
+
+
+def video_subject(video: Video, start_s: float, end_s: float, shot_index: int = -1) -> Subject:
+    return Subject(video.video_id, video.uri, start_s, end_s, shot_index)
+
+
+@dataclass(frozen=True)
+class ProbeStage:
+    """InputItem -> Video."""
+
+    options: ProbeOptions
+    need_audio: bool
+    shortest_s: float
+    focal_px: float | None
+    takedowns: tuple[Takedown, ...]
+    name: str = "probe"
+    kinds: tuple[type, ...] = (Video,)
+
+    def identity(self, element: InputItem) -> tuple[Any, ...]:
+        return (
+            element,
+            file_stamp(element.uri),
+            self.options,
+            self.need_audio,
+            self.shortest_s,
+            self.focal_px,
+            self.takedowns,
+        )
+
+    def subject(self, element: InputItem) -> Subject:
+        return Subject("", element.uri, element.start_s or 0.0, element.end_s or element.start_s or 0.0)
+
+    def run(self, element: InputItem, work: WorkStore) -> list[Any]:
+        with local_copies().open(element.uri) as path:
+            video = probe(path, element, self.options)
+        if self.focal_px is not None:
+            video = replace(video, focal_px=self.focal_px)
+        known = {"video_id": video.video_id, "source_id": video.source_id, "source_uri": video.uri}
+        if is_taken_down(self.takedowns, **known):
+            return []
+        seconds = video.end_s - video.start_s
+        subject = video_subject(video, video.start_s, video.end_s)
+        if self.need_audio and not video.has_audio:
+            return [reject(subject, self.name, "no_audio", "no audio stream")]
+        if seconds < self.shortest_s - EPSILON_S:
+            return [reject(subject, self.name, "too_short", f"{seconds:.2f} s, {self.shortest_s:g} s are needed")]
+        return [video]
+
+
+def file_stamp(uri: str) -> str:
+    """Size and time of change (or a store's checksum): notices, without reading it, that a file is another one."""
+    try:
+        if is_local(uri):
+            found = local_path(uri).stat()
+            return f"{found.st_size} {found.st_mtime_ns}"
+        return str(FileSystems.checksum(uri))
+    except Exception as error:
+        # The stage itself says what is wrong with the file.
+        return f"unknown: {type(error).__name__}"
+
+
+def same_content(videos: Iterable[Video]) -> list[Video]:
+    """One video for each part of one content: several files with the same bytes keep the smallest URI."""
+    best: dict[tuple[float, float], Video] = {}
+    for video in sorted(videos, key=lambda v: (v.uri, v.source_id)):
+        best.setdefault((video.start_s, video.end_s), video)
+    return [best[key] for key in sorted(best)]
+
+
+def scan_pieces(video: Video, piece_s: float) -> Iterator[PieceTask]:
+    """The pieces of a video on a fixed grid of its clock, each with what the shot detector needs either side."""
+    first, last = math.floor(video.start_s / piece_s + 1e-9), math.ceil(video.end_s / piece_s - 1e-9)
+    for index in range(first, last):
+        start, end = max(video.start_s, index * piece_s), min(video.end_s, (index + 1) * piece_s)
+        lead, trail = max(video.start_s, start - WARM_UP_S), min(video.end_s, end + WARM_UP_S)
+        yield PieceTask(video, index, start, end, lead, trail)
+
+
+@dataclass(frozen=True)
+class ScanStage:
+    """PieceTask -> PieceDone: one cheap decode, cuts and a face count about twice a second."""
+
+    options: scan.ScanOptions
+    decode: decode.DecodeOptions
+    detector: str
+    detector_path: str
+    name: str = "scan"
+    kinds: tuple[type, ...] = (PieceDone,)
+
+    def identity(self, element: PieceTask) -> tuple[Any, ...]:
+        return (element, self.options, self.decode, self.detector, self.detector_path)
+
+    def subject(self, element: PieceTask) -> Subject:
+        return video_subject(element.video, element.start_s, element.end_s)
+
+    def run(self, element: PieceTask, work: WorkStore) -> list[Any]:
+        video = element.video
+        faces = Shared.get("face detector", detect_faces.face_detector, self.detector, self.detector_path)
+        with (
+            local_copies().open(video.uri) as path,
+            decode.read_frames(
+                path,
+                video,
+                start_s=element.read_start_s,
+                end_s=element.read_end_s,
+                longest_side=scan.scan_longest_side(video, self.options),
+                max_fps=math.inf,
+                options=self.decode,
+            ) as frames,
+        ):
+            shots = shot_detector(self.options.shots)
+            found = scan.scan_piece(frames, video, element.start_s, element.end_s, self.options, faces, shots)
+        file = work.put_arrays(self.name, f"{video.video_id[:16]}-{element.index:06d}", found.to_arrays())
+        return [PieceDone(video, element.index, element.start_s, element.end_s, file)]
+
+
+@dataclass(frozen=True)
+class ShotsStage:
+    """All scanned pieces of a video -> Span of every shot with two prominent faces; the other shots are rejects."""
+
+    options: scan.ScanOptions
+    name: str = "shots"
+    kinds: tuple[type, ...] = (Span,)
+
+    def identity(self, element: tuple[PieceDone, ...]) -> tuple[Any, ...]:
+        return ([piece.file for piece in element], element[0].video, self.options)
+
+    def subject(self, element: tuple[PieceDone, ...]) -> Subject:
+        video = element[0].video
+        return video_subject(video, video.start_s, video.end_s)
+
+    def run(self, element: tuple[PieceDone, ...], work: WorkStore) -> list[Any]:
+        video = element[0].video
+        pieces = [scan.ScanPiece.from_arrays(work.get_arrays(piece.file)) for piece in element]
+        outputs: list[Any] = []
+        for found in scan.merge_scan(pieces, video, self.options):
+            shot = found.shot
+            verdict = scan.judge_shot(found, video, self.options)
+            for part in verdict.dropped:
+                subject = video_subject(video, part.start_s, part.end_s, shot.index)
+                outputs.append(reject(subject, self.name, part.reason, part.detail))
+            scores = (finite(verdict.split_colour), finite(verdict.split_seam))
+            outputs += [Span(video, shot.index, shot.start_s, shot.end_s, s, e, *scores) for s, e in verdict.spans]
+        if not outputs:
+            raise BadInput("unreadable", "no picture could be decoded")
+        return outputs
+
+
+def finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def track_pieces(span: Span, piece_s: float, warm_s: float) -> Iterator[TrackTask]:
+    """A span's pieces on a fixed grid of the video clock, each with a warm-up inside the span's shot."""
+    first, last = math.floor(span.start_s / piece_s + 1e-9), math.ceil(span.end_s / piece_s - 1e-9)
+    for index in range(first, last):
+        start, end = max(span.start_s, index * piece_s), min(span.end_s, (index + 1) * piece_s)
+        yield TrackTask(span, index, start, end, max(span.start_s, start - warm_s))
+
+
+@dataclass(frozen=True)
+class TrackStage:
+    """TrackTask -> TrackDone: the one full-resolution decode of a surviving span."""
+
+    options: track.TrackOptions
+    decode: decode.DecodeOptions
+    detector: str
+    detector_path: str
+    identity_backend: str
+    identity_path: str
+    name: str = "track"
+    kinds: tuple[type, ...] = (TrackDone,)
+
+    def identity(self, element: TrackTask) -> tuple[Any, ...]:
+        backends = (self.detector, self.detector_path, self.identity_backend, self.identity_path)
+        return (element, self.options, self.decode, backends)
+
+    def subject(self, element: TrackTask) -> Subject:
+        return video_subject(element.span.video, element.start_s, element.end_s, element.span.shot_index)
+
+    def run(self, element: TrackTask, work: WorkStore) -> list[Any]:
+        span, video = element.span, element.span.video
+        faces = Shared.get("face detector", detect_faces.face_detector, self.detector, self.detector_path)
+        mesh = Shared.get("face mesh", face_mesh.FaceMesh)
+        identifier = Shared.get("identifier", identify.identifier, self.identity_backend, self.identity_path)
+        with (
+            local_copies().open(video.uri) as path,
+            decode.read_frames(
+                path,
+                video,
+                start_s=element.read_start_s,
+                end_s=element.end_s,
+                longest_side=None,
+                max_fps=30.0,
+                options=self.decode,
+            ) as frames,
+        ):
+            piece = track.track_piece(frames, self.options, faces, mesh, identifier, element.start_s, element.end_s)
+        key = f"{video.video_id[:16]}-{span.shot_index:05d}-{element.index:06d}"
+        file = work.put_arrays(self.name, key, piece.to_arrays())
+        summaries = stitch.summarise(piece, video.video_id, span.shot_index, element.index, file)
+        texts = tuple(summary.to_json() for summary in summaries)
+        return [TrackDone(span, element.index, element.start_s, element.end_s, file, texts)]
+
+
+@dataclass(frozen=True)
+class ClipsStage:
+    """All tracked pieces of a shot -> ClipTask of every window with exactly two people; the others are rejects."""
+
+    options: clips.ClipOptions
+    stitch: stitch.StitchOptions
+    name: str = "clips"
+    kinds: tuple[type, ...] = (ClipTask,)
+
+    def identity(self, element: tuple[TrackDone, ...]) -> tuple[Any, ...]:
+        return ([piece.file for piece in element], [piece.span for piece in element], self.options, self.stitch)
+
+    def subject(self, element: tuple[TrackDone, ...]) -> Subject:
+        span = element[0].span
+        return video_subject(span.video, span.shot_start_s, span.shot_end_s, span.shot_index)
+
+    def run(self, element: tuple[TrackDone, ...], work: WorkStore) -> list[Any]:
+        span = element[0].span
+        summaries = [stitch.TrackletSummary.from_json(text) for piece in element for text in piece.summaries]
+        spans = sorted({(piece.span.start_s, piece.span.end_s) for piece in element})
+        shot = Shot(span.video.video_id, span.shot_index, span.shot_start_s, span.shot_end_s)
+        persons = stitch.stitch(summaries, self.stitch)
+        found, rejects = clips.choose_clips(persons, span.video, shot, spans, self.options)
+        return [*(ClipTask(clip, span.split_colour, span.split_seam) for clip in found), *rejects]
+
+
+__all__ = [
+    "ClipsStage", "ProbeStage", "Reject", "ScanStage", "ShotsStage", "TrackStage", "local_copies", "same_content",
+    "scan_pieces", "track_pieces",
+]  # fmt: skip

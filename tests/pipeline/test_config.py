@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from duologue.pipeline.config import CurateConfig, config_hash, config_yaml, load_config
+from duologue.schemas.errors import UsageError
+
+
+def test_defaults_survive_a_round_trip_through_yaml() -> None:
+    assert load_config(config_yaml(CurateConfig())) == CurateConfig()
+
+
+def test_settings_win_over_the_file() -> None:
+    config = load_config("clips: {clip_s: 8.0}", ["clips.clip_s=6", "scan.shots.backend=transnetv2"])
+    assert config.clips.clip_s == 6.0
+    assert config.scan.shots.backend == "transnetv2"
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "says"),
+    [
+        ("", ["clips.length=6"], "unknown option clips.length"),
+        ("", ["clips.clip_s=long"], "clips.clip_s"),
+        ("", ["clips"], "stage.option=value"),
+        ("", ["clips.clip_s.x=1"], "clips.clip_s"),
+        ("- a\n- b\n", [], "mapping"),
+        ("a: [", [], "not YAML"),
+        ("trackk: {}", [], "unknown option trackk"),
+        ("", ["decode.backend=vlc"], "vlc"),
+    ],
+)
+def test_faults_are_one_line_that_names_the_option(text: str, settings: list[str], says: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_config(text, settings)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_hash_is_of_what_is_measured() -> None:
+    base = CurateConfig()
+    same = replace(base, select=replace(base.select, snr_db=9.0), run=replace(base.run, rows_per_shard=7))
+    other = replace(base, clips=replace(base.clips, clip_s=9.0))
+    assert config_hash(base, "m") == config_hash(same, "m")
+    assert config_hash(base, "m") != config_hash(other, "m")
+    assert config_hash(base, "m") != config_hash(base, "another head")

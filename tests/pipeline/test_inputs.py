@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from duologue.pipeline.inputs import CHUNK, resolve_inputs, write_item_chunks
+from duologue.schemas.errors import UsageError
+from duologue.schemas.records import InputItem
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "deep").mkdir()
+    for name in ("b.mp4", "a.MOV", "notes.txt", "deep/c.webm"):
+        (tmp_path / name).write_bytes(b"x")
+    return tmp_path
+
+
+def test_a_folder_gives_its_media_files_sorted(folder: Path) -> None:
+    names = [Path(item.uri).name for item in resolve_inputs([str(folder)])]
+    assert names == ["a.MOV", "b.mp4", "c.webm"]
+
+
+def test_a_glob_gives_what_matches_and_a_file_itself_whatever_its_name(folder: Path) -> None:
+    assert [Path(i.uri).name for i in resolve_inputs([str(folder / "*.mp4")])] == ["b.mp4"]
+    assert [Path(i.uri).name for i in resolve_inputs([str(folder / "notes.txt")])] == ["notes.txt"]
+
+
+def test_the_same_file_twice_is_one_item(folder: Path) -> None:
+    assert len(resolve_inputs([str(folder / "b.mp4"), str(folder / "b.mp4")])) == 1
+
+
+@pytest.mark.parametrize("name", ["missing.mp4", "*.avi", "empty/"])
+def test_what_is_not_there_is_one_line(folder: Path, name: str) -> None:
+    (folder / "empty").mkdir()
+    with pytest.raises(UsageError) as caught:
+        resolve_inputs([str(folder / name)])
+    assert "\n" not in str(caught.value)
+    assert name.split(".")[0].strip("/*") in str(caught.value)
+
+
+def test_manifests_of_all_three_kinds_agree(tmp_path: Path) -> None:
+    row = {"uri": "clip.mp4", "source_id": "s", "start_s": 1.5, "end_s": 9.0, "license": "CC0", "attribution": "me"}
+    (tmp_path / "m.csv").write_text(",".join(row) + "\n" + ",".join(str(v) for v in row.values()) + "\n")
+    (tmp_path / "m.jsonl").write_text(json.dumps(row) + "\n")
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "m.parquet")
+    found = [resolve_inputs([str(tmp_path / f"m.{kind}")]) for kind in ("csv", "jsonl", "parquet")]
+    want = [InputItem(f"{tmp_path}/clip.mp4", "s", 1.5, 9.0, "CC0", "me")]
+    assert found == [want, want, want]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("name\nx.mp4\n", "no uri"),
+        ("uri,start_s\nx.mp4,soon\n", "start_s is not a number"),
+        ("uri,start_s,end_s\nx.mp4,5,4\n", "not after start_s"),
+        ("uri,start_s\nx.mp4,-1\n", "not negative"),
+        ("uri\n", "no rows"),
+    ],
+)
+def test_a_malformed_manifest_names_row_and_fault(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "m.csv").write_text(text)
+    with pytest.raises(UsageError, match=says):
+        resolve_inputs([str(tmp_path / "m.csv")])
+
+
+def test_items_are_chunked_so_that_the_graph_stays_small(tmp_path: Path) -> None:
+    items = [InputItem(f"{k:05d}.mp4") for k in range(CHUNK + 1)]
+    names = write_item_chunks(items, str(tmp_path))
+    assert len(names) == 2
+    assert sum(len((tmp_path / name).read_text().splitlines()) for name in names) == len(items)
