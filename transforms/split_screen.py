@@ -136,7 +136,7 @@ def _best_line(rgb: UInt8, lo: float, hi: float, across: int) -> SeamEvidence | 
     pair = np.maximum(step[start:end, column], step[start:end, column - 1])
     strength = float(np.percentile(pair, 20)) if end > start else 0.0
     rows = slice(start, end) if end - start > 8 else slice(None)
-    gutter, shift = _gutter(part[rows].astype(np.int16), column, coverage, first)
+    gutter, shift = _gutter(part[rows].mean(axis=2, dtype=np.float32), column, coverage, first)
     colour = _colour_across(part[rows], column - 1 - gutter, column + 3 + gutter)
     return SeamEvidence(
         across,
@@ -181,21 +181,21 @@ def _lean(part: UInt8, column: int) -> float:
     return float(abs(reach[best] + 0.5 * (fit[best - 1] - fit[best + 1]) / curve)) if curve < 0 else 0.0
 
 
-def _gutter(wide: Int16, column: int, coverage: npt.NDArray[np.float64], first: int) -> tuple[int, float]:
+def _gutter(brightness: Float32, column: int, coverage: npt.NDArray[np.float64], first: int) -> tuple[int, float]:
     """Width of the even bar that starts or ends at ``column``, and where its middle lies from there.
 
     Graphics are even; rooms hardly ever are. (0, 0.0) where there is no such bar.
     """
-    strong = np.flatnonzero(coverage >= 0.8 * coverage.max()) + first
+    strong = np.flatnonzero(coverage >= 0.65 * coverage.max()) + first
     for other in strong[np.argsort(-np.abs(strong - column))]:
         a, b = sorted((int(column), int(other)))
-        inside = wide[:, a + 3 : b]  # columns clear of both steps
-        if inside.shape[1] >= 1 and _spread(inside) < 4.0 and float(np.ptp(np.median(inside, axis=0))) < 8:
+        inside = brightness[:, a + 3 : b]  # columns clear of both steps
+        if inside.shape[1] >= 1 and _spread(inside) < 3.5 and float(np.ptp(np.median(inside, axis=0))) < 8:
             return b - a, (int(other) - column) / 2
     return 0, 0.0
 
 
-def _spread(columns: Int16) -> float:
+def _spread(columns: Float32) -> float:
     """Largest robust standard deviation of a column over its rows."""
     middle = np.median(columns, axis=0)
     return 1.48 * float(np.median(np.abs(columns - middle), axis=0).max())
