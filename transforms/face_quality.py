@@ -85,27 +85,33 @@ def mesh_yaw(landmarks: Float32) -> float:
     return math.degrees(math.atan2(abs(float(across[2])), math.hypot(float(across[0]), float(across[1]))))
 
 
-def expected_error(landmarks: Float32, logit: float, change: float) -> float:
-    """Expected landmark error as a fraction of face scale, from what is seen of one frame.
+def expected_error(landmarks: Float32, logit: float, change: float, sharp: float) -> float:
+    """Expected mean landmark error as a fraction of face scale, from what is seen of one frame.
 
-    Three parts: the disagreement of consecutive meshes, the pixel grid, and doubt that this is the face at all. The
-    network is unsure of true profiles and of small faces; where it is unsure of a large face that it drew nearly
-    frontal, that face was drawn over a profile and the background beside it.
+    Fitted to known errors of two portraits under blur, noise, cover and shrinking (``bench/track.py --confidence``).
+    What tells most is how far the network's score lies below what it usually gives at this turn of the head (27 until
+    25 degrees, about 14 at the far end, on real clips). A second term doubts that this is the face at all: where the
+    network is unsure of a large face that it drew nearly frontal, it has drawn a frontal face over a profile and the
+    background beside it.
 
     Args:
         landmarks: [478, 3] pixels.
         logit: the network's face score.
         change: :func:`rigid_change` against a neighbouring frame (NaN where there is none).
+        sharp: variance of the Laplacian of the crop (:func:`duologue.transforms.face_mesh.sharpness`).
     """
+    yaw = mesh_yaw(landmarks)
+    below = max(27.0 - 0.55 * min(max(yaw - 27.0, 0.0), 27.0) - logit, 0.0) / 15.0
+    error = 0.013 + 0.27 * (0.02 if math.isnan(change) else change)
+    error += 0.05 / (1.0 + sharp / 15.0) + 0.016 * below + 0.035 * below**2
     scale = max(float(face_scale_px(landmarks)), 1.0)
-    usual = 9.0 - 0.25 * min(max(mesh_yaw(landmarks) - 30.0, 0.0), 16.0)
-    usual *= min(max((scale - 15.0) / 25.0, 0.3), 1.0)
-    doubt = 1.0 / (1.0 + math.exp(min(logit - usual, 50.0)))
-    return 0.02 + (0.02 if math.isnan(change) else change) + 0.5 / scale + 0.12 * doubt
+    needed = 9.0 - 0.25 * min(max(yaw - 30.0, 0.0), 16.0)
+    needed *= min(max((scale - 15.0) / 25.0, 0.3), 1.0)
+    return error + 0.12 / (1.0 + math.exp(min(logit - needed, 50.0)))
 
 
 def confidence_from_error(error: float) -> float:
-    """0..1, falling in the expected error: 0.5 at 8 % of face scale."""
+    """0..1, falling in the expected error: 1 / (1 + (error / 8 % of face scale)^2)."""
     return 1.0 / (1.0 + (error / 0.08) ** 2)
 
 

@@ -32,7 +32,7 @@ from .face_quality import (
 from .identify import Identifier, similarity
 from .tracklet import PieceTracks, Tracklet
 
-SURE_ERROR = 0.07  # expected error (fraction of face scale) under which a frame tells how a face moves
+SURE_ERROR = 0.06  # expected error (fraction of face scale) under which a frame tells how a face moves
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -85,6 +85,15 @@ class TrackOptions:
     identify_every_s: float = 1.0
     look_back_s: float = 0.5
     shortest_s: float = 0.3
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A mesh, its expected error (fraction of face scale) and its sharpness."""
+
+    face: MeshFace
+    error: float
+    sharp: float
 
 
 @dataclass
@@ -191,7 +200,7 @@ class _Tracker:
         self.ended: list[_Face] = []
         self.born = 0
         self.detect_time = -math.inf
-        self.errors: dict[int, tuple[MeshFace, float]] = {}
+        self.judged: dict[int, _Judged] = {}  # of this frame
         self.recent: deque[tuple[int, float, UInt8]] = deque()  # frames since a face was lost
 
     # one frame
@@ -200,15 +209,15 @@ class _Tracker:
         self.times.append(time)
         index = len(self.times) - 1
         found: dict[int, MeshFace] = {}
-        self.errors.clear()
+        self.judged.clear()
         for face in self.faces:
             if face.landmarks is None or time - face.mesh_time > 0.3:
                 continue  # asleep: the detector looks for it
             seen = self.mesh.measure(rgb, face.predict(time))
             if seen.logit >= self.options.keep_logit and not implausible(seen):
-                error = self._error(face, seen, time)
-                self.errors[face.number] = (seen, error)
-                if error <= self.options.worst_error:
+                judged = self._judge(face, seen, time)
+                self.judged[face.number] = judged
+                if judged.error <= self.options.worst_error:
                     found[face.number] = seen
         self._part_doubles(found, time)
         for face in self.faces:
@@ -230,13 +239,14 @@ class _Tracker:
             self.ended.append(face)
 
     def _commit(self, face: _Face, seen: MeshFace, time: float, rgb: UInt8, index: int) -> None:
-        judged = self.errors.get(face.number)
-        error = judged[1] if judged is not None and judged[0] is seen else self._error(face, seen, time)
-        face.rows[index] = _Row(box_of(seen.landmarks), seen.landmarks, error, sharpness(seen.crop))
+        judged = self.judged.get(face.number)
+        if judged is None or judged.face is not seen:
+            judged = self._judge(face, seen, time)
+        face.rows[index] = _Row(box_of(seen.landmarks), seen.landmarks, judged.error, judged.sharp)
         face.landmarks = seen.landmarks
         face.mesh_time = face.seen_time = time
         face.lost_since = None
-        face.move(region_from_landmarks(seen.landmarks), time, error < SURE_ERROR)
+        face.move(region_from_landmarks(seen.landmarks), time, judged.error < SURE_ERROR)
         if time - face.identity_time >= self.options.identify_every_s and not face.with_other:
             face.identities.append((index, self.identifier.describe(rgb, seen.landmarks)))
             face.identity_time = time
@@ -259,20 +269,22 @@ class _Tracker:
                 break
             earlier = self.mesh.measure(rgb, region_from_landmarks(later.landmarks))
             change = rigid_change(later.landmarks, earlier.landmarks)
-            error = expected_error(earlier.landmarks, earlier.logit, change)
+            sharp = sharpness(earlier.crop)
+            error = expected_error(earlier.landmarks, earlier.logit, change, sharp)
             if earlier.logit < self.options.keep_logit or implausible(earlier) or error > self.options.worst_error:
                 break
             box = box_of(earlier.landmarks)
             if any(k in f.rows and _apart(box, f.rows[k].box) < 0.5 for f in self.faces if f is not face):
                 break
-            face.rows[k] = _Row(box, earlier.landmarks, error, sharpness(earlier.crop))
+            face.rows[k] = _Row(box, earlier.landmarks, error, sharp)
             later, later_time = earlier, at
 
-    def _error(self, face: _Face, seen: MeshFace, time: float) -> float:
+    def _judge(self, face: _Face, seen: MeshFace, time: float) -> _Judged:
         change = math.nan
         if face.landmarks is not None and time - face.mesh_time < 0.1:
             change = rigid_change(face.landmarks, seen.landmarks)
-        return expected_error(seen.landmarks, seen.logit, change)
+        sharp = sharpness(seen.crop)
+        return _Judged(seen, expected_error(seen.landmarks, seen.logit, change, sharp), sharp)
 
     # two tracks on one face
 
@@ -360,7 +372,7 @@ class _Tracker:
         second = self.mesh.measure(rgb, region_from_landmarks(first.landmarks))
         if second.logit < self.options.new_logit or implausible(second):
             return None
-        if expected_error(second.landmarks, second.logit, math.nan) > self.options.worst_error:
+        if expected_error(second.landmarks, second.logit, math.nan, sharpness(second.crop)) > self.options.worst_error:
             return None
         limit = 0.5 if second.logit > 10.0 else 0.35
         return second if disagreement(second.landmarks, detections.keypoints[d]) < limit else None
