@@ -183,5 +183,5 @@ def _transform(matrix: np.ndarray, a: np.ndarray, b: np.ndarray, first: int) -> 
     inside = np.stack([turn @ head[first].astype(np.float64) + matrix[:3, 3] for head in (a, b)])
     half = np.linalg.norm(b[first] - a[first]) / 2
     tolerance = POSITION_TOLERANCE_M + 1e-3 * half
-    if not np.allclose(inside, np.array([[-half, 0, 0], [half, 0, 0]]), atol=tolerance):
+    if not np.isfinite(tolerance) or not np.allclose(inside, np.array([[-half, 0, 0], [half, 0, 0]]), atol=tolerance):
         yield "camera_to_dyad does not put the head centres at the ends of its x axis"

@@ -203,6 +203,8 @@ def nested_array(arrays: Sequence[np.ndarray], leaf: pa.DataType) -> pa.ListArra
     """N numpy arrays of one rank to an Arrow array of N nested lists, without a Python loop over values."""
     if not arrays:
         raise ValueError("no rows")
+    if any(array.shape[1:] != arrays[0].shape[1:] for array in arrays):
+        raise ValueError(f"rows of different shapes: {sorted({array.shape[1:] for array in arrays})}")
     flat = np.concatenate([array.reshape(-1) for array in arrays])
     out: pa.Array = pa.array(flat, leaf)
     rank = arrays[0].ndim

@@ -126,8 +126,8 @@ def make_pair(
     video_id = f"{abs(hash_text(video if video is not None else str(seed))):064x}"
     end_s = start_s + frames / FPS
     a, b = make_head(rng, frames, -0.4, track_id="t0"), make_head(rng, frames, 0.4, track_id="t1")
-    middle = start_s + frames / FPS / 2
-    turns = (Turn(start_s + 0.1, middle, "v0", "a"), Turn(middle - 0.2, end_s, "v1", "b")) if audio else ()
+    first, overlap, middle = (start_s + share * frames / FPS for share in (0.03, 0.45, 0.5))
+    turns = (Turn(first, middle, "v0", "a"), Turn(overlap, end_s, "v1", "b")) if audio else ()
     t = np.arange(frames) / FPS + start_s
     speaking = {
         who: np.array([float(any(s.face == who and s.start_s <= x < s.end_s for s in turns)) for x in t], np.float32)

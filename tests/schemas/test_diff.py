@@ -1,0 +1,82 @@
+"""Diff meets rows by clip and holds values against tolerances by unit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dataset_factory import make_pairs, write_dataset
+from duologue.schemas.diff import diff, difference_lines
+from duologue.schemas.row import Pair
+
+
+def turned(pair: Pair, radians: float, frames: slice = slice(None)) -> Pair:
+    rotation = pair.fitted.a.rotation.copy()
+    rotation[frames] += radians
+    return replace(pair, fitted=replace(pair.fitted, a=replace(pair.fitted.a, rotation=rotation)))
+
+
+@pytest.fixture
+def first(tmp_path: Path) -> Path:
+    write_dataset(tmp_path / "a", make_pairs(5), shards=2)
+    return tmp_path / "a"
+
+
+def test_other_shards_are_no_difference(first: Path, tmp_path: Path) -> None:
+    write_dataset(tmp_path / "b", make_pairs(5), shards=3)
+    found = diff(first, tmp_path / "b", scale=0)
+    assert found.equal
+    assert found.pairs == 5
+
+
+@pytest.mark.parametrize(
+    ("radians", "scale", "equal"), [(0.002, 1, True), (0.002, 0, False), (0.02, 1, False), (0.02, 10, True)]
+)
+def test_tolerances(first: Path, tmp_path: Path, radians: float, scale: float, equal: bool) -> None:
+    pairs = make_pairs(5)
+    write_dataset(tmp_path / "b", [turned(pairs[0], radians), *pairs[1:]])
+    found = diff(first, tmp_path / "b", scale=scale)
+    assert found.equal is equal
+    if not equal:
+        assert list(found.columns) == ["a.rotation"]
+        assert found.columns["a.rotation"].rows == 1
+        assert found.columns["a.rotation"].largest == pytest.approx(radians, abs=1e-4)
+        assert "a.rotation differs in 1 of 5 pairs by up to" in " ".join(difference_lines(found))
+
+
+def test_validity_counts_as_a_difference(first: Path, tmp_path: Path) -> None:
+    pairs = make_pairs(5)
+    write_dataset(tmp_path / "b", [turned(pairs[0], np.nan, slice(0, 2)), *pairs[1:]])
+    assert np.isinf(diff(first, tmp_path / "b").columns["a.rotation"].largest)
+
+
+def test_rows_of_one_side_only(first: Path, tmp_path: Path) -> None:
+    pairs = make_pairs(7)
+    write_dataset(tmp_path / "b", pairs[1:])
+    found = diff(first, tmp_path / "b")
+    assert found.only_first == [pairs[0].pair_id]
+    assert found.only_second == sorted(pair.pair_id for pair in pairs[5:])
+    assert found.pairs == 4
+    assert not found.equal
+
+
+def test_rows_meet_by_clip_whatever_measured_them(first: Path, tmp_path: Path) -> None:
+    """Another configuration gives other ids: the clips are still the same clips."""
+    renamed = [replace(pair, pair_id=f"{index:032x}") for index, pair in enumerate(make_pairs(5))]
+    write_dataset(tmp_path / "b", renamed)
+    found = diff(first, tmp_path / "b")
+    assert found.equal
+    assert found.pairs == 5
+
+
+def test_scores_and_turns(first: Path, tmp_path: Path) -> None:
+    pairs = make_pairs(5)
+    scores = {**pairs[0].scores, "snr_db": 30.0, "residual_a": float("nan")}
+    turns = pairs[1].voices.turns[:1]
+    changed = [replace(pairs[0], scores=scores), replace(pairs[1], voices=replace(pairs[1].voices, turns=turns))]
+    write_dataset(tmp_path / "b", [*changed, *pairs[2:]])
+    found = diff(first, tmp_path / "b")
+    assert set(found.columns) == {"scores.snr_db", "scores.residual_a", "turns"}
+    assert found.columns["scores.snr_db"].largest == pytest.approx(8.0)

@@ -1,0 +1,162 @@
+"""What is taken down is gone from every file, and stays gone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from dataset_factory import make_pairs, write_dataset
+from duologue.schemas.dataset import Dataset
+from duologue.schemas.errors import UsageError
+from duologue.schemas.files import LocalFiles
+from duologue.schemas.remove import remove
+from duologue.schemas.row import Pair
+from duologue.schemas.takedown import Takedown, is_taken_down, read_takedowns, takedown_bytes
+from duologue.schemas.verify import verify
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+def people(pairs: list[Pair]) -> list[Pair]:
+    """Rows 0 and 5 share person p1."""
+    out = [replace(pair, person_a=f"p{index + 10}") for index, pair in enumerate(pairs)]
+    out[0], out[5] = replace(out[0], person_b="p1"), replace(out[5], person_a="p1")
+    return out
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> tuple[Path, list[Pair]]:
+    pairs = people(make_pairs(8, frames=20))
+    write_dataset(tmp_path, pairs, shards=3)
+    return tmp_path, pairs
+
+
+Written = tuple[Path, list[Pair]]
+
+
+@pytest.mark.parametrize("kind", ["video", "short video", "source", "person"])
+def test_rows_go_everywhere(written: Written, kind: str) -> None:
+    root, pairs = written
+    takedown, gone = {
+        "video": (Takedown("video", pairs[2].source.video_id), pairs[2:4]),
+        "short video": (Takedown("video", pairs[2].source.video_id[:60]), None),
+        "source": (Takedown("source", pairs[4].source.source_uri), pairs[4:6]),
+        "person": (Takedown("person", "p1"), [pairs[0], pairs[5]]),
+    }[kind]
+    if gone is None:
+        gone = [pair for pair in pairs if pair.source.video_id.startswith(takedown.id)]
+    (root / "_work/rows").mkdir(parents=True)
+    (root / "_work/rows/x.arrow").write_bytes(b"somebody")
+    result = remove(root, [takedown])
+    assert set(result.pairs) == {pair.pair_id for pair in gone}
+    assert result.work_files == 1
+    left = {pair.pair_id for pair in Dataset(root).pairs(selected=False)}
+    assert left == {pair.pair_id for pair in pairs} - set(result.pairs)
+    report = verify(root)
+    assert report.problems == []
+    assert report.notes == []  # no old file is left
+    everything = b"".join(path.read_bytes() for path in root.rglob("*.parquet"))
+    for pair in gone:
+        assert pair.pair_id.encode() not in everything
+    assert read_takedowns(LocalFiles(root)) == (takedown,)
+
+
+def test_untouched_shards_keep_their_bytes(written: Written) -> None:
+    root, pairs = written
+    before = {path.name: path.read_bytes() for path in (root / "pairs").iterdir()}
+    remove(root, [Takedown("person", "p1")])
+    after = {path.name: path.read_bytes() for path in (root / "pairs").iterdir()}
+    same = set(before) & set(after)
+    assert same
+    assert all(before[name] == after[name] for name in same)
+    assert all("-" in name and len(name) > len("pairs-00000-of-00003.parquet") for name in set(after) - same)
+    assert pairs
+
+
+def test_remaining_rows_are_the_same_rows(written: Written) -> None:
+    root, _ = written
+    before = {row["pair_id"]: row for row in Dataset(root).rows()}
+    remove(root, [Takedown("person", "p1")])
+    for row in Dataset(root).rows():
+        old = before[row["pair_id"]]
+        assert all((value == old[name]).all() if hasattr(value, "shape") and value.dtype == bool else True
+                   for name, value in row.items())  # fmt: skip
+        assert row["audio"] == old["audio"]
+        assert row["a.expression"].tobytes() == old["a.expression"].tobytes()
+
+
+def test_removing_twice_and_one_after_the_other(written: Written) -> None:
+    root, pairs = written
+    remove(root, [Takedown("person", "p1")])
+    tree = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    assert remove(root, [Takedown("person", "p1")]).pairs == ()
+    assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == tree
+    remove(root, [Takedown("video", pairs[6].source.video_id)])
+    assert len(read_takedowns(LocalFiles(root))) == 2
+    assert verify(root).sound
+
+
+def test_a_killed_removal_is_finished_by_the_next(written: Written) -> None:
+    """The takedown is on disk first: a removal without names carries it out."""
+    root, pairs = written
+    (root / "takedowns.jsonl").write_bytes(takedown_bytes([Takedown("person", "p1")]))
+    assert set(remove(root, []).pairs) == {pairs[0].pair_id, pairs[5].pair_id}
+    assert verify(root).sound
+
+
+def test_a_repeat_of_a_removed_row_stands_alone(tmp_path: Path) -> None:
+    pairs = make_pairs(6, frames=80)
+    pairs[4] = replace(pairs[4], duplicate_of=pairs[0].pair_id, scores={**pairs[3].scores, "duplicate_similarity": 1.0})
+    write_dataset(tmp_path, pairs, shards=6)
+    assert pairs[4].pair_id not in Dataset(tmp_path).ids()
+    remove(tmp_path, [Takedown("video", pairs[0].source.video_id)])
+    assert pairs[4].pair_id in Dataset(tmp_path).ids()
+    assert Dataset(tmp_path).pair(pairs[4].pair_id).duplicate_of == ""
+
+
+def test_rejects_of_a_video_go(written: Written) -> None:
+    root, _ = written
+    assert remove(root, [Takedown("video", "f" * 64)]).rejects == 1
+    assert Dataset(root).rejects() == []
+    assert verify(root).sound
+
+
+def test_thresholds_in_use_stay(written: Written) -> None:
+    from duologue.schemas.finish import reselect
+    from duologue.schemas.selection import SelectionOptions, selection_options
+
+    root, _ = written
+    reselect(root, SelectionOptions(min_duration_s=0.5))
+    remove(root, [Takedown("person", "p1")])
+    assert selection_options(Dataset(root).selection()).min_duration_s == 0.5
+
+
+def test_bad_takedowns_are_usage_errors(written: Written) -> None:
+    root, _ = written
+    for kind, text in (("video", "abc"), ("video", ""), ("shot", "x" * 20)):
+        with pytest.raises(UsageError):
+            Takedown(kind, text)
+    with pytest.raises(UsageError, match="nothing to remove"):
+        remove(root, [])
+
+
+_NAME = st.text("abc", max_size=3)
+
+
+@given(
+    _NAME,
+    _NAME,
+    _NAME,
+    st.lists(_NAME, max_size=2),
+    st.sampled_from(["source", "person"]),
+    st.text("abc", min_size=1, max_size=3),
+)
+def test_is_taken_down(video: str, source: str, uri: str, persons: list[str], kind: str, name: str) -> None:
+    got = is_taken_down([Takedown(kind, name)], video_id=video, source_id=source, source_uri=uri, persons=persons)
+    assert got == (name in (source, uri) if kind == "source" else name in persons)
+
+
+def test_unknown_people_are_nobody() -> None:
+    assert not is_taken_down([Takedown("person", "p1")], persons=("", ""))
+    assert not is_taken_down([Takedown("video", "f" * 64)], video_id="")
