@@ -20,7 +20,6 @@ from pathlib import Path
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
-
 from duologue.schemas.records import InputItem, Video
 from duologue.transforms.decode import DecodeOptions, close, output_size, read_frames, warm
 from duologue.transforms.probe import probe
@@ -57,9 +56,7 @@ def bare(path: str, video: Video, side: int | None) -> int:
 
 def through_child(path: str, video: Video, side: int | None, options: DecodeOptions) -> int:
     count = 0
-    with read_frames(
-        path, video, start_s=0.0, end_s=1e9, longest_side=side, max_fps=1000.0, options=options
-    ) as reader:
+    with read_frames(path, video, start_s=0.0, end_s=1e9, longest_side=side, max_fps=1000.0, options=options) as reader:
         for frame in reader:
             count += frame.rgb.shape[2] == 3
     return count
@@ -149,7 +146,9 @@ def main() -> None:
             make_film(Path(folder) / "film720.mp4", 1280, 720, 10.0),
         ]
         rows = [row for path in videos for row in measure(path, arguments.repeats, start_s)]
-    print(f"{'file':28} {'size':>10} {'mode':>5} {'bare ms':>8} {'child ms':>8} {'fast ms':>8} {'ratio':>6} {'wall':>6}")
+    print(
+        f"{'file':28} {'size':>10} {'mode':>5} {'bare ms':>8} {'child ms':>8} {'fast ms':>8} {'ratio':>6} {'wall':>6}"
+    )
     for r in rows:
         print(
             f"{r['file']:28} {r['size']:>10} {r['mode']:>5} {r['bare_ms']:8.2f} {r['child_ms']:8.2f} "

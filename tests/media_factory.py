@@ -6,6 +6,7 @@ in the middle while the beep sounds; a red square marks the upper left corner of
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -27,6 +28,8 @@ class Movie:
         video_late_s, audio_late_s: shift of a whole stream.
         rotate: clockwise degrees a player must turn the stored picture by (a display matrix is written).
         flashes: times (stream-relative seconds) at which picture flashes and sound beeps for 0.1 s.
+        aspect: width of a stored pixel over its height.
+        first_channel_only: the beep is in the first channel, the others are silent.
         audio_gap: (from, to) seconds of the sound that are left out; later samples keep their time.
     """
 
@@ -47,7 +50,9 @@ class Movie:
     video_late_s: float = 0.0
     audio_late_s: float = 0.0
     rotate: int = 0
-    flashes: Sequence[float] = (1.0, 2.5)
+    flashes: Sequence[float] = (1.0, 2.6)
+    aspect: float = 1.0
+    first_channel_only: bool = False
     audio_gap: tuple[float, float] | None = None
     bt709: bool = False
     options: dict[str, str] = field(default_factory=dict)
@@ -109,6 +114,8 @@ def write_movie(path: Path, movie: Movie) -> Path:
             stream.codec_context.gop_size = movie.gop
             stream.codec_context.max_b_frames = movie.b_frames
             stream.codec_context.thread_count = 1
+            if movie.aspect != 1.0:
+                stream.codec_context.sample_aspect_ratio = Fraction(movie.aspect).limit_denominator(100)
             if movie.codec == "libx264":
                 stream.options = {"preset": "veryfast", "crf": "12", "bf": str(movie.b_frames), "g": str(movie.gop)}
             for index, time_s in enumerate(movie.frame_times()):
@@ -145,6 +152,8 @@ def _audio_packets(out: av.container.OutputContainer, movie: Movie) -> list[tupl
         if movie.audio_gap and movie.audio_gap[0] <= begin / rate < movie.audio_gap[1]:
             continue
         block = np.repeat(mono[None, begin : begin + size], channels, 0)
+        if movie.first_channel_only:
+            block[1:] = 0.0
         if kind != "flt":
             bits = {"s16": 15, "s32": 31}[kind]
             block = (block.astype(np.float64) * (2**bits - 1)).round().astype(f"int{bits + 1}")
@@ -171,6 +180,18 @@ def _set_rotation(path: Path, clockwise: int) -> None:
     for i, value in enumerate(matrix):
         data[begin + 4 * i : begin + 4 * i + 4] = (value & 0xFFFFFFFF).to_bytes(4, "big")
     path.write_bytes(bytes(data))
+
+
+def write_cover_song(path: Path) -> Path:
+    """Sound with a cover picture: an mp4 whose only video stream is an attached picture."""
+    sound, cover = path.with_suffix(".m4a"), path.with_suffix(".png")
+    write_movie(sound, Movie(video=False, seconds=1.0))
+    picture = av.VideoFrame.from_ndarray(upright_picture(0, False, 64, 48), format="rgb24")
+    picture.save(str(cover))
+    command = ["ffmpeg", "-v", "error", "-y", "-i", str(sound), "-i", str(cover), "-map", "0", "-map", "1"]
+    command += ["-c", "copy", "-disposition:v:0", "attached_pic", str(path)]
+    subprocess.run(command, check=True, capture_output=True)
+    return path
 
 
 def truncate(path: Path, share: float, to: Path) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.server
-import importlib.util
 import multiprocessing
 import os
 import signal
@@ -11,36 +10,24 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import media_factory as factory
 from duologue.schemas.errors import BadInput, UsageError
 from duologue.schemas.records import InputItem, Video
 from duologue.transforms import decode_process
 from duologue.transforms.decode import DecodeOptions, close, output_size, read_frames, thinning_rate, warm
 from duologue.transforms.decode_child import select_frames
 from duologue.transforms.probe import ProbeOptions, probe
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from media_factory import Movie
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "media"
 BACKENDS = ("pyav", "decord", "ffmpeg")
-
-
-def _load_factory() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("media_factory", Path(__file__).parents[1] / "media_factory.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-factory = sys.modules.get("media_factory") or _load_factory()
-Movie = factory.Movie
 
 
 @pytest.fixture(scope="module")
