@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -66,6 +67,22 @@ class SpeakingResult:
     share_bound: float
     share_off_screen: float
     share_overlap: float
+
+    def scores(self, least_confidence: float = 0.9) -> dict[str, float]:
+        """Scores by the names of the pair schema; the offset is NaN where it could not be told."""
+        spoken = max(float(np.mean((self.speaking_a > 0.5) | (self.speaking_b > 0.5))), 1e-9)
+        floor = [t.face for t in self.turns if t.face]
+        return {
+            "speech_share": self.share_speech,
+            "speaking_a": float(np.mean(self.speaking_a > 0.5)),
+            "speaking_b": float(np.mean(self.speaking_b > 0.5)),
+            "bound_share": self.share_bound,
+            "off_screen_share": self.share_off_screen,
+            "overlap_share": self.share_overlap / spoken if self.share_overlap else 0.0,
+            "turn_changes": float(sum(x != y for x, y in itertools.pairwise(floor))),
+            "av_offset_s": self.offset_s if self.offset_confidence >= least_confidence else float("nan"),
+            "av_offset_confidence": self.offset_confidence,
+        }
 
 
 def forward_backward(score: Float64, change_cost: float) -> Float64:

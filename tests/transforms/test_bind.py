@@ -196,6 +196,9 @@ def test_each_voice_gets_its_face(spoken: dict[str, list], seed: int) -> None:
     assert result.share_bound > 0.95
     assert (result.voice_a, result.voice_b) == ("v0", "v1")
     assert {t.face for t in result.turns} == {"a", "b"}
+    scores = result.scores()
+    assert scores["speaking_a"] == pytest.approx(c.speaks["a"].mean(), abs=0.03)
+    assert scores["turn_changes"] >= 2
     assert all(c.tracks.start_s <= t.start_s < t.end_s <= c.tracks.end_s for t in result.turns)
 
 
