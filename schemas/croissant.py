@@ -68,14 +68,12 @@ def croissant_text(manifest: Manifest, light: pa.Table) -> str:
             for entry in entries
         ]
         source: dict[str, Any] = {"fileObject": {"@id": entries[0].path}}
-        if kind != "selection":
-            files = [{"@id": entry.path} for entry in entries]
+        if len(entries) > 1:
             distribution.append(
                 {
                     "@type": "cr:FileSet",
                     "@id": f"{kind}-files",
                     "name": f"{kind}-files",
-                    "containedIn": files,
                     "encodingFormat": "application/vnd.apache.parquet",
                     "includes": f"{kind}/*.parquet",
                 }
