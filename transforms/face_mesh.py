@@ -7,6 +7,7 @@ pixels and region give the same landmarks, whatever came before.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import pathlib
@@ -19,6 +20,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ..schemas.errors import UsageError
+from ..schemas.records import Backend
 from ..schemas.tracks import N_LANDMARKS, Float32
 
 UInt8 = npt.NDArray[np.uint8]
@@ -172,8 +175,11 @@ def sharpness(crop: UInt8) -> float:
 @lru_cache(maxsize=1)
 def _mediapipe() -> Any:
     os.environ.setdefault("GLOG_minloglevel", "2")
-    import mediapipe
-    from mediapipe.python._framework_bindings import resource_util
+    try:
+        import mediapipe
+        from mediapipe.python._framework_bindings import resource_util
+    except ImportError as error:
+        raise UsageError(f"landmarks backend 'mediapipe' needs mediapipe 0.10.21: {error}") from error
 
     resource_util.set_resource_dir(str(pathlib.Path(mediapipe.__file__).parents[1]))
     return mediapipe
@@ -211,13 +217,10 @@ class FaceMesh:
         enhance: optional image model applied to the 192-px crop before the network ([192, 192, 3] uint8, same out).
     """
 
-    name = "mediapipe-face-mesh-0.10.21"
-    license = "Apache-2.0"
-
     def __init__(self, enhance: Callable[[UInt8], UInt8] | None = None) -> None:
         from google.protobuf import text_format
 
-        _mediapipe()
+        mediapipe = _mediapipe()
         # The modules that define the options named in the graph's text must be imported for it to parse.
         from mediapipe.calculators.core import split_vector_calculator_pb2  # noqa: F401
         from mediapipe.calculators.tensor import (  # noqa: F401
@@ -252,6 +255,9 @@ class FaceMesh:
         self._targets, self._depths = _refinement_indices()
         self._clock = 0
         self.enhance = enhance
+        model = pathlib.Path(mediapipe.__file__).parent / "modules/face_landmark/face_landmark_with_attention.tflite"
+        weights = hashlib.sha256(model.read_bytes()).hexdigest()
+        self.backend = Backend("landmarks", "mediapipe-face-mesh", weights, "Apache-2.0")
 
     def measure(self, rgb: UInt8, region: Region) -> MeshFace:
         """Landmarks of the face in a region of a frame.

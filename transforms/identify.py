@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import hashlib
+from pathlib import Path
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ..schemas.errors import UsageError
+from ..schemas.records import Backend
 from ..schemas.tracks import Float32
 from .face_mesh import Region, crop_region, region_from_landmarks
 
@@ -27,9 +31,14 @@ _EDGES_L, _EDGES_AB = np.linspace(0, 255, 6), np.linspace(98, 162, 7)
 
 
 class Identifier(Protocol):
-    """Describes one face in one frame."""
+    """Describes one face in one frame.
 
-    name: str
+    Attributes:
+        threshold: cosine of two descriptors from which they are taken for one person.
+    """
+
+    backend: Backend
+    threshold: float
 
     def describe(self, rgb: UInt8, landmarks: Float32) -> Float32: ...
 
@@ -41,12 +50,16 @@ def _soft_bins(values: npt.NDArray[np.float64], centres: npt.NDArray[np.float64]
 
 
 class AppearanceIdentifier:
-    """Colours of hair, skin and collar in fixed places of the upright head.
+    """Colours of hair, skin and collar in fixed places of the upright head. No network, no weights.
 
-    It says "the same person in the same clothes and light", not who someone is. No network, no weights.
+    It says "the same person in the same clothes and light", not who someone is: it serves to keep people apart within
+    a shot and to find them again in other shots of one scene, never across videos. Measured on track means of one
+    television scene (six people, six shots): the same person in another shot 0.96 to 0.99, different people 0.75 to
+    0.86. Single frames of one person, front against profile, reach down to 0.93.
     """
 
-    name = "appearance"
+    backend = Backend("identity", "appearance")
+    threshold = 0.9
 
     def describe(self, rgb: UInt8, landmarks: Float32) -> Float32:
         """L2-normalised descriptor [D] of one face.
@@ -76,3 +89,83 @@ def similarity(one: Float32, other: Float32) -> float:
         return float("nan")
     return float(np.dot(one, other) / (np.linalg.norm(one) * np.linalg.norm(other)))
 
+
+class InsightFaceIdentifier:
+    """A face recognition network (ArcFace and its kin) from an InsightFace model pack, through ``insightface``.
+
+    InsightFace's own pretrained packs are for non-commercial research only; none is bundled or downloaded.
+
+    Args:
+        path: folder with the pack's ``.onnx`` files (the one recognition model among them is used), or the file.
+        threshold: cosine from which two descriptors are one person; it depends on the network.
+
+    Raises:
+        UsageError: the package, the folder or a recognition model in it is missing.
+    """
+
+    def __init__(self, path: str | Path, threshold: float = 0.35) -> None:
+        files = [Path(path)] if Path(path).is_file() else sorted(Path(path).glob("*.onnx"))
+        if not files:
+            raise UsageError(f"identity backend 'insightface': no .onnx file in {path}")
+        try:
+            import onnxruntime
+            from insightface.model_zoo.arcface_onnx import ArcFaceONNX
+            from insightface.utils.face_align import norm_crop
+        except ImportError as error:
+            raise UsageError(f"identity backend 'insightface' needs insightface and onnxruntime: {error}") from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        for file in files:
+            try:
+                session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+            except Exception as error:  # onnxruntime's errors share no narrower public base
+                raise UsageError(f"identity backend 'insightface': {file.name} does not load: {error}") from error
+            shape = session.get_inputs()[0].shape
+            if len(session.get_outputs()) == 1 and len(shape) == 4 and shape[2] == shape[3] and shape[3] in (112, 128):
+                break
+        else:
+            raise UsageError(f"identity backend 'insightface': no recognition model among {[f.name for f in files]}")
+        self._model: Any = ArcFaceONNX(model_file=str(file), session=session)
+        self._crop = norm_crop
+        self.threshold = threshold
+        self.backend = Backend(
+            "identity",
+            f"insightface-{file.stem}",
+            hashlib.sha256(file.read_bytes()).hexdigest(),
+            "see the model pack's licence",
+        )
+
+    def describe(self, rgb: UInt8, landmarks: Float32) -> Float32:
+        """L2-normalised descriptor [D] of one face, on the network's usual five-point alignment."""
+        five = np.stack(
+            [
+                landmarks[[33, 133], :2].mean(axis=0),
+                landmarks[[362, 263], :2].mean(axis=0),
+                landmarks[4, :2],
+                landmarks[61, :2],
+                landmarks[291, :2],
+            ]
+        )
+        margin = int(np.ceil(np.ptp(landmarks[:468, :2], axis=0).max()))
+        x0, y0 = np.maximum(np.floor(landmarks[:468, :2].min(axis=0)).astype(int) - margin, 0)
+        x1, y1 = np.ceil(landmarks[:468, :2].max(axis=0)).astype(int) + margin
+        bgr = np.ascontiguousarray(rgb[y0:y1, x0:x1, ::-1])
+        crop = self._crop(bgr, five - [x0, y0], image_size=int(self._model.input_size[0]))
+        vector = np.asarray(self._model.get_feat(crop), dtype=np.float32).ravel()
+        return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-9), dtype=np.float32)
+
+
+def face_identifier(name: str, path: str = "") -> Identifier:
+    """The identifier called ``name``: "appearance", or "insightface" with the model's folder or file as ``path``.
+
+    Raises:
+        UsageError: unknown name, or the backend cannot be had.
+    """
+    if name == "appearance":
+        return AppearanceIdentifier()
+    if name == "insightface":
+        if not path:
+            raise UsageError("identity backend 'insightface' needs the path of a model pack")
+        return InsightFaceIdentifier(path)
+    raise UsageError(f"unknown identity backend '{name}': choose appearance or insightface")
