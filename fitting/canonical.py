@@ -20,8 +20,8 @@ FOLDER = Path(__file__).parent / "data"
 EMBEDDED = {"canonical": "canonical_head.npz", "second": "second_head.npz"}
 KEYS = frozenset({"model_id", "vertices_um", "triangles", "shape_modes_um", "expression_modes_um", "weights", "parts"})
 LIMITS_NOTE = (
-    "the canonical head gives pose, position, gaze, blink and mouth opening; identity and lip detail need a statistical "
-    "head model (FLAME, GNM or ICT-FaceKit, by path)"
+    "the canonical head gives pose, position, gaze, blink and mouth opening; identity and lip detail need a "
+    "statistical head model (FLAME, GNM or ICT-FaceKit, by path)"
 )
 _UM = 1e-6  # vertices and modes are stored as whole micrometres
 

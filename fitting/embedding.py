@@ -1,13 +1,14 @@
 """Placing FaceMesh's landmarks on any head mesh, and telling when that went wrong.
 
-The canonical head is registered to the mesh: by its eyes first, then by contours that every posable head gives away (the lids
-are where skin ends over the eyeball; the lips part where neighbouring skin moves differently), then everywhere by
-non-rigid closest points. Lid and lip landmarks are held on their own contour, since nearest points would let upper and
-lower edges collapse onto one triangle without any error.
+The canonical head is registered to the mesh: by its eyes first, then by contours that every posable head gives away
+(the lids are where skin ends over the eyeball; the lips part where neighbouring skin moves differently), then
+everywhere by non-rigid closest points. Lid and lip landmarks are held on their own contour, since nearest points
+would let upper and lower edges collapse onto one triangle without any error.
 """
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -100,15 +101,15 @@ def load_embedding(path: Path, n_triangles: int) -> LandmarkEmbedding:
             faces = archive["lmk_face_idx"].astype(np.int64)
             barycentric = archive["lmk_b_coords"].astype(np.float64)
             landmarks = archive["landmark_indices"].astype(np.int64)
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UsageError(
             f"landmark embedding {path}: expected an .npz with lmk_face_idx, lmk_b_coords, landmark_indices ({error})"
         ) from None
     n = len(landmarks)
     if landmarks.shape != (n,) or faces.shape != (n,) or barycentric.shape != (n, 3) or n == 0:
         raise UsageError(
-            f"landmark embedding {path}: expected shapes [L], [L, 3], [L] for lmk_face_idx, lmk_b_coords, landmark_indices; "
-            f"found {faces.shape}, {barycentric.shape}, {landmarks.shape}"
+            f"landmark embedding {path}: expected shapes [L], [L, 3], [L] for lmk_face_idx, lmk_b_coords, "
+            f"landmark_indices; found {faces.shape}, {barycentric.shape}, {landmarks.shape}"
         )
     if faces.min() < 0 or faces.max() >= n_triangles:
         raise UsageError(f"landmark embedding {path}: triangle {faces.max()} of a mesh with {n_triangles}")
@@ -232,8 +233,9 @@ def _lids(v: Array, skin: Index, eyeballs: Index, start: Array, mirror: Index) -
         flat = grid.reshape(-1, 2)
         ball = first_hit(v, eyeballs, flat)[2].reshape(len(xs), len(ys))
         lid = first_hit(v, skin, flat)[2].reshape(len(xs), len(ys))
-        # a ray through the aperture may still meet the socket behind the ball, never anything before it
-        shows = np.isfinite(ball) & (lid < ball - 1e-5)
+        # a ray through the aperture meets the ball before any skin, or, beside the ball, only what lies far behind
+        rim = np.interp(xs, *_sorted(start[[outer, inner], 0], start[[outer, inner], 2]))[:, None]
+        shows = np.where(np.isfinite(ball), lid < ball - 1e-5, lid < rim - 0.008)
         shows = _largest_patch(shows)
         columns = np.flatnonzero(shows.sum(1) >= 2)
         if len(columns) < 16:
@@ -256,12 +258,17 @@ def _lids(v: Array, skin: Index, eyeballs: Index, start: Array, mirror: Index) -
     return out
 
 
+def _sorted(x: Array, y: Array) -> tuple[Array, Array]:
+    order = np.argsort(x)
+    return x[order], y[order]
+
+
 def _on_skin(v: Array, skin: Index, names: list[int], places: Array, upper: bool | None) -> dict[int, Array]:
     """The skin in front of ``places`` [K, 2]; a miss or a hit deep behind is looked for a little further out."""
     step = 0.0 if upper is None else (0.0003 if upper else -0.0003)
     found: dict[int, Array] = {}
     for attempt in range(6):
-        faces, _, z = first_hit(v, skin, places + [0.0, attempt * step])
+        faces, _, z = first_hit(v, skin, places + np.array([0.0, attempt * step]))
         typical = np.median(z[np.isfinite(z)]) if np.isfinite(z).any() else 0.0
         for name, place, face, depth in zip(names, places, faces, z, strict=True):
             if name not in found and face >= 0 and depth > typical - 0.012:
@@ -330,7 +337,9 @@ def _mouth(head: HeadModel, skin: Index, start: Array, mirror: Index) -> dict[in
             i = n
         reach.append(i)
     if reach[1] - reach[0] < 24:
-        raise UsageError(f"head model {head.model_id}: the mouth does not open where lips should be; give a landmark embedding")
+        raise UsageError(
+            f"head model {head.model_id}: the mouth does not open where lips should be; give a landmark embedding"
+        )
     part = slice(reach[0], reach[1] + 1)
     x, above, below = xs[part], seam[part, 1], seam[part, 2]
     middle_x = 0.5 * (x[0] + x[-1])

@@ -1,6 +1,7 @@
 """FLAME 2020, 2023 and 2023 Open (Li et al. 2017), from the original pickles or an ``.npz`` of the same arrays.
 
-The pickles are read by :mod:`.safe_pickle`, which runs nothing from the file. Coefficients of different FLAME releases are not
+The pickles are read by :mod:`.safe_pickle`, which runs nothing from the file. Coefficients of different FLAME
+releases are not
 interchangeable: rows name the file by its hash.
 """
 
@@ -38,8 +39,8 @@ CLOSED_LICENSE = "FLAME licence, non-commercial (Max Planck Institute for Intell
 def load_flame(path: Path, embedding: Path | None = None) -> HeadModel:
     """Read a FLAME file.
 
-    ``no_jaw`` in its name locks the jaw joint (that release opens the mouth by expression); ``open`` in its name states the
-    open licence, which the arrays do not tell.
+    ``no_jaw`` in its name locks the jaw joint (that release opens the mouth by expression); ``open`` in its name
+    states the open licence, which the arrays do not tell.
 
     Raises:
         UsageError: naming the array that is missing or has the wrong shape, and what was expected.
@@ -80,7 +81,9 @@ def load_flame(path: Path, embedding: Path | None = None) -> HeadModel:
     parts[weights[:, LEFT_EYE] > 0.9] = LEFT_EYEBALL
     parts[weights[:, RIGHT_EYE] > 0.9] = RIGHT_EYEBALL
     if not (parts == LEFT_EYEBALL).any() or not (parts == RIGHT_EYEBALL).any():
-        raise UsageError(f"head model {path}: weights give no eyeballs, expected vertices moved by joints 3 and 4 alone")
+        raise UsageError(
+            f"head model {path}: weights give no eyeballs, expected vertices moved by joints 3 and 4 alone"
+        )
     radius = float(np.mean([sphere_fit(template[parts == part])[1] for part in (LEFT_EYEBALL, RIGHT_EYEBALL)]))
     name = path.stem.lower()
     head = HeadModel(
@@ -120,7 +123,9 @@ def _read(path: Path) -> dict[str, npt.NDArray[Any]]:
             try:
                 arrays = {name: archive[name] for name in archive.files if name in KEYS}
             except ValueError as error:
-                raise UsageError(f"head model {path}: an array holds objects, which are never unpickled ({error})") from None
+                raise UsageError(
+                    f"head model {path}: an array holds objects, which are never unpickled ({error})"
+                ) from None
     missing = sorted(KEYS - arrays.keys())
     if missing:
         raise UsageError(f"head model {path}: FLAME's {', '.join(missing)} missing or not a plain array")

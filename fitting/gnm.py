@@ -1,12 +1,14 @@
 """GNM Head v3 (Google, Apache-2.0), from its ``gnm_head.npz``: read directly, without the GNM package.
 
-Joints are neck, head, left eye, right eye; there is no jaw joint (the mouth opens by expression), so ours is locked. GNM's neck
-and head stand where our root and neck do. Teeth identity and tongue, pupil expressions are left out: landmarks cannot see them.
+Joints are neck, head, left eye, right eye; there is no jaw joint (the mouth opens by expression), so ours is locked.
+GNM's neck and head stand where our root and neck do. Teeth identity and tongue, pupil expressions are left out:
+landmarks cannot see them.
 """
 
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -84,6 +86,7 @@ def load_gnm(path: Path, embedding: Path | None = None) -> HeadModel:
     expression_names = _names(a, "expression_names", "expression", e)
     seen_identity = [k for k, name in enumerate(identity_names) if not name.startswith(_UNSEEN_IDENTITY)]
     seen_expression = [k for k, name in enumerate(expression_names) if not name.startswith(_UNSEEN_EXPRESSION)]
+    seen_expression = _interleaved(expression_names, seen_expression)
     weights = np.zeros((n, 5))
     weights[:, _OURS] = a["skinning_weights"].T
     weights /= weights.sum(1, keepdims=True)
@@ -94,7 +97,12 @@ def load_gnm(path: Path, embedding: Path | None = None) -> HeadModel:
     joint_dirs[list(_OURS)] = a["joint_identity_basis"][seen_identity].transpose(1, 2, 0)
     joint_dirs[JAW] = joint_dirs[NECK]
     parts = _parts(a, weights, path)
-    cornea = np.mean([vertices[parts == p, 2].max() - joints[j, 2] for p, j in ((LEFT_EYEBALL, LEFT_EYE), (RIGHT_EYEBALL, RIGHT_EYE))])
+    cornea = np.mean(
+        [
+            vertices[parts == p, 2].max() - joints[j, 2]
+            for p, j in ((LEFT_EYEBALL, LEFT_EYE), (RIGHT_EYEBALL, RIGHT_EYE))
+        ]
+    )
     head = HeadModel(
         model_id="gnm-head-" + str(a.get("version", np.array("3"))),
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -103,7 +111,9 @@ def load_gnm(path: Path, embedding: Path | None = None) -> HeadModel:
         vertices=vertices,
         triangles=triangles,
         shape_dirs=np.ascontiguousarray(a["vertex_identity_basis"][seen_identity].transpose(1, 2, 0), dtype=np.float32),
-        expression_dirs=np.ascontiguousarray(a["expression_basis"][seen_expression].transpose(1, 2, 0), dtype=np.float32),
+        expression_dirs=np.ascontiguousarray(
+            a["expression_basis"][seen_expression].transpose(1, 2, 0), dtype=np.float32
+        ),
         weights=weights,
         joints=joints,
         joint_dirs=joint_dirs,
@@ -139,12 +149,23 @@ def _read(path: Path) -> dict[str, npt.NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files if name in wanted}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UsageError(f"head model {path}: not a readable GNM .npz ({error})") from None
     missing = sorted(KEYS - arrays.keys())
     if missing:
         raise UsageError(f"head model {path}: GNM's {', '.join(missing)} missing")
     return arrays
+
+
+def _interleaved(names: tuple[str, ...], kept: list[int]) -> list[int]:
+    """The strongest mode of each region first, then the second of each, so that any first N are a fair choice."""
+    rank: dict[str, int] = {}
+    order = []
+    for k in kept:
+        region = names[k].rstrip("0123456789").rstrip("_")
+        order.append((rank.setdefault(region, 0), k))
+        rank[region] += 1
+    return [k for _, k in sorted(order)]
 
 
 def _names(arrays: dict[str, npt.NDArray[Any]], key: str, stem: str, count: int) -> tuple[str, ...]:
@@ -165,7 +186,9 @@ def _parts(arrays: dict[str, npt.NDArray[Any]], weights: npt.NDArray[np.float64]
     parts[weights[:, RIGHT_EYE] > 0.9] = RIGHT_EYEBALL
     for part, joint in ((LEFT_EYEBALL, "left_eye"), (RIGHT_EYEBALL, "right_eye")):
         if not (parts == part).any():
-            raise UsageError(f"head model {path}: skinning_weights give no eyeball, expected vertices moved by {joint} alone")
+            raise UsageError(
+                f"head model {path}: skinning_weights give no eyeball, expected vertices moved by {joint} alone"
+            )
     return parts
 
 
@@ -180,6 +203,10 @@ def _pose_dirs(arrays: dict[str, npt.NDArray[Any]], n: int, path: Path) -> npt.N
         )
     by_joint = regressor.reshape(4, 9, n, 3)
     out = np.zeros((n, 3, 4, 9), dtype=np.float32)
-    for theirs, ours in ((1, 0), (2, 2), (3, 3)):  # head, left eye, right eye -> neck, left eye, right eye; root is at rest
+    for theirs, ours in (
+        (1, 0),
+        (2, 2),
+        (3, 3),
+    ):  # head, left eye, right eye -> neck, left eye, right eye; root is at rest
         out[:, :, ours] = by_joint[theirs].transpose(1, 2, 0)
     return out.reshape(n, 3, 36)

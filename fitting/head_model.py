@@ -7,6 +7,7 @@ left, +y up, +z out of the face; joints root, neck, jaw, left eye, right eye wit
 from __future__ import annotations
 
 import os
+import zipfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -50,7 +51,8 @@ class HeadModel:
     """A posable head with V vertices, S identity and E expression modes.
 
     Attributes:
-        model_id, sha256, tier, license: provenance; ``sha256`` is of the file (or of the folder's files, in name order).
+        model_id, sha256, tier, license: provenance; ``sha256`` is of the file (or of the folder's files, in name
+            order).
         vertices: [V, 3] metres. triangles: [F, 3], outward.
         shape_dirs: [V, 3, S] float32, for unit-variance coefficients. expression_dirs: [V, 3, E] float32.
         weights: [V, 5] skinning weights, rows sum to 1.
@@ -212,7 +214,8 @@ def load_head_model(path: str | Path | None = None, embedding: str | Path | None
     """Open a head model; the first of ``path``, $DUOLOGUE_HEAD_MODEL and the embedded canonical head wins.
 
     Args:
-        path: a FLAME ``.pkl`` or ``.npz``, a GNM Head ``.npz``, an ICT-FaceKit folder, a MediaPipe ``.task`` bundle, a head
+        path: a FLAME ``.pkl`` or ``.npz``, a GNM Head ``.npz``, an ICT-FaceKit folder, a MediaPipe ``.task`` bundle,
+            a head
             written by this package (``.npz``), or "canonical" / "second" for the embedded ones.
         embedding: an ``.npz`` with ``lmk_face_idx``, ``lmk_b_coords``, ``landmark_indices``, instead of making one.
 
@@ -243,18 +246,19 @@ def load_head_model(path: str | Path | None = None, embedding: str | Path | None
         from . import flame, gnm
 
         keys = npz_keys(where)
-        if canonical.KEYS <= keys:
+        if keys >= canonical.KEYS:
             return canonical.load_npz(where)
-        if flame.KEYS <= keys:
+        if keys >= flame.KEYS:
             return flame.load_flame(where, given)
-        if gnm.KEYS <= keys:
+        if keys >= gnm.KEYS:
             return gnm.load_gnm(where, given)
         raise UsageError(
             f"head model {chosen}: an .npz with {_listed(keys)}; expected FLAME ({_listed(flame.KEYS)}) "
             f"or GNM ({_listed(gnm.KEYS)})"
         )
     raise UsageError(
-        f"head model {chosen}: expected a FLAME .pkl or .npz, a GNM Head .npz, an ICT-FaceKit folder or a MediaPipe .task"
+        f"head model {chosen}: expected a FLAME .pkl or .npz, a GNM Head .npz, an ICT-FaceKit folder or a "
+        "MediaPipe .task"
     )
 
 
@@ -263,9 +267,7 @@ def npz_keys(path: Path) -> frozenset[str]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return frozenset(archive.files)
-    except (OSError, ValueError, EOFError) as error:
-        raise UsageError(f"head model {path}: not a readable .npz ({error})") from None
-    except Exception as error:  # zipfile.BadZipFile has no common base with the above
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UsageError(f"head model {path}: not a readable .npz ({error})") from None
 
 

@@ -1,7 +1,8 @@
-"""ICT-FaceKit (Li et al. 2020, MIT licence): a folder of OBJ files in centimetres, one per identity mode and expression.
+"""ICT-FaceKit (Li et al. 2020, MIT licence): a folder of OBJ files in centimetres, one per identity mode and
+expression.
 
-The jaw is a blend shape there, so the jaw joint is locked. The look-around shapes move lids; what they do to the eyeballs is
-taken out, since eyeballs are joints here.
+The jaw is a blend shape there, so the jaw joint is locked. The look-around shapes move lids; what they do to the
+eyeballs is taken out, since eyeballs are joints here.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -86,7 +88,7 @@ def load_ict(folder: Path, embedding: Path | None = None) -> HeadModel:
         joint_dirs[joint] = arrays["shape_dirs"][rows].mean(0)
     weights[:, NECK] = 1.0 - weights.sum(1)
     middle = 0.5 * (joints[LEFT_EYE] + joints[RIGHT_EYE])
-    joints[ROOT], joints[NECK], joints[JAW] = middle + [[0, -0.115, -0.085], [0, -0.035, -0.08], [0, -0.027, -0.055]]
+    joints[ROOT], joints[NECK], joints[JAW] = middle + np.array([[0, -0.115, -0.085], [0, -0.035, -0.08], [0, -0.027, -0.055]])
     joint_dirs[[ROOT, NECK, JAW]] = joint_dirs[[LEFT_EYE, RIGHT_EYE]].mean(0)
 
     head = HeadModel(
@@ -134,7 +136,7 @@ def _anchors(root: Path, vertices: Array) -> dict[int, Array]:
     return {face: places[ibug] for ibug, face in IBUG_TO_FACEMESH.items()}
 
 
-def _cached(root: Path, files: list[Path], sha256: str) -> dict[str, npt.NDArray]:
+def _cached(root: Path, files: list[Path], sha256: str) -> dict[str, npt.NDArray[Any]]:
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "duologue"
     cache = base / f"ict-{sha256[:16]}-{_VERSION}.npz"
     if cache.exists():
@@ -147,14 +149,14 @@ def _cached(root: Path, files: list[Path], sha256: str) -> dict[str, npt.NDArray
     try:
         base.mkdir(parents=True, exist_ok=True)
         partial = cache.with_name(f"{cache.stem}.{os.getpid()}.part.npz")
-        np.savez(partial, **arrays)
+        np.savez(partial, allow_pickle=False, **arrays)
         os.replace(partial, cache)
     except OSError:
         return arrays  # a read-only home only costs the time of parsing again
     return arrays
 
 
-def _parse(root: Path, files: list[Path]) -> dict[str, npt.NDArray]:
+def _parse(root: Path, files: list[Path]) -> dict[str, npt.NDArray[Any]]:
     neutral = read_obj_vertices(root / NEUTRAL)
     if neutral.shape != (N_VERTICES, 3):
         raise UsageError(f"head model {root / NEUTRAL}: expected {N_VERTICES} vertices, found {len(neutral)}")
@@ -197,5 +199,3 @@ def read_obj_triangles(path: Path) -> Index:
             corner = [int(part.split(b"/")[0]) - 1 for part in line.split()[1:]]
             triangles += [(corner[0], corner[k], corner[k + 1]) for k in range(1, len(corner) - 1)]
     return np.array(triangles, dtype=np.int64)
-
-

@@ -131,10 +131,13 @@ def vertex_normals(vertices: Array, triangles: Index) -> Array:
     return np.asarray(total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-20))
 
 
-def visible_triangles(vertices: Array, triangles: Index, cell: float = 0.002, slack: float = 0.003) -> npt.NDArray[np.bool_]:
+def visible_triangles(
+    vertices: Array, triangles: Index, cell: float = 0.002, slack: float = 0.003
+) -> npt.NDArray[np.bool_]:
     """[F] which triangles can be seen from the front half-circle (yaw -75..75 degrees) or from 25 degrees below.
 
-    Depth buffers of ``cell`` metres, filled by points sampled on every triangle; ``slack`` metres of depth are forgiven.
+    Depth buffers of ``cell`` metres, filled by points sampled on every triangle; ``slack`` metres of depth are
+    forgiven.
     """
     grid = np.array([(i / 5, j / 5, (5 - i - j) / 5) for i in range(6) for j in range(6 - i)])
     samples = np.einsum("sk,fkd->fsd", grid, vertices[triangles])

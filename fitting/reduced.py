@@ -7,7 +7,8 @@ Exact linear blend skinning over the channels ``head`` (root and neck, rigid tog
 with R_head = I, R_jaw = R(jaw), J_c(beta) the jaw joint. Pose correctives (FLAME's ``posedirs``) of the jaw act before
 skinning, so they come in two parts: ``jaw_correctives @ vec(R_jaw - I)`` is added as it is, and
 ``R_jaw @ jaw_correctives_turned @ vec(R_jaw - I)`` turns with the jaw. In FLAME joints follow the expression too:
-J_c(beta, psi) = joints + joint_dirs beta + joint_expression_dirs psi. Model frame and units: see :mod:`duologue.schemas.heads`.
+J_c(beta, psi) = joints + joint_dirs beta + joint_expression_dirs psi. Model frame and units: see
+:mod:`duologue.schemas.heads`.
 """
 
 from __future__ import annotations

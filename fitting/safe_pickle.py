@@ -1,9 +1,10 @@
 """Reading arrays out of pickles without running anything that the file asks for.
 
-FLAME's original files are Python 2 pickles of numpy arrays, one scipy sparse matrix and chumpy objects. The unpickler here
-resolves only names on a short list: numpy's array reconstruction, scipy's sparse containers (as inert stubs), chumpy's ``Ch``
-(as a stub that keeps its state) and torch's tensor rebuild (landmark embeddings are sometimes saved with it). Everything
-else, named in the error, is refused. Nothing on the list calls user-given code.
+FLAME's original files are Python 2 pickles of numpy arrays, one scipy sparse matrix and chumpy objects. The unpickler
+here
+resolves only names on a short list: numpy's array reconstruction, scipy's sparse containers (as inert stubs),
+chumpy's ``Ch`` (as a stub that keeps its state) and torch's tensor rebuild (landmark embeddings are sometimes saved
+with it). Everything else, named in the error, is refused. Nothing on the list calls user-given code.
 """
 
 from __future__ import annotations
@@ -126,10 +127,12 @@ class _Unpickler(pickle.Unpickler):
 
 
 def load_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of a pickled dict, by name; chumpy objects and sparse matrices become dense arrays, other values are left out.
+    """The arrays of a pickled dict, by name; chumpy objects and sparse matrices become dense arrays, other values are
+    left out.
 
     Raises:
-        UsageError: naming what the file asked for, when that is not on the list of inert names, or why it is unreadable.
+        UsageError: naming what the file asked for, when that is not on the list of inert names, or why it is
+            unreadable.
     """
     size = path.stat().st_size
     if size > _SIZE_LIMIT:
@@ -175,16 +178,14 @@ def _dense(matrix: SparseStub) -> npt.NDArray[Any] | None:
     if not isinstance(state, dict):
         return None
     try:
-        rows, columns = (int(n) for n in state.get("_shape", state.get("shape")))
+        rows, columns = (int(n) for n in (state["_shape"] if "_shape" in state else state["shape"]))
         data, indices, starts = (np.asarray(state[k]) for k in ("data", "indices", "indptr"))
         major, minor = (columns, rows) if matrix.by_column else (rows, columns)
         if rows * columns > 1 << 26 or len(starts) != major + 1 or len(data) != len(indices):
             return None
-        line = np.repeat(np.arange(major), np.diff(starts.astype(np.int64)))
+        line = np.repeat(np.arange(major), np.asarray(np.diff(starts.astype(np.int64)), dtype=np.int64))
         dense = np.zeros((major, minor))
         np.add.at(dense, (line, indices.astype(np.int64)), data)
     except (KeyError, TypeError, ValueError, IndexError):
         return None
     return dense.T if matrix.by_column else dense
-
-

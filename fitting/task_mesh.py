@@ -1,6 +1,8 @@
-"""The canonical face mesh inside a MediaPipe ``face_landmarker.task`` bundle (Apache-2.0): a zip with one small protobuf.
+"""The canonical face mesh inside a MediaPipe ``face_landmarker.task`` bundle (Apache-2.0): a zip with one small
+protobuf.
 
-``geometry_pipeline_metadata_landmarks.binarypb`` holds 468 vertices (x, y, z, u, v) in centimetres and 898 triangles. It is read
+``geometry_pipeline_metadata_landmarks.binarypb`` holds 468 vertices (x, y, z, u, v) in centimetres and 898 triangles.
+It is read
 by wire format, without protobuf: field 1 (mesh) > field 3 (packed or repeated floats), field 4 (indices).
 """
 
@@ -15,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ..schemas.errors import UsageError
-from .head_model import Array, HeadModel, Index
+from .head_model import LEFT_EYE, LEFT_EYEBALL, RIGHT_EYE, RIGHT_EYEBALL, Array, HeadModel, Index
 
 MEMBER = "geometry_pipeline_metadata_landmarks.binarypb"
 _LIMIT = 4 << 20  # bytes; the real one has 19,376
@@ -38,8 +40,8 @@ def read_task(path: Path) -> tuple[Array, Index]:
         raise UsageError(f"head model {path}: {MEMBER} does not hold a mesh ({error})") from None
     if floats.size != 468 * 5 or indices.size % 3 or indices.size == 0 or indices.max() >= 468:
         raise UsageError(
-            f"head model {path}: expected 468 vertices of 5 floats and triangles among them, found {floats.size} floats and "
-            f"{indices.size} indices"
+            f"head model {path}: expected 468 vertices of 5 floats and triangles among them, found {floats.size} "
+            f"floats and {indices.size} indices"
         )
     return floats.reshape(468, 5)[:, :3].astype(np.float64) * 0.01, indices.reshape(-1, 3)
 
@@ -47,8 +49,8 @@ def read_task(path: Path) -> tuple[Array, Index]:
 def load_task(path: Path, embedding: Path | None = None) -> HeadModel:
     """MediaPipe's mesh as face, with the canonical head's eyeballs, joints and modes carried over. Tier "canonical".
 
-    The mesh has no deformations of its own: the canonical head is moved onto it vertex by vertex (skin exactly, everything
-    else by the smooth field that the skin's displacement defines).
+    The mesh has no deformations of its own: the canonical head is moved onto it vertex by vertex (skin exactly,
+    everything else by the smooth field that the skin's displacement defines).
     """
     from . import canonical
 
@@ -57,14 +59,17 @@ def load_task(path: Path, embedding: Path | None = None) -> HeadModel:
     vertices, triangles = read_task(path)
     base = canonical.load_embedded("canonical")
     skin = base.vertices[:468]
-    vertices = vertices + (0.5 * (skin[[33, 263, 133, 362]] - vertices[[33, 263, 133, 362]])).mean(0) * 2
+    canthi = [33, 263, 133, 362]
+    vertices = vertices + (skin[canthi] - vertices[canthi]).mean(0)
     moved = base.vertices + _carry(skin, vertices - skin, base.vertices)
     moved[:468] = vertices
     joints = base.joints + _carry(skin, vertices - skin, base.joints)
-    for joint, part in ((3, 1), (4, 2)):  # eyeballs stay spheres: they move as one
+    for joint, part in (
+        (LEFT_EYE, LEFT_EYEBALL),
+        (RIGHT_EYE, RIGHT_EYEBALL),
+    ):  # eyeballs stay spheres: they move as one
         rows = base.parts == part
-        centre = joints[joint] * [1.0, 1.0, 1.0]
-        moved[rows] = base.vertices[rows] - base.joints[joint] + centre
+        moved[rows] = base.vertices[rows] - base.joints[joint] + joints[joint]
     return replace(
         base,
         model_id="mediapipe-task",
@@ -138,5 +143,3 @@ def _integers(values: list[int | bytes]) -> list[int]:
             number, at = _varint(value, at)
             out.append(number)
     return out
-
-

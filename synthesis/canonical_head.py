@@ -2,26 +2,55 @@
 
     python -m duologue.synthesis.canonical_head [--task face_landmarker.task]
 
-FaceMesh's 3D points on ``skimage.data.astronaut`` and matplotlib's ``grace_hopper.jpg`` (both NASA / US Navy, public domain)
-and on their mirror images are made frontal, averaged, made symmetric and scaled to an inter-pupillary distance of 63 mm. The
-portraits smile, so mouth and lids are then brought to rest. Triangles come from ``FACEMESH_TESSELATION``; eyeballs, inner
-mouth, back of head, joints and modes are analytic (:mod:`.head_geometry`, :mod:`.head_modes`).
+FaceMesh's 3D points on ``skimage.data.astronaut`` and matplotlib's ``grace_hopper.jpg`` (both NASA / US Navy, public
+domain) and on their mirror images are made frontal, averaged, made symmetric and scaled to an inter-pupillary
+distance of 63 mm. The portraits smile, so mouth and lids are then brought to rest. Triangles come from
+``FACEMESH_TESSELATION``; eyeballs, inner mouth, back of head, joints and modes are analytic (:mod:`.head_geometry`,
+:mod:`.head_modes`).
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..fitting import canonical
-from ..fitting.head_model import BACK, INNER_MOUTH, LEFT_EYE, LEFT_EYEBALL, NECK, RIGHT_EYE, RIGHT_EYEBALL, ROOT, SKIN
-from ..fitting.head_model import IRIS_RADIUS, JAW
+from ..fitting.head_model import (
+    BACK,
+    INNER_MOUTH,
+    IRIS_RADIUS,
+    JAW,
+    LEFT_EYE,
+    LEFT_EYEBALL,
+    NECK,
+    RIGHT_EYE,
+    RIGHT_EYEBALL,
+    ROOT,
+    SKIN,
+)
 from .head_geometry import SkinMesh, back_of_head, eyeball, mirror_map, orient, triangles_from_edges
-from .head_modes import CANTHI, CORNER, EDGE_LOWER, EDGE_UPPER, INNER_LOWER, INNER_UPPER, LOWER_LID, MID_LOWER, MID_UPPER
-from .head_modes import LID_CLEARANCE, OUT_LOWER, OUT_UPPER, UPPER_LID, ExpressionBuilder, identity_modes, smoothstep
+from .head_modes import (
+    CANTHI,
+    CORNER,
+    EDGE_LOWER,
+    EDGE_UPPER,
+    INNER_LOWER,
+    INNER_UPPER,
+    LID_CLEARANCE,
+    LOWER_LID,
+    MID_LOWER,
+    MID_UPPER,
+    OUT_LOWER,
+    OUT_UPPER,
+    UPPER_LID,
+    ExpressionBuilder,
+    identity_modes,
+    smoothstep,
+)
 
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
@@ -34,6 +63,9 @@ MOUTH_WIDTH = 50.0  # mm between 61 and 291
 # one standard deviation of each expression coefficient over frames of talk; blinks are sparse but full
 EXPRESSION_SD = {"eyeBlink": 0.45, "browInnerUp": 0.35, "mouthClose": 0.3, "mouthPucker": 0.35, "mouthSmile": 0.4}
 DEFAULT_SD = 0.3
+# FaceMesh vertices (middle and subject's right) that go wholly with the jaw, or not at all
+_CHIN = (18, 200, 199, 175, 152, 148, 176, 149, 83, 182, 194, 32, 208, 201, 140, 171)
+_UPPER_FACE = (2, 164, 167, 165, 98, 64, 206, 205, 50, 123, 147, 234, 93, 127, 116, 117, 101, 36, 203)
 
 
 def portrait_landmarks() -> list[Array]:
@@ -149,9 +181,12 @@ def _clear_of(eye: Array, points: Array) -> Array:
 
 def jaw_weights(skin: Array, mesh: SkinMesh, mirror: Index) -> Array:
     """[468] share of the jaw: 1 on lower lip and chin, 0 above, harmonic between; the lips are held at the corners."""
-    ones = {*INNER_LOWER[:4], *MID_LOWER[:4], *OUT_LOWER[:4], *EDGE_LOWER[:4], 18, 200, 199, 175, 152, 148, 176, 149, 83, 182, 194, 32, 208, 201, 140, 171}
-    zeros = {*INNER_UPPER[:4], *MID_UPPER[:4], *OUT_UPPER[:4], *EDGE_UPPER[:4], 2, 164, 167, 165, 98, 64, 206, 205, 50, 123, 147, 234, 93, 127, 116, 117, 101, 36, 203}
-    handles: dict[int, npt.ArrayLike] = {i: [1.0] for i in ones} | {i: [0.0] for i in zeros}
+    rows_down = (INNER_LOWER, MID_LOWER, OUT_LOWER, EDGE_LOWER)
+    rows_up = (INNER_UPPER, MID_UPPER, OUT_UPPER, EDGE_UPPER)
+    ones = {i for row in rows_down for i in row[:4]} | set(_CHIN)
+    zeros = {i for row in rows_up for i in row[:4]} | set(_UPPER_FACE)
+    handles: dict[int, npt.ArrayLike] = dict.fromkeys(ones, [1.0])
+    handles |= dict.fromkeys(zeros, [0.0])
     handles |= {i: [0.5] for i in CORNER}
     handles |= {150: [0.95], 136: [0.8], 172: [0.6], 58: [0.35], 132: [0.12], 61: [0.5]}
     handles |= {i: [0.25] for i in (191, 183, 184, 185)} | {i: [0.8] for i in (95, 96, 77, 146)}
@@ -170,12 +205,16 @@ def oval_ring(edges: frozenset[tuple[int, int]]) -> Index:
     return np.array(ring[::-1], dtype=np.int64)
 
 
-def build(faces: list[Array], tessellation: frozenset[tuple[int, int]], oval: frozenset[tuple[int, int]]) -> dict[str, npt.NDArray]:
+def build(
+    faces: list[Array], tessellation: frozenset[tuple[int, int]], oval: frozenset[tuple[int, int]]
+) -> dict[str, npt.NDArray[Any]]:
     """All arrays of the canonical head, metres, as :func:`duologue.fitting.canonical.save_npz` takes them."""
     points, mirror478 = frontal_mean(faces)
     mirror = mirror478[:468]
     triangles = triangles_from_edges(tessellation)
-    eye_depth = 0.5 * (points[159] + points[145])[2] - np.sqrt((EYE_RADIUS + LID_CLEARANCE) ** 2 - (0.5 * LID_APERTURE) ** 2)
+    eye_depth = 0.5 * (points[159] + points[145])[2] - np.sqrt(
+        (EYE_RADIUS + LID_CLEARANCE) ** 2 - (0.5 * LID_APERTURE) ** 2
+    )
     eye = np.array([-0.5 * IPD, 0.5 * (points[159] + points[145])[1], eye_depth])
     skin = points[:468] - [0.0, *eye[1:]]
     eye = eye * [1.0, 0.0, 0.0]
@@ -192,17 +231,23 @@ def build(faces: list[Array], tessellation: frozenset[tuple[int, int]], oval: fr
     ring = np.array([int(mirror[78]), *upper, 78, *lower[::-1]], dtype=np.int64)
     bag = skin[ring] * [0.8, 1.0, 1.0] + [0.0, 0.0, -9.0]
     bag[:, 1] += np.r_[0, np.full(9, 5.0), 0, np.full(9, -5.0)]
-    bag = np.concatenate([bag, bag.mean(0, keepdims=True) + [0, 0, -28.0]])
+    bag = np.concatenate([bag, (bag.mean(0) + np.array([0, 0, -28.0]))[None]])
     cycle = oval_ring(oval)
     n_ball, first_bag = len(ball), 468 + 2 * len(ball)
     first_back = first_bag + len(bag)
     back, back_faces = back_of_head(skin[cycle], first_back, cycle)
     ids = first_bag + np.arange(20)
-    bag_faces = [(ring[k], ids[(k + 1) % 20], ids[k]) for k in range(20)] + [(ring[k], ring[(k + 1) % 20], ids[(k + 1) % 20]) for k in range(20)]
+    bag_faces = [(ring[k], ids[(k + 1) % 20], ids[k]) for k in range(20)] + [
+        (ring[k], ring[(k + 1) % 20], ids[(k + 1) % 20]) for k in range(20)
+    ]
     bag_faces += [(ids[k], ids[(k + 1) % 20], first_bag + 20) for k in range(20)]
     vertices = np.concatenate([skin, ball + eyes[0], ball + eyes[1], bag, back])
-    faces_all = np.concatenate([triangles, ball_faces + 468, ball_faces + 468 + n_ball, np.array(bag_faces), back_faces])
-    parts = np.repeat([SKIN, LEFT_EYEBALL, RIGHT_EYEBALL, INNER_MOUTH, BACK], [468, n_ball, n_ball, len(bag), len(back)])
+    faces_all = np.concatenate(
+        [triangles, ball_faces + 468, ball_faces + 468 + n_ball, np.array(bag_faces), back_faces]
+    )
+    parts = np.repeat(
+        [SKIN, LEFT_EYEBALL, RIGHT_EYEBALL, INNER_MOUTH, BACK], [468, n_ball, n_ball, len(bag), len(back)]
+    )
 
     joints = np.zeros((5, 3))
     hinge = np.array([0.0, skin[234, 1] - 4.0, skin[234, 2] + 11.0])
@@ -230,10 +275,10 @@ def build(faces: list[Array], tessellation: frozenset[tuple[int, int]], oval: fr
         shape_dirs.append(move)
         joint_dirs.append(field(joints))
     expression_names, expression_dirs = [], []
-    for name, field in ExpressionBuilder(skin, mesh, mirror, eyes, EYE_RADIUS).build().items():
+    for name, moved in ExpressionBuilder(skin, mesh, mirror, eyes, EYE_RADIUS).build().items():
         move = np.zeros_like(vertices)
-        move[:468] = field
-        move[first_bag : first_bag + 20] = field[ring] * 0.7
+        move[:468] = moved
+        move[first_bag : first_bag + 20] = moved[ring] * 0.7
         expression_names.append(name)
         expression_dirs.append(move)
     sd = [next((v for k, v in EXPRESSION_SD.items() if n.startswith(k)), DEFAULT_SD) for n in expression_names]
@@ -262,13 +307,22 @@ def main() -> None:
     from ..fitting.embedding import face_measures
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--task", type=Path, help="a MediaPipe face_landmarker.task, to measure the distance to its mesh")
+    parser.add_argument(
+        "--task", type=Path, help="a MediaPipe face_landmarker.task, to measure the distance to its mesh"
+    )
     options = parser.parse_args()
     topology = mediapipe.solutions.face_mesh
     arrays = build(portrait_landmarks(), topology.FACEMESH_TESSELATION, topology.FACEMESH_FACE_OVAL)
     canonical.save_npz(canonical.FOLDER / "canonical_head.npz", "canonical-1", arrays)
     head = canonical.load_embedded("canonical")
-    print("vertices", len(head.vertices), "triangles", len(head.triangles), "file bytes", (canonical.FOLDER / "canonical_head.npz").stat().st_size)
+    print(
+        "vertices",
+        len(head.vertices),
+        "triangles",
+        len(head.triangles),
+        "file bytes",
+        (canonical.FOLDER / "canonical_head.npz").stat().st_size,
+    )
     for name, value in face_measures(head.vertices[:468]).items():
         print(f"{name} {1e3 * value:.2f} mm")
     if options.task:
@@ -276,7 +330,8 @@ def main() -> None:
 
         theirs = read_task(options.task)[0]
         distance = np.linalg.norm(similarity(head.vertices[:468], theirs) - theirs, axis=1)
-        print(f"distance to MediaPipe's mesh, similarity-aligned: mean {1e3 * distance.mean():.2f} mm, max {1e3 * distance.max():.2f}")
+        mean, worst = 1e3 * distance.mean(), 1e3 * distance.max()
+        print(f"distance to MediaPipe's mesh, similarity-aligned: mean {mean:.2f} mm, max {worst:.2f} mm")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Mesh tools behind the analytic heads: triangles from edges, mirror maps, biharmonic spreading, eyeballs, back of head.
+"""Mesh tools behind the analytic heads: triangles from edges, mirror maps, biharmonic spreading, eyeballs, back of
+head.
 
 Everything here works in millimetres, on FaceMesh's 468 skin vertices.
 """
@@ -6,7 +7,7 @@ Everything here works in millimetres, on FaceMesh's 468 skin vertices.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -75,7 +76,9 @@ class SkinMesh:
 
     def __init__(self, vertices: Array, triangles: Index) -> None:
         n = len(vertices)
-        edges = np.unique(np.sort(np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]]), 1), axis=0)
+        edges = np.unique(
+            np.sort(np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]]), 1), axis=0
+        )
         length = np.linalg.norm(vertices[edges[:, 0]] - vertices[edges[:, 1]], axis=1)
         graph = csr_matrix((length, (edges[:, 0], edges[:, 1])), shape=(n, n))
         self.distance: Array = dijkstra(graph, directed=False)
@@ -162,7 +165,7 @@ def back_of_head(oval: Array, first: int, ring_indices: Index, rings: int = 11) 
     layers = [ring_indices] + [first + r * n + np.arange(n) for r in range(rings)]
     tip = first + rings * n
     faces: list[tuple[int, int, int]] = []
-    for inner, outer in zip(layers[:-1], layers[1:], strict=True):
+    for inner, outer in pairwise(layers):
         for k in range(n):
             m = (k + 1) % n
             faces += [(int(inner[k]), int(outer[k]), int(outer[m])), (int(inner[k]), int(outer[m]), int(inner[m]))]

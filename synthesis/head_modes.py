@@ -1,12 +1,12 @@
 """Identity and expression modes of the analytic heads, built from named anatomical moves on FaceMesh's vertices.
 
-Millimetres; origin midway between the eyeballs' centres, +x the subject's left, +y up, +z out of the face. Vertex numbers
-are FaceMesh's; those written here lie on the subject's right (-x) and are mirrored for the left.
+Millimetres; origin midway between the eyeballs' centres, +x the subject's left, +y up, +z out of the face. Vertex
+numbers are FaceMesh's; those written here lie on the subject's right (-x) and are mirrored for the left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -61,10 +61,12 @@ def identity_modes(skin: Array, eyes: Array) -> dict[str, Callable[[Array], Arra
     ramp_down = (v[2, 1], v[152, 1])
     alar, cheekbone, jaw_corner = np.abs(v[64]) * [-1, 0, 0] + v[64] * [0, 1, 1], v[50], v[172]
     return {
-        "width": lambda p: along(0, 0.036 * p[:, 0]),
-        "height": lambda p: along(1, 0.040 * (p[:, 1] + 30)),
+        "width": lambda p: along(0, 0.040 * p[:, 0]),
+        "height": lambda p: along(1, 0.045 * (p[:, 1] + 30)),
         "depth": lambda p: along(2, 0.055 * (p[:, 2] + 40)),
-        "lowerFaceLength": lambda p: along(1, -3.6 * smoothstep(p[:, 1], *ramp_down) * smoothstep(p[:, 2], -110, front)),
+        "lowerFaceLength": lambda p: along(
+            1, -3.6 * smoothstep(p[:, 1], *ramp_down) * smoothstep(p[:, 2], -110, front)
+        ),
         "foreheadHeight": lambda p: along(1, 3.2 * smoothstep(p[:, 1], 8, v[10, 1])),
         "foreheadSlope": lambda p: along(2, -2.6 * smoothstep(p[:, 1], 12, v[10, 1] + 10)),
         "jawWidth": lambda p: along(0, 3.0 * side(p, 25) * bump(p, jaw_corner * [0, 1, 1], (1e3, 26, 34))),
@@ -81,14 +83,14 @@ def identity_modes(skin: Array, eyes: Array) -> dict[str, Callable[[Array], Arra
         "browRidge": lambda p: along(2, 1.6 * both(p, v[66], (22, 8, 25))),
         "browHeight": lambda p: along(1, 1.8 * both(p, v[105], (22, 10, 30))),
         "browTilt": lambda p: along(1, 1.6 * (both(p, v[70], (12, 10, 25)) - both(p, v[107], (12, 10, 25)))),
-        "eyeSpacing": lambda p: along(0, 1.4 * side(p, 6) * both(p, eyes[1], (16, 14, 25))),
+        "eyeSpacing": lambda p: along(0, 1.0 * side(p, 6) * both(p, eyes[1], (16, 14, 25))),
         "eyeHeight": lambda p: along(1, 1.3 * both(p, eyes[1], (20, 12, 25))),
         "eyeDepth": lambda p: along(2, 1.4 * both(p, eyes[1], (18, 13, 30))),
         "eyeSlant": lambda p: along(1, 1.2 * both(p, v[33], (10, 12, 20))),
         "cheekFullness": lambda p: along(2, 2.2 * both(p, cheekbone, (18, 18, 40))),
         "lowerCheekFullness": lambda p: along(0, 2.4 * side(p, 12) * both(p, v[214], (20, 20, 40))),
         "mouthHeight": lambda p: along(1, 1.8 * bump(p, mouth, (34, 14, 30))),
-        "mouthWidth": lambda p: along(0, 2.2 * side(p, 12) * both(p, v[61], (12, 12, 25))),
+        "mouthWidth": lambda p: along(0, 1.2 * side(p, 12) * both(p, v[61], (12, 12, 25))),
         "mouthProjection": lambda p: along(2, 1.8 * bump(p, mouth, (26, 14, 25))),
         "lipFullness": lambda p: along(1, 1.1 * (bump(p, v[0], (18, 5, 15)) - bump(p, v[17], (18, 6, 15)))),
         "noseDeviation": lambda p: along(0, 1.2 * bump(p, nose_tip, (20, 20, 30))),
@@ -115,8 +117,22 @@ class ExpressionBuilder:
             ("eyeSquint", self.lids(upper=-0.6, lower=2.4, cheek=1.5)),
             ("browDown", self.brow([(1.2, -4.5, 0.5), (0.8, -4.5, 0.4), (0.3, -3.5, 0), (0, -1.8, 0), (0, -0.8, 0)])),
             ("browOuterUp", self.brow([(0, 0.3, 0), (0, 1.8, 0), (0, 4.5, -0.5), (0, 6, -1), (0, 5, -1)])),
-            ("noseSneer", self.one_side({64: (0.3, 2.2, -0.3), 98: (0, 1.8, 0), 48: (0, 2, 0), 129: (0, 2, 0), 36: (0, 2.2, 0.6), 40: (0, 1.4, 0), 55: (0.3, -1, 0)}, 24)),
-            ("mouthSmile", self.lips(corner=(-5.0, 5.5, -3.0), middle=(0, 0.4, -0.8), cheek=(-1.0, 3.2, 2.0))),
+            (
+                "noseSneer",
+                self.one_side(
+                    {
+                        64: (0.4, 3.5, -0.4),
+                        98: (0, 2.8, 0),
+                        48: (0, 3.2, 0),
+                        129: (0, 3.4, 0),
+                        36: (0, 3.6, 1.0),
+                        40: (0, 2.2, 0.3),
+                        55: (0.4, -1.6, 0),
+                    },
+                    24,
+                ),
+            ),
+            ("mouthSmile", self.lips(corner=(-7.0, 7.5, -4.5), middle=(0, 0.6, -1.2), cheek=(-2.0, 5.0, 3.2))),
             ("mouthFrown", self.lips(corner=(-0.8, -4.5, -0.8), middle=(0, 0.3, 0), cheek=(0, -1, 0))),
             ("mouthStretch", self.lips(corner=(-4.5, -2.0, -2.5), middle=(0, -0.2, -0.5), cheek=(-1, -0.5, 0))),
             ("mouthPress", self.press()),
@@ -125,10 +141,26 @@ class ExpressionBuilder:
         ):
             modes[f"{name}Left"] = self.mirrored(field)
             modes[f"{name}Right"] = field
-        centre = {107: (1.2, 6.0, 0), 66: (0.6, 3.6, 0), 55: (1.0, 5.0, 0), 65: (0.5, 3.0, 0), 105: (0, 1, 0), 9: (0, 3, 0.3)}
+        centre = {
+            107: (1.2, 6.0, 0),
+            66: (0.6, 3.6, 0),
+            55: (1.0, 5.0, 0),
+            65: (0.5, 3.0, 0),
+            105: (0, 1, 0),
+            9: (0, 3, 0.3),
+        }
         modes["browInnerUp"] = self.two_sided(centre, 30)
         modes["cheekPuff"] = self.two_sided(
-            {207: (-5, 0, 3.5), 187: (-5, 0, 3), 214: (-4.5, 0, 2.5), 205: (-2, 0, 2.5), 61: (0.6, 0, 0.6), 13: (0, 0, 0.5), 14: (0, 0, 0.5)}, 34
+            {
+                207: (-8, 0, 6),
+                187: (-8, 0, 5),
+                214: (-7, 0, 4),
+                205: (-3, 0, 4),
+                61: (0.6, 0, 0.6),
+                13: (0, 0, 0.5),
+                14: (0, 0, 0.5),
+            },
+            34,
         )
         modes["mouthPucker"] = self.lips(corner=(7.0, 0.0, 4.0), middle=(0, 0, 5.0), cheek=(1.8, 0, 0.4), sides=2)
         modes["mouthFunnel"] = self.funnel()
@@ -136,18 +168,28 @@ class ExpressionBuilder:
         modes["mouthClose"] = self.close()
         modes["mouthRollUpper"] = self.roll(upper=True)
         modes["mouthRollLower"] = self.roll(upper=False)
-        modes["mouthShrugUpper"] = self.two_sided({**dict.fromkeys((0, 37, 39, 13, 82, 81, 12, 11), (0, 3.0, 1.5)), 61: (0, 0, 0), 2: (0, 0.5, 0)}, 22)
+        modes["mouthShrugUpper"] = self.two_sided(
+            {**dict.fromkeys((0, 37, 39, 13, 82, 81, 12, 11), (0, 3.0, 1.5)), 61: (0, 0, 0), 2: (0, 0.5, 0)}, 22
+        )
         modes["mouthShrugLower"] = self.two_sided(
-            {**dict.fromkeys((17, 84, 181, 14, 87, 178, 15, 16), (0, 3.6, 2.0)), 61: (0, 0, 0), 200: (0, 3.0, 0.5), 199: (0, 2.5, 0), 18: (0, 3.4, 1.0)}, 24
+            {
+                **dict.fromkeys((17, 84, 181, 14, 87, 178, 15, 16), (0, 3.6, 2.0)),
+                61: (0, 0, 0),
+                200: (0, 3.0, 0.5),
+                199: (0, 2.5, 0),
+                18: (0, 3.4, 1.0),
+            },
+            24,
         )
         return modes
 
-    # fields -------------------------------------------------------------------------------------------------------------
+    # fields
+    # -------------------------------------------------------------------------------------------------------------
 
-    def one_side(self, handles: dict[int, npt.ArrayLike], radius: float) -> Array:
+    def one_side(self, handles: Mapping[int, npt.ArrayLike], radius: float) -> Array:
         return self.mesh.spread(handles, radius)
 
-    def two_sided(self, handles: dict[int, npt.ArrayLike], radius: float) -> Array:
+    def two_sided(self, handles: Mapping[int, npt.ArrayLike], radius: float) -> Array:
         """Handles on the right, mirrored; on the midline x is zeroed."""
         full: dict[int, npt.ArrayLike] = {}
         for index, move in handles.items():
@@ -192,7 +234,7 @@ class ExpressionBuilder:
             new = self.onto_lid_sphere(old + np.outer(profile * amount, [0, 1.0, 0]))
             handles |= {i: n - o for i, n, o in zip(ring, new, old, strict=True)}
         handles |= {i: np.zeros(3) for i in (*BROW_BOTTOM, 6)}
-        handles |= {i: (0, cheek, 0.4 * cheek) for i in (117, 118, 101, 50)}
+        handles |= dict.fromkeys((117, 118, 101, 50), (0, cheek, 0.4 * cheek))
         return self.kept_off_eye(self.mesh.spread(handles, 22), handles)
 
     def brow(self, moves: list[tuple[float, float, float]]) -> Array:
@@ -203,7 +245,11 @@ class ExpressionBuilder:
         return self.mesh.spread(handles, 26)
 
     def lips(
-        self, corner: tuple[float, float, float], middle: tuple[float, float, float], cheek: tuple[float, float, float], sides: int = 1
+        self,
+        corner: tuple[float, float, float],
+        middle: tuple[float, float, float],
+        cheek: tuple[float, float, float],
+        sides: int = 1,
     ) -> Array:
         """The right mouth corner pulls; upper and lower lip follow it together, so that the mouth stays closed."""
         handles: dict[int, npt.ArrayLike] = dict.fromkeys(CORNER, corner)
@@ -227,7 +273,7 @@ class ExpressionBuilder:
     def press(self) -> Array:
         handles: dict[int, npt.ArrayLike] = {}
         for row, sign in ((EDGE_UPPER, -1.0), (OUT_UPPER, -0.8), (EDGE_LOWER, 1.0), (OUT_LOWER, 0.8)):
-            handles |= {i: (0, 1.3 * sign, -1.2) for i in row}
+            handles |= dict.fromkeys(row, (0, 1.3 * sign, -1.2))
         handles |= dict.fromkeys((*INNER_UPPER, *INNER_LOWER, *MID_UPPER, *MID_LOWER), (0.0, 0.0, -1.4))
         handles |= dict.fromkeys(CORNER, (-0.6, 0.4, -0.8))
         return self.mesh.spread(handles, 20)
@@ -254,7 +300,10 @@ class ExpressionBuilder:
 
     def funnel(self) -> Array:
         handles: dict[int, npt.ArrayLike] = dict.fromkeys(CORNER, (6.0, 0.0, 3.0))
-        for rows, lift in (((INNER_UPPER, MID_UPPER, OUT_UPPER, EDGE_UPPER), 3.2), ((INNER_LOWER, MID_LOWER, OUT_LOWER, EDGE_LOWER), -3.6)):
+        for rows, lift in (
+            ((INNER_UPPER, MID_UPPER, OUT_UPPER, EDGE_UPPER), 3.2),
+            ((INNER_LOWER, MID_LOWER, OUT_LOWER, EDGE_LOWER), -3.6),
+        ):
             for row in rows:
                 for k, index in enumerate(row):
                     s = (k / 4.6) ** 1.5
@@ -264,7 +313,7 @@ class ExpressionBuilder:
     def sideways(self) -> Array:
         rows = (INNER_UPPER, INNER_LOWER, MID_UPPER, MID_LOWER, OUT_UPPER, OUT_LOWER, EDGE_UPPER, EDGE_LOWER, CORNER)
         right = {i for row in rows for i in row}
-        handles: dict[int, npt.ArrayLike] = {i: (5.5, 0.0, 0.0) for i in right | {int(self.mirror[i]) for i in right}}
+        handles: dict[int, npt.ArrayLike] = dict.fromkeys(right | {int(self.mirror[i]) for i in right}, (5.5, 0.0, 0.0))
         handles |= {2: (0.8, 0, 0), 200: (1.0, 0, 0)}
         field = self.mesh.spread(handles, 32)
         # the lips slide around the teeth: the side that moves outward also moves back
@@ -284,7 +333,11 @@ class ExpressionBuilder:
 
     def roll(self, upper: bool) -> Array:
         """A lip rolls inward over the teeth: its red thins."""
-        rows = (INNER_UPPER, MID_UPPER, OUT_UPPER, EDGE_UPPER) if upper else (INNER_LOWER, MID_LOWER, OUT_LOWER, EDGE_LOWER)
+        rows = (
+            (INNER_UPPER, MID_UPPER, OUT_UPPER, EDGE_UPPER)
+            if upper
+            else (INNER_LOWER, MID_LOWER, OUT_LOWER, EDGE_LOWER)
+        )
         sign = -1.0 if upper else 1.0
         handles: dict[int, npt.ArrayLike] = {}
         for row, down, back in zip(rows, (0.2, 0.9, 1.6, 2.2), (-3.0, -2.8, -2.2, -1.2), strict=True):

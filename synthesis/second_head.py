@@ -2,12 +2,15 @@
 
     python -m duologue.synthesis.second_head
 
-It keeps FaceMesh's topology, so its landmarks are exact. Its rest shape bends the canonical one by a seeded random field that no
-canonical mode follows; identity modes are random smooth fields of space, expression modes are the canonical ones re-cut (other
-reach, other strength, left-right uneven) with skin slack on top, and the jaw turns about another hinge with correctives of its own.
+It keeps FaceMesh's topology, so its landmarks are exact. Its rest shape bends the canonical one by a seeded random
+field that no canonical mode follows, at the canonical head's size; identity modes are random smooth fields of space
+that leave size alone, expression modes are the canonical ones re-cut (other reach, other strength, left-right uneven)
+with skin slack on top, and the jaw turns about another hinge with correctives of its own.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +23,7 @@ Array = npt.NDArray[np.float64]
 
 SEED = 20240607
 N_SHAPE, N_SLACK = 24, 6
-REST_MM, SHAPE_MM, SLACK_MM = 3.0, 2.2, 1.0  # root mean square displacements over the skin
+REST_MM, SHAPE_MM, SLACK_MM = 3.0, 0.65, 1.0  # root mean square displacements over the skin
 
 
 def random_field(rng: np.random.Generator, points: Array, wavelength: float, waves: int = 24) -> Array:
@@ -35,6 +38,11 @@ def random_field(rng: np.random.Generator, points: Array, wavelength: float, wav
     return np.asarray(field / np.sqrt((field[:468] ** 2).sum(1).mean()))
 
 
+def _size_direction(move: Array, skin: Array) -> float:
+    """Inner product of a displacement with growth about the centroid."""
+    return float(((move - move.mean(0)) * (skin - skin.mean(0))).sum())
+
+
 def _rigid_eyes(head: HeadModel, field: Array, at_joints: Array) -> Array:
     """Eyeballs move as one, with their centres."""
     for part, joint in ((1, LEFT_EYE), (2, RIGHT_EYE)):
@@ -42,7 +50,7 @@ def _rigid_eyes(head: HeadModel, field: Array, at_joints: Array) -> Array:
     return field
 
 
-def build() -> dict[str, npt.NDArray]:
+def build() -> dict[str, npt.NDArray[Any]]:
     """Arrays of the second head, in metres, as :func:`duologue.fitting.canonical.save_npz` takes them."""
     base = canonical.load_embedded("canonical")
     skin, triangles, mirror = canonical.canonical_skin()
@@ -68,10 +76,20 @@ def build() -> dict[str, npt.NDArray]:
         rows = base.parts == part
         vertices[rows] = base.vertices[rows] - base.joints[joint] + joints[joint]
     joints[JAW] += [0.0, 0.004, -0.006]
+    centre = 0.5 * (joints[LEFT_EYE] + joints[RIGHT_EYE])
+    size = float(_size_direction(vertices[:468], skin) / _size_direction(skin, skin))
+    eyeball_scale = np.where(np.isin(base.parts, (1, 2)), 1.0, 1.0 / size)[:, None]
+    vertices, joints = (vertices - centre) * eyeball_scale, (joints - centre) / size
+    for part, joint in ((1, LEFT_EYE), (2, RIGHT_EYE)):
+        rows = base.parts == part
+        vertices[rows] = base.vertices[rows] - base.joints[joint] + joints[joint]
 
     shapes, joint_shapes = [], []
     for k in range(N_SHAPE):
-        move, at_joints = spatial(0.05 + 0.15 * rng.random(), SHAPE_MM * (1.3 - k / N_SHAPE), False)
+        move, at_joints = spatial(0.05 + 0.15 * rng.random(), SHAPE_MM * (1.3 - 0.6 * k / N_SHAPE), False)
+        growth = _size_direction(move[:468], vertices[:468]) / _size_direction(vertices[:468], vertices[:468])
+        at_joints = at_joints - growth * joints
+        move = _rigid_eyes(base, move - growth * vertices, at_joints)
         shapes.append(move)
         joint_shapes.append(at_joints)
 
