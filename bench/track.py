@@ -16,7 +16,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-
 from duologue.transforms.detect_faces import Detections, FaceDetector
 from duologue.transforms.face_mesh import FaceMesh, MeshFace, Region
 from duologue.transforms.identify import AppearanceIdentifier
@@ -34,7 +33,7 @@ class _Clocked:
     def __init__(self) -> None:
         self.calls, self.seconds = 0, 0.0
 
-    def run(self, work, *args):  # noqa: ANN001, ANN002, ANN201
+    def run(self, work, *args):
         start = time.process_time()
         result = work(*args)
         self.seconds += time.process_time() - start

@@ -88,9 +88,7 @@ def choose_clips(
                     raise BadInput("too_short", f"{t1 - t0:.2f} s of the shot, {options.shortest_s:g} s are needed")
                 clips.append(_window(persons, video, shot, t0, t1, options))
             except BadInput as bad:
-                rejects.append(
-                    Reject(video.video_id, video.uri, "track", bad.reason, bad.detail, t0, t1, shot.index)
-                )
+                rejects.append(Reject(video.video_id, video.uri, "track", bad.reason, bad.detail, t0, t1, shot.index))
     return clips, rejects
 
 
@@ -113,7 +111,9 @@ def _window(
         if third.size >= options.passer_by_size * smaller and seconds >= options.passer_by_s:
             raise BadInput("many_faces", f"a third face, {third.size:.0f} px high, for {seconds:.1f} s")
     if float(other.seen.sum()) * BIN_S < options.passer_by_s or other.size < 0.25 * one.size:
-        raise BadInput("one_face", f"the second face is {other.size:.0f} px high, seen {other.seen.sum() * BIN_S:.1f} s")
+        raise BadInput(
+            "one_face", f"the second face is {other.size:.0f} px high, seen {other.seen.sum() * BIN_S:.1f} s"
+        )
     both = np.minimum(one.seen, other.seen) >= 0.5
     begin, stop = _longest_run(both, max(0, round(options.absence_s / BIN_S)))
     start, end = max(t0, (first + begin) * BIN_S), min(t1, (first + stop) * BIN_S)

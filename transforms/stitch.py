@@ -196,9 +196,7 @@ def stitch(summaries: Iterable[TrackletSummary], options: StitchOptions | None =
     left = sorted(summaries, key=lambda s: (s.first_s, s.first_box, s.piece, s.tracklet_id))
     tracks: list[list[TrackletSummary]] = []
     for group in _groups(left):
-        open_tracks = [
-            i for i, t in enumerate(tracks) if group[0].first_s - t[-1].last_s <= options.long_gap_s
-        ]
+        open_tracks = [i for i, t in enumerate(tracks) if group[0].first_s - t[-1].last_s <= options.long_gap_s]
         cost = np.full((len(group), len(open_tracks)), 1e3)
         for i, new in enumerate(group):
             for j, k in enumerate(open_tracks):
@@ -237,7 +235,9 @@ def _join_cost(track: Sequence[TrackletSummary], new: TrackletSummary, options: 
     y = (last.last_box[1] + last.last_box[3]) / 2 + last.last_velocity[1] * ahead
     apart = math.hypot((new.first_box[0] + new.first_box[2]) / 2 - x, (new.first_box[1] + new.first_box[3]) / 2 - y)
     apart /= size
-    zoom = abs(math.log(max(new.first_box[3] - new.first_box[1], 1e-6) / max(last.last_box[3] - last.last_box[1], 1e-6)))
+    zoom = abs(
+        math.log(max(new.first_box[3] - new.first_box[1], 1e-6) / max(last.last_box[3] - last.last_box[1], 1e-6))
+    )
     if zoom > math.log(options.zoom):
         return None
     alike = float("nan")

@@ -483,7 +483,8 @@ class _Tracker:
         kept = _without_doubles(kept)
         kept.sort(key=lambda k: (k[0], k[1], k[2].number))
         tracklets = [
-            _tracklet(f"t{n}", face, rows, times[start:stop], start) for n, (start, _, face, rows, stop) in enumerate(kept)
+            _tracklet(f"t{n}", face, rows, times[start:stop], start)
+            for n, (start, _, face, rows, stop) in enumerate(kept)
         ]
         return PieceTracks(times[first:], tuple(tracklets))
 

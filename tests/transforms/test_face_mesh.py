@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import skimage.data
-
 from duologue.schemas.tracks import LEFT_IRIS, RIGHT_IRIS
 from duologue.transforms.face_mesh import (
     FaceMesh,
@@ -133,6 +132,7 @@ def test_sharpness_falls_with_blur(mesh, portrait):
     import cv2
 
     values = [
-        sharpness(mesh.measure(cv2.GaussianBlur(portrait, (0, 0), s), Region(222, 122, 165)).crop) for s in (0.5, 1.5, 4)
+        sharpness(mesh.measure(cv2.GaussianBlur(portrait, (0, 0), s), Region(222, 122, 165)).crop)
+        for s in (0.5, 1.5, 4)
     ]
     assert values[0] > 2 * values[1] > 4 * values[2]

@@ -2,7 +2,6 @@ import cv2
 import numpy as np
 import pytest
 import skimage.data
-
 from duologue.schemas.errors import UsageError
 from duologue.transforms.face_mesh import FaceMesh, Region, region_from_landmarks
 from duologue.transforms.identify import (

@@ -6,14 +6,13 @@ import cv2
 import numpy as np
 import pytest
 import skimage.data
-from scipy.optimize import linear_sum_assignment
-
 from duologue.transforms.detect_faces import FaceDetector
 from duologue.transforms.face_mesh import FaceMesh, Region, region_from_landmarks
 from duologue.transforms.face_quality import box_iou, box_of
 from duologue.transforms.identify import AppearanceIdentifier
 from duologue.transforms.track import TrackOptions, track_piece
 from duologue.transforms.tracklet import PieceTracks
+from scipy.optimize import linear_sum_assignment
 
 WIDTH, HEIGHT, FPS = 640, 360, 20
 
