@@ -7,7 +7,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
 from ..fitting.head_model import JAW, ROOT, rotation_matrix
-from .avatar import FLIP, OVAL, Avatar, Mesh, face_points
+from .avatar import FLIP, Avatar, Mesh, face_points, oval_points
 from .motion import HeadMotion
 from .rasterize import Canvas, project
 from .scenario import Camera
@@ -134,6 +134,7 @@ class Actor:
         ):
             put(upper, mesh, self.to_world(points, t), np.full(len(points), 0.72, np.float32), cull=False)
         hull = avatar.hull.points.copy()
-        hull[:36] = face[list(OVAL)]
-        hull[36] = face[OVAL[0]]
+        ring = oval_points(face)
+        hull[: len(ring)] = ring
+        hull[len(ring)] = ring[0]
         put(upper, avatar.hull, self.to_world(hull, t), _shade(self._rigid["hull"] @ turn.T))

@@ -60,7 +60,7 @@ class Avatar:
     Attributes:
         shape: [S] the head model's identity coefficients, fitted to the portrait.
         face_uv, face_triangles: the 468-point face on ``portrait_texture``.
-        hull: hair and skull; its first 36 points are the face oval (they follow the face), the rest are rigid.
+        hull: hair and skull; its first 73 points are the closed face oval (they follow the face), the rest are rigid.
         neck: tube; ``neck_follow`` [V] is how far each point follows the head (1) or the body (0).
         body: relief of the clothes. teeth_upper, teeth_lower, cavity: inside of the mouth (lower teeth follow the jaw).
         iris_color: [3] RGB.
@@ -126,6 +126,13 @@ def face_points(model: HeadModel, vertices: Array) -> Array:
         raise UsageError(f"synthesis needs a head model with all 468 landmarks; {model.model_id} has "
                          f"{len(model.embedding.landmarks)}")  # fmt: skip
     return model.landmarks(vertices)
+
+
+def oval_points(face: Array) -> Array:
+    """[72, 3] the face's border: the 36 oval landmarks with the midpoints of the edges between them."""
+    ring = face[list(OVAL)]
+    middle = 0.5 * (ring + np.roll(ring, -1, axis=0))
+    return np.stack([ring, middle], axis=1).reshape(-1, 3)
 
 
 @dataclass(frozen=True)
@@ -197,7 +204,7 @@ def _hull(portrait: Portrait, oval: Array, place: _Placement, rng: np.random.Gen
     """Hair and skull. Rings run from the face oval over the silhouette to the back of the head.
 
     Args:
-        oval: [36, 3] the neutral face oval in the portrait's pixels.
+        oval: [72, 3] the neutral face oval (see :func:`oval_points`) in the portrait's pixels.
     """
     marks = portrait.landmarks
     unit = place.scale  # portrait pixels in a metre
@@ -210,13 +217,13 @@ def _hull(portrait: Portrait, oval: Array, place: _Placement, rng: np.random.Gen
     mask = cv2.erode(portrait.mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * thinner + 1, 2 * thinner + 1)))
     reach = _silhouette(mask, center, angles, 0.22 * unit)
     # Under the ears the silhouette is neck and shoulders: keep close to the jaw there.
-    low = _smoothstep((oval[:, 1] - center[1]) / unit, 0.012, 0.045)
+    low = _smoothstep((oval[:, 1] - center[1]) / unit, -0.002, 0.022)
     reach = np.maximum(reach, radius * 1.01)
     reach = np.minimum(reach, radius + 0.075 * unit)
     reach = reach * (1.0 - low) + radius * 0.97 * low
     for _ in range(2):
         reach = 0.25 * np.roll(reach, 1) + 0.5 * reach + 0.25 * np.roll(reach, -1)
-    z_ears = max(place.to_portrait(place.to_model(np.array([*center, 0.0])))[2], 0.0) + oval[[8, 28], 2].mean()
+    z_ears = float(oval[[16, 56], 2].mean())
     z_side = z_ears + 0.012 * unit
     rings = []
     path = np.zeros(_HULL_RINGS + 1)
@@ -410,33 +417,33 @@ def _body(portrait: Portrait, place: _Placement) -> Mesh:
 
 
 def _mouth(face: Array) -> tuple[Mesh, Mesh, Mesh]:
-    """Upper teeth, lower teeth and the dark behind them, from the neutral inner lips (model frame)."""
+    """Upper teeth, lower teeth and the dark behind them, along the neutral inner lips (model frame)."""
     middle = 0.5 * (face[13] + face[14])
     half = 0.5 * float(np.linalg.norm(face[78] - face[308]))
+    lip = face[list(INNER_MOUTH[:11])]
+    order = np.argsort(lip[:, 0])
     columns = 13
 
-    def arc(y_top: float, y_bottom: float, depth: float, texture: UInt8, curve: float, reach: float) -> Mesh:
-        x = np.linspace(-reach * half, reach * half, columns)
-        z = middle[2] - depth - curve * x * x
-        top = np.stack([middle[0] + x, np.full(columns, middle[1] + y_top), z], -1)
-        bottom = np.stack([middle[0] + x, np.full(columns, middle[1] + y_bottom), z], -1)
-        points = np.concatenate([top, bottom])
+    def arc(y_top: float, y_bottom: float, depth: float, texture: UInt8, reach: float) -> Mesh:
+        x = middle[0] + np.linspace(-reach * half, reach * half, columns)
+        z = np.interp(x, lip[order, 0], lip[order, 2]) - depth - 8.0 * (x - middle[0]) ** 2
+        top = np.stack([x, np.full(columns, middle[1] + y_top), z], -1)
+        bottom = np.stack([x, np.full(columns, middle[1] + y_bottom), z], -1)
         u = np.linspace(0.5, texture.shape[1] - 0.5, columns)
-        uv = np.concatenate([np.stack([u, np.full(columns, 0.5)], -1),
-                             np.stack([u, np.full(columns, texture.shape[0] - 0.5)], -1)]).astype(np.float32)  # fmt: skip
+        rows = [np.stack([u, np.full(columns, v)], -1) for v in (0.5, texture.shape[0] - 0.5)]
         k = np.arange(columns - 1)
         triangles = np.concatenate(
             [np.stack([k, k + columns, k + columns + 1], -1), np.stack([k, k + columns + 1, k + 1], -1)]
         ).astype(np.int32)
-        return Mesh(points, uv, triangles, texture)
+        return Mesh(np.concatenate([top, bottom]), np.concatenate(rows).astype(np.float32), triangles, texture)
 
-    upper = arc(0.009, -0.0012, 0.0065, _teeth(10, gum_below=False), 24.0, 0.72)
-    lower = arc(-0.0028, -0.0105, 0.0085, _teeth(12, gum_below=True), 24.0, 0.66)
+    upper = arc(0.010, -0.0022, 0.0045, _teeth(10, gum_below=False), 0.80)
+    lower = arc(-0.0030, -0.0110, 0.0065, _teeth(12, gum_below=True), 0.70)
     dark = np.zeros((8, 8, 4), np.uint8)
     dark[..., :3] = (46, 16, 16)
     dark[5:, :, :3] = (112, 48, 50)  # the tongue
     dark[..., 3] = 255
-    cavity = arc(0.014, -0.030, 0.017, dark, 10.0, 0.95)
+    cavity = arc(0.014, -0.030, 0.015, dark, 0.95)
     return upper, lower, cavity
 
 
@@ -465,7 +472,7 @@ def build_avatar(portrait: Portrait, model: HeadModel, seed: int = 0) -> Avatar:
     face = face_points(model, model.neutral(shape))
     triangles = _oriented(face, face_triangles())
     rgba = np.dstack([portrait.image, np.full(portrait.image.shape[:2], 255, np.uint8)])
-    oval_neutral = place.to_portrait(face[list(OVAL)])
+    oval_neutral = place.to_portrait(oval_points(face))
     # Hair and clothes are measured on the portrait; the hull starts at the model's own oval.
     hull = _hull(portrait, oval_neutral, place, rng)
     neck, follow = _neck(portrait, place)

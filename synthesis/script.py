@@ -47,6 +47,7 @@ TOPICS: tuple[tuple[str, ...], ...] = (
         "I have that on my list already, right below the bandages.",
     ),
 )
+CLOSERS = ("That sounds good to me.", "Yes, I think so too.", "All right.")  # fill the rest of a video
 BACKCHANNELS = ("Mhm.", "Yeah.", "Right.", "Oh, wow.", "I see.", "Sure.")
 
 
@@ -101,18 +102,18 @@ def write_script(
     answers = [str(rng.choice(BACKCHANNELS)) for _ in chosen]
     spoken = speak([(text, voices[who]) for text, who in chosen])
     replies = speak([(text, voices[1 - who]) for text, (_, who) in zip(answers, chosen, strict=True)])
+    endings = {who: speak([(text, voices[who]) for text in CLOSERS]) for who in (0, 1)}
     lines: list[Line] = []
     clock = lead_in_s
     turns = 0
-    overlapped = answered = False
     for (_, who), utterance, reply in zip(chosen, spoken, replies, strict=True):
         gap = float(np.clip(rng.normal(0.22, 0.15), 0.05, 0.7))
         wants_overlap = turns == 2 or (turns > 2 and rng.random() < 0.25)
         if turns and overlaps and wants_overlap:
             gap = -float(rng.uniform(0.25, 0.55))
-            overlapped = True
         start = max(clock + gap, 0.0) if turns else clock
         if start + utterance.duration_s > seconds - 0.15:
+            lines += _endings(endings, who, max(start, clock + 0.05), seconds - 0.15)
             break
         lines.append(Line(who, start, utterance, "turn"))
         wants_reply = turns == 1 or rng.random() < 0.35
@@ -120,11 +121,23 @@ def write_script(
             at = start + float(rng.uniform(0.45, 0.7)) * utterance.duration_s
             if at + reply.duration_s < start + utterance.duration_s - 0.6:
                 lines.append(Line(1 - who, at, reply, "backchannel"))
-                answered = True
         clock = start + utterance.duration_s
         turns += 1
-    del overlapped, answered
     return tuple(sorted(lines, key=lambda line: line.start_s))
+
+
+def _endings(closers: dict[int, list[Utterance]], who: int, start: float, until: float) -> list[Line]:
+    """Short lines in turn, each said once, while there is room."""
+    lines: list[Line] = []
+    left = list(range(len(CLOSERS)))
+    while True:
+        fitting = [k for k in left if start + closers[who][k].duration_s <= until]
+        if not fitting:
+            return lines
+        left.remove(fitting[0])
+        line = Line(who, start, closers[who][fitting[0]], "turn")
+        lines.append(line)
+        start, who = line.end_s + 0.25, 1 - who
 
 
 def speech_segments(lines: tuple[Line, ...], speaker: int, bridge_s: float = 0.5) -> list[tuple[float, float]]:
