@@ -15,6 +15,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import av
@@ -105,9 +106,9 @@ def measure(path: Path, repeats: int, start_s: float) -> list[dict[str, float | 
     rows: list[dict[str, float | str]] = []
     for mode, side in (("full", None), ("scan", SCAN_SIDE)):
         runs: dict[str, Callable[[], int]] = {
-            "bare": lambda s=side: bare(name, video, s),
-            "child": lambda s=side: through_child(name, video, s, DecodeOptions()),
-            "fast": lambda s=side: through_child(name, video, s, DecodeOptions(fast=True)),
+            "bare": partial(bare, name, video, side),
+            "child": partial(through_child, name, video, side, DecodeOptions()),
+            "fast": partial(through_child, name, video, side, DecodeOptions(fast=True)),
         }
         best: dict[str, tuple[float, float, int]] = {}
         for _ in range(repeats):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Protocol
@@ -74,7 +74,7 @@ class FrameSource(Protocol):
     damage: str
     turns_upright: bool
 
-    def frames(self, tick: Tick) -> Iterator[tuple[float, Picture]]: ...
+    def frames(self, tick: Tick) -> Generator[tuple[float, Picture], None, None]: ...
 
 
 def open_source(backend: str, request: SourceRequest) -> FrameSource:
@@ -103,7 +103,7 @@ class PyAVSource:
         self._reformatter = VideoReformatter()
         self._interpolation = "AREA" if request.fast else "BILINEAR"
 
-    def frames(self, tick: Tick) -> Iterator[tuple[float, Picture]]:
+    def frames(self, tick: Tick) -> Generator[tuple[float, Picture], None, None]:
         with open_media(self.request.path) as container:
             stream = video_stream(container)
             keep_only(container, stream)
@@ -201,7 +201,7 @@ def _promised_end(container: Any, stream: Any) -> float | None:
     if stream.duration and stream.start_time is not None:
         return seconds(stream.start_time + stream.duration, Fraction(stream.time_base))
     if len(container.streams) == 1 and container.duration:
-        return ((container.start_time or 0) + container.duration) / 1e6
+        return float((container.start_time or 0) + container.duration) / 1e6
     hours, _, rest = str(stream.metadata.get("DURATION", "")).partition(":")  # Matroska's per-track tag
     minutes, _, secs = rest.partition(":")
     try:
@@ -233,7 +233,7 @@ class DecordSource:
         self.request = request
         self.damage = ""
 
-    def frames(self, tick: Tick) -> Iterator[tuple[float, Picture]]:
+    def frames(self, tick: Tick) -> Generator[tuple[float, Picture], None, None]:
         request = self.request
         container, times, header_start_s = self._packet_times(tick)
         if not set(container.split(",")) & _DECORD_CONTAINERS:
@@ -297,7 +297,7 @@ class PipeSource:
         self.request = request
         self.damage = ""
 
-    def frames(self, tick: Tick) -> Iterator[tuple[float, Picture]]:
+    def frames(self, tick: Tick) -> Generator[tuple[float, Picture], None, None]:
         request = self.request
         with open_media(request.path) as container:  # the same format check for every backend
             index = video_stream(container).index

@@ -17,6 +17,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -163,19 +164,20 @@ class Child:
                 max_pixels=request["max_pixels"],
             ),
         )
-        frames = self._counted(source.frames(self._tick), request["max_frames"])
         turn = rotation and not source.turns_upright
         self._free = len(slots)
         sent = 0
-        for time_s, picture in select_frames(frames, start_s, end_s, rate, origin_s):
-            while self._free == 0 or self._connection.poll():
-                self._wait_for_parent()
-            slot = sent % len(slots)
-            rgb = picture()
-            np.copyto(slots[slot], np.rot90(rgb, -rotation // 90) if turn else rgb)
-            self._send(FRAME, FRAME_HEADER.pack(time_s, slot))
-            self._free -= 1
-            sent += 1
+        with closing(source.frames(self._tick)) as decoded:
+            counted = self._counted(decoded, request["max_frames"])
+            for time_s, picture in select_frames(counted, start_s, end_s, rate, origin_s):
+                while self._free == 0 or self._connection.poll():
+                    self._wait_for_parent()
+                slot = sent % len(slots)
+                rgb = picture()
+                np.copyto(slots[slot], np.rot90(rgb, -rotation // 90) if turn else rgb)
+                self._send(FRAME, FRAME_HEADER.pack(time_s, slot))
+                self._free -= 1
+                sent += 1
         self._send(DONE, json.dumps({"damage": source.damage, "frames": sent}).encode())
 
     @staticmethod

@@ -14,6 +14,7 @@ import json
 import mmap
 import os
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -54,6 +55,8 @@ class DecoderChild:
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
+        # poll() bounds the wait for an answer; this bounds a child that stops in the middle of one
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", int(_START_TIMEOUT_S), 0))
         lifeline_read, self._lifeline = os.pipe()
         self._ring_fd = _anonymous_file()
         self._ring: mmap.mmap | None = None
