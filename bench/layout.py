@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-
 from duologue.schemas import pair as schema
 from duologue.schemas.row import column_arrays, nested_array
 
@@ -129,7 +128,7 @@ def to_numpy(column: pa.ChunkedArray, shape: tuple[str, ...], layout: str, kind:
     """A column of any layout as one numpy array a row, as a loader needs it."""
     if layout in ("nested", "struct"):
         return column_arrays(column, shape)
-    out = []
+    out: list[np.ndarray] = []
     for chunk in column.chunks:
         if layout == "bytes":
             out += [np.frombuffer(value.as_buffer(), kind) for value in chunk]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -31,7 +32,7 @@ def card_text(manifest: Manifest, light: pa.Table, selection: pa.Table, funnel: 
 
     Args:
         light: every column that is neither array nor audio, of every pair.
-        funnel: what entered and left each stage; empty where unknown.
+        funnel: stage -> outcome -> {"items", "hours"}; empty where unknown.
     """
     counts = summary(selection)
     hours = float(np.sum(light["end_s"].to_numpy() - light["start_s"].to_numpy())) / 3600
@@ -67,7 +68,7 @@ def card_text(manifest: Manifest, light: pa.Table, selection: pa.Table, funnel: 
         _score_table(light),
         _funnel(funnel),
         "## Conventions\n",
-        CONVENTIONS.replace("\n", "\n\n") + "\n",
+        re.sub(r"\n(?=[A-Z]\w*\. )", "\n\n", CONVENTIONS) + "\n",
         "Unit, frame and shape of every column are in the Parquet field metadata "
         "(`pyarrow.parquet.read_schema(path).field(name).metadata`).\n",
         "## Where it comes from\n",
@@ -154,7 +155,14 @@ def _score_table(light: pa.Table) -> str:
 def _funnel(funnel: Mapping[str, Any]) -> str:
     if not funnel:
         return ""
-    return "## Funnel\n\n```json\n" + json.dumps(funnel, indent=1) + "\n```\n"
+    rows = [
+        (stage, outcome, str(int(cell["items"])), f"{cell['hours']:.3f}")
+        for stage, outcomes in funnel.items()
+        for outcome, cell in outcomes.items()
+    ]
+    return "## Funnel\n\nWhat each stage kept, and what it stopped and why.\n\n" + _table(
+        ("stage", "outcome", "items", "hours"), rows
+    )
 
 
 def _attributions(light: pa.Table) -> str:

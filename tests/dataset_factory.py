@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from duologue.schemas.audio import encode_audio
@@ -63,10 +64,11 @@ def make_head(
         "residual": np.full(frames, 0.03) + 0.005 * np.sin(t),
     }
     masked = {name: np.where(valid.reshape(-1, *[1] * (a.ndim - 1)), a, np.nan) for name, a in fields.items()}
+    kept: dict[str, Any] = {name: value.astype(np.float32) for name, value in masked.items()}
     return HeadTrack(
         track_id=track_id,
         shape=rng.normal(size=N_SHAPE).astype(np.float32),
-        **{name: value.astype(np.float32) for name, value in masked.items()},
+        **kept,
         box=np.stack([u - half, v - half, u + half, v + half], axis=1).astype(np.float32),
         confidence=np.where(valid, 0.9, 0.0).astype(np.float32),
         valid=valid,
@@ -188,7 +190,7 @@ def write_dataset(root: Path | Files, pairs: list[Pair] | None = None, *, shards
     rejects = [Reject("f" * 64, "videos/one.mp4", "scan", "one_face", "one face in 40 of 40 frames", 0.0, 20.0)]
     finish_dataset(
         root, entries, write_rejects(root, rejects), config_hash=CONFIG_HASH, code_version="0.1.0",
-        config_yaml="scan:\n  interval_s: 0.5\n", funnel={"stages": [{"stage": "scan", "in": 7, "out": 6}]},
+        config_yaml="scan:\n  interval_s: 0.5\n", funnel={"score": {"kept": {"items": len(pairs), "hours": 0.005}}, "scan": {"one_face": {"items": 1, "hours": 0.006}}},
     )  # fmt: skip
     return sorted(pairs, key=lambda pair: pair.pair_id)
 

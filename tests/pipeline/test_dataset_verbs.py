@@ -8,11 +8,11 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from dataset_factory import make_pairs, write_dataset
 from duologue.pipeline import diff, remove, repair, select, verify
 from duologue.schemas.dataset import Dataset
 from duologue.schemas.errors import UsageError
 from duologue.schemas.row import Pair
+from duologue.tests.dataset_factory import make_pairs, write_dataset
 
 
 def run(verb: ModuleType, *words: str | Path) -> int:

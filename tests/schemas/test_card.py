@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from dataset_factory import make_pairs, write_dataset
 from duologue.schemas.pair import pair_schema
+from duologue.tests.dataset_factory import make_pairs, write_dataset
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def test_card_tells_numbers_licences_models_and_limits(root: Path) -> None:
     for line in (
         "| pairs | 10 |", "| selected | 8 |", "| rejects | 1 |", "| speech_share | 2 |", "| CC0-1.0 | 9 |",
         "| CC-BY-4.0 | 1 |", "- A \\| B films", "| faces | mediapipe | 111111111111 | Apache-2.0 |",
-        "| face_scale_px | 24.0 |", "tier canonical", "OpenCV", "`duologue remove",
+        "| face_scale_px | 24.0 |", "tier canonical", "OpenCV", "| scan | one_face | 1 | 0.006 |", "`duologue remove",
     ):  # fmt: skip
         assert line in text, line
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dataset_factory import make_pairs, write_dataset
 from duologue.schemas.dataset import Dataset
 from duologue.schemas.errors import UsageError
 from duologue.schemas.files import LocalFiles
 from duologue.schemas.finish import reselect, write_pairs
 from duologue.schemas.manifest import MANIFEST
 from duologue.schemas.selection import SelectionOptions
+from duologue.tests.dataset_factory import make_pairs, write_dataset
 
 
 def test_pairs_come_back(tmp_path: Path) -> None:
@@ -140,10 +140,9 @@ def test_killed_writer_leaves_nothing_to_trust(tmp_path: Path) -> None:
     """SIGKILL in the middle of a write, before the rename: no file of that name, no manifest."""
     code = textwrap.dedent(
         f"""
-        import os, signal, sys
-        sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+        import os, signal
         from pathlib import Path
-        import dataset_factory
+        from duologue.tests import dataset_factory
         from duologue.schemas import files
         real = os.replace
         def replace(old, new):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dataset_factory import make_pairs, write_dataset
 from duologue.schemas.diff import diff, difference_lines
 from duologue.schemas.row import Pair
+from duologue.tests.dataset_factory import make_pairs, write_dataset
 
 
 def turned(pair: Pair, radians: float, frames: slice = slice(None)) -> Pair:

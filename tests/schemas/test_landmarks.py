@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from dataset_factory import CONFIG_HASH, make_pairs
 from duologue.schemas import landmarks
 from duologue.schemas.files import LocalFiles
 from duologue.schemas.finish import finish_dataset, write_pairs
@@ -17,6 +16,7 @@ from duologue.schemas.row import table_to_rows
 from duologue.schemas.takedown import Takedown
 from duologue.schemas.tracks import N_LANDMARKS, ClipTracks, FaceTrack
 from duologue.schemas.verify import verify
+from duologue.tests.dataset_factory import CONFIG_HASH, make_pairs
 
 
 def make_tracks(seed: int, video_id: str = "v", frames: int = 12) -> ClipTracks:

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from dataset_factory import make_pairs, write_dataset
 from duologue.schemas.dataset import Dataset
 from duologue.schemas.errors import UsageError
 from duologue.schemas.files import LocalFiles
@@ -14,6 +13,7 @@ from duologue.schemas.remove import remove
 from duologue.schemas.row import Pair
 from duologue.schemas.takedown import Takedown, is_taken_down, read_takedowns, takedown_bytes
 from duologue.schemas.verify import verify
+from duologue.tests.dataset_factory import make_pairs, write_dataset
 from hypothesis import given
 from hypothesis import strategies as st
 

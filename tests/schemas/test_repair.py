@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from dataset_factory import make_pairs, write_dataset
 from duologue.schemas.dataset import Dataset
 from duologue.schemas.errors import UsageError
 from duologue.schemas.repair import repair
@@ -14,6 +13,7 @@ from duologue.schemas.row import Pair
 from duologue.schemas.shard import shard_index, shard_name
 from duologue.schemas.takedown import Takedown, takedown_bytes
 from duologue.schemas.verify import verify
+from duologue.tests.dataset_factory import make_pairs, write_dataset
 
 FIRST = shard_name(0, 3)
 

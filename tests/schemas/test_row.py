@@ -7,7 +7,6 @@ from dataclasses import fields, replace
 import numpy as np
 import pyarrow as pa
 import pytest
-from dataset_factory import make_pair, without_audio
 from duologue.schemas import pair as schema
 from duologue.schemas.row import (
     Pair,
@@ -18,6 +17,7 @@ from duologue.schemas.row import (
     rows_to_table,
     table_to_rows,
 )
+from duologue.tests.dataset_factory import make_pair, without_audio
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp

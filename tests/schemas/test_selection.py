@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from dataset_factory import make_pair, make_pairs, write_dataset
 from duologue.schemas import pair as schema
 from duologue.schemas.dataset import Dataset
 from duologue.schemas.errors import UsageError
@@ -25,6 +25,7 @@ from duologue.schemas.selection import (
     summary,
 )
 from duologue.schemas.verify import verify
+from duologue.tests.dataset_factory import make_pair, make_pairs, write_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -34,7 +35,7 @@ def table(*pairs: Pair) -> pa.Table:
 
 
 def reason(pair: Pair, **options: object) -> str:
-    return select(table(pair), SelectionOptions(**options))["reason"][0].as_py()  # type: ignore[arg-type]
+    return str(select(table(pair), SelectionOptions(**options))["reason"][0].as_py())  # type: ignore[arg-type]
 
 
 NAN = float("nan")
@@ -107,8 +108,8 @@ _WORLD = st.lists(
 def test_nobody_leaks(world: list[tuple[int, int, int, int, int]], seed: int) -> None:
     """Random videos, sources, people (0: unknown) and duplicates; every one of them lies in one split."""
     count = len(world)
-    base = {name: [None] * count for name in SELECTION_COLUMNS if name.startswith("scores.")}
-    columns = base | {
+    base: dict[str, list[Any]] = {name: [None] * count for name in SELECTION_COLUMNS if name.startswith("scores.")}
+    columns: dict[str, list[Any]] = base | {
         "pair_id": [f"{index:032x}" for index in range(count)],
         "video_id": [f"v{video}" for video, *_ in world],
         "source_id": [f"s{source}" if source else "" for _, source, *_ in world],

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from dataset_factory import make_pairs
 from duologue.schemas import pair as schema
 from duologue.schemas.files import LocalFiles
 from duologue.schemas.finish import write_pairs
@@ -21,6 +20,7 @@ from duologue.schemas.shard import (
     shard_index,
     shard_name,
 )
+from duologue.tests.dataset_factory import make_pairs
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from dataset_factory import CONFIG_HASH, make_pair, make_pairs, without_audio, write_dataset
 from duologue.schemas.check import row_problems
 from duologue.schemas.errors import UsageError
 from duologue.schemas.finish import finish_dataset, write_pairs
@@ -20,6 +19,7 @@ from duologue.schemas.row import Row, pair_row
 from duologue.schemas.shard import read_table, shard_index, table_bytes
 from duologue.schemas.takedown import Takedown, takedown_bytes
 from duologue.schemas.verify import verify
+from duologue.tests.dataset_factory import CONFIG_HASH, make_pair, make_pairs, without_audio, write_dataset
 
 
 @pytest.mark.parametrize("shards", [1, 3])
