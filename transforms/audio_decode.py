@@ -16,7 +16,7 @@ import numpy.typing as npt
 from av.audio.resampler import AudioResampler
 
 from ..schemas.errors import BadInput
-from .demux import Tick, audio_stream, keep_only, open_media, seconds
+from .demux import DEMUX_ERRORS, Tick, audio_stream, keep_only, open_media, seconds
 
 Float32 = npt.NDArray[np.float32]
 SAMPLE_RATE = 16_000
@@ -81,7 +81,7 @@ def _decoded(container: Any, stream: Any, tick: Tick) -> Iterator[Any]:
                 continue
             flushed = packet is None or packet.size == 0
             yield from stream.codec_context.decode(packet)
-        except (av.FFmpegError, EOFError):
+        except DEMUX_ERRORS:
             continue
 
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from av.video.reformatter import VideoReformatter
 
 from ..schemas.errors import BadInput
-from .demux import FORMATS, PROTOCOLS, Tick, keep_only, open_media, seconds, video_stream
+from .demux import DEMUX_ERRORS, FORMATS, PROTOCOLS, Tick, keep_only, open_media, seconds, video_stream
 
 UInt8 = npt.NDArray[np.uint8]
 Picture = Callable[[], UInt8]
@@ -153,7 +153,7 @@ class PyAVSource:
                     continue
                 flushed = packet is None or packet.size == 0
                 decoded = stream.codec_context.decode(packet)
-            except (av.FFmpegError, EOFError) as error:
+            except DEMUX_ERRORS as error:
                 broken = True
                 self._note(f"{type(error).__name__} after {max(last_s, 0):.3f} s")
                 continue

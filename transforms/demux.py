@@ -23,6 +23,8 @@ FORMATS = (
     "flac,ac3,eac3,nut,mxf,h264,hevc,av1,obu,ivf,m4v,rm,dv,wtv,gxf,y4m,yuv4mpegpipe,swf,nsv,amr,caf,au"
 )
 FIRST_FRAME_PACKETS = 600  # a stream that gives no picture in so many packets is not decodable
+# IndexError: PyAV meets a stream that appeared in mid-file
+DEMUX_ERRORS = (av.FFmpegError, EOFError, IndexError)
 MAX_PACKETS = 50_000_000
 _ROTATE_TOLERANCE_DEG = 1.0
 
@@ -48,12 +50,16 @@ def open_media(path: str) -> Any:
 def video_stream(container: Any) -> Any:
     """The largest real video stream (cover pictures do not count); the first of equals. None without one."""
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-    return max(streams, key=lambda s: ((s.width or 0) * (s.height or 0), -s.index), default=None)
+    return max(streams, key=lambda s: (_coded_pixels(s), -s.index), default=None)
+
+
+def _coded_pixels(stream: Any) -> int:
+    return int(stream.width * stream.height) if stream.codec_context is not None else 0
 
 
 def audio_stream(container: Any) -> Any:
-    """The stream marked default, else the first; None without one."""
-    streams = list(container.streams.audio)
+    """The decodable stream marked default, else the first; None without one."""
+    streams = [s for s in container.streams.audio if s.codec_context is not None]
     return max(streams, key=lambda s: (bool(s.disposition & Disposition.default), -s.index), default=None)
 
 
@@ -62,6 +68,8 @@ def keep_only(container: Any, stream: Any) -> None:
     for other in container.streams:
         if other.index != stream.index:
             other.discard = Discard.all
+    if stream.codec_context is None:
+        raise BadInput("decode_failed", f"no decoder knows the {stream.type} stream's format")
     stream.codec_context.thread_count = 1
 
 
@@ -150,12 +158,16 @@ def measure(path: str, max_duration_s: float, max_pixels: int, tick: Tick) -> di
         sound = audio_stream(container)
         if picture is None:
             raise BadInput("no_video", f"{container.format.name} file without a video stream")
-        if picture.width * picture.height > max_pixels:
+        if picture.codec_context is None:
+            raise BadInput("decode_failed", "no decoder knows the video stream's format")
+        if _coded_pixels(picture) > max_pixels:
             raise BadInput("too_large", f"{picture.width}x{picture.height} is over {max_pixels} pixels")
         clocks = {
             s.index: _StreamClock(s)
             for s in container.streams
-            if s.type in ("video", "audio") and not s.disposition & Disposition.attached_pic
+            if s.type in ("video", "audio")
+            and s.codec_context is not None
+            and not s.disposition & Disposition.attached_pic
         }
         for stream in container.streams:
             if stream.index in clocks:
@@ -184,7 +196,7 @@ def _read_packets(
                     raise BadInput("too_large", f"longer than {max_duration_s:g} s")
             if packets > MAX_PACKETS:
                 raise BadInput("too_large", f"more than {MAX_PACKETS} packets")
-    except (av.FFmpegError, EOFError) as error:
+    except DEMUX_ERRORS as error:
         damage = _short(error)
     for clock in clocks.values():
         clock.flush()

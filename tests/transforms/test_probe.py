@@ -14,6 +14,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import media_factory as factory
 from duologue.schemas.errors import BadInput
 from duologue.schemas.records import InputItem, Video
+from duologue.transforms.audio import read_audio
+from duologue.transforms.decode import read_frames
 from duologue.transforms.probe import ProbeOptions, probe
 from media_factory import Movie
 
@@ -175,3 +177,25 @@ def test_real_files(name: str) -> None:
     assert video.mean_fps == pytest.approx(fps, abs=1e-3)
     assert video.video_offset_s == pytest.approx(first_frame, abs=1e-6)
     assert video.audio_offset_s == (None if first_sample is None else pytest.approx(first_sample, abs=1e-6))
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
+def test_corrupt_files_end_in_frames_or_a_reason(tmp_path: Path, name: str) -> None:
+    """Random bytes overwritten, half of them in the header: every file is read or rejected, none hangs or raises."""
+    whole = make(tmp_path, name, seconds=1.0).read_bytes()
+    rng = np.random.default_rng(1)
+    for index in range(12):
+        data = bytearray(whole)
+        for at in rng.integers(0, 2000 if index % 2 else len(data), rng.integers(1, 30)):
+            data[at] = int(rng.integers(0, 256))
+        path = tmp_path / f"{index}_{name}"
+        path.write_bytes(bytes(data))
+        try:
+            video = facts(path, ProbeOptions(progress_timeout_s=20.0))
+            with read_frames(str(path), video, start_s=0.0, end_s=1e6) as reader:
+                assert all(frame.rgb.shape == (video.height, video.width, 3) for frame in reader)
+            if video.has_audio:
+                assert read_audio(str(path), video, 0.0, 2.0).shape == (32000,)
+        except BadInput as error:
+            assert error.reason in ("unreadable", "no_video", "decode_failed", "too_large")
+            assert not error.detail.startswith(("AttributeError", "IndexError", "TypeError", "KeyError", "Overflow"))
