@@ -188,9 +188,13 @@ def write_dataset(root: Path | Files, pairs: list[Pair] | None = None, *, shards
     pairs = make_pairs(6) if pairs is None else pairs
     entries = write_pairs(root, pairs, shards=shards)
     rejects = [Reject("f" * 64, "videos/one.mp4", "scan", "one_face", "one face in 40 of 40 frames", 0.0, 20.0)]
+    funnel = {
+        "score": {"kept": {"items": len(pairs), "hours": 0.005}},
+        "scan": {"one_face": {"items": 1, "hours": 0.006}},
+    }
     finish_dataset(
         root, entries, write_rejects(root, rejects), config_hash=CONFIG_HASH, code_version="0.1.0",
-        config_yaml="scan:\n  interval_s: 0.5\n", funnel={"score": {"kept": {"items": len(pairs), "hours": 0.005}}, "scan": {"one_face": {"items": 1, "hours": 0.006}}},
+        config_yaml="scan:\n  interval_s: 0.5\n", funnel=funnel,
     )  # fmt: skip
     return sorted(pairs, key=lambda pair: pair.pair_id)
 
