@@ -156,15 +156,16 @@ SCORES: dict[str, tuple[str, str]] = {
 # name -> (unit, meaning): scalars that the layout codes are read from.
 LAYOUT: dict[str, tuple[str, str]] = {
     "distance_m": ("m", "median distance between the head centres"),
-    "distance_sd_m": ("m", "standard deviation of distance_m"),
-    "facing_a_deg": ("deg", "median horizontal angle between a's face and the direction to b"),
-    "facing_b_deg": ("deg", "median horizontal angle between b's face and the direction to a"),
+    "facing_a_deg": ("deg", "median horizontal angle from the direction to b to where a faces, positive to the camera's side"),
+    "facing_b_deg": ("deg", "median horizontal angle from the direction to a to where b faces, positive to the camera's side"),
     "height_difference_m": ("m", "median height of b's head centre over a's"),
     "depth_difference_m": ("m", "median z of b minus z of a in the camera frame"),
-    "approach_m": ("m", "change of distance over the clip"),
-    "looking_a_share": ("share", "of valid frames in which a looks at b"),
-    "looking_b_share": ("share", "of valid frames in which b looks at a"),
-    "mutual_gaze_share": ("share", "mean probability of mutual gaze"),
+    "distance_change_m": ("m", "change of the distance from the clip's start to its end"),
+    "tilt_a_deg": ("deg", "median sideways tilt of a's head, positive toward a's own left"),
+    "tilt_b_deg": ("deg", "median sideways tilt of b's head, positive toward b's own left"),
+    "look_a_share": ("share", "mean probability that a looks at b's face"),
+    "look_b_share": ("share", "mean probability that b looks at a's face"),
+    "mutual_share": ("share", "mean probability of mutual gaze"),
 }
 
 # name, shape, unit, frame, step, masked, meaning
