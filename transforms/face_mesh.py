@@ -190,7 +190,7 @@ def _refinement_indices() -> tuple[list[npt.NDArray[np.intp]], list[npt.NDArray[
 
     Read from the graph inside the MediaPipe wheel, so that it always fits the model beside it.
     """
-    from google.protobuf import text_format
+    from google.protobuf import text_format  # type: ignore[import-untyped]
 
     _mediapipe()
     from mediapipe.calculators.util import landmarks_refinement_calculator_pb2 as refinement_pb2
@@ -218,7 +218,7 @@ class FaceMesh:
     """
 
     def __init__(self, enhance: Callable[[UInt8], UInt8] | None = None) -> None:
-        from google.protobuf import text_format
+        from google.protobuf import text_format  # type: ignore[import-untyped]
 
         mediapipe = _mediapipe()
         # The modules that define the options named in the graph's text must be imported for it to parse.

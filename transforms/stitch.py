@@ -5,6 +5,7 @@ Only summaries meet here, a few kilobytes each: where and when a face was, how l
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Iterable, Sequence
@@ -93,7 +94,8 @@ class TrackletSummary:
     @staticmethod
     def from_json(text: str) -> TrackletSummary:
         values: dict[str, Any] = json.loads(text)
-        return TrackletSummary(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return TrackletSummary(**given)
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ def _summary(
     boxed = np.flatnonzero(np.isfinite(t.box[:, 0]))
     seen = np.zeros(len(t.times), np.bool_)
     seen[boxed] = True
-    for a, b in zip(boxed[:-1], boxed[1:], strict=True):
+    for a, b in itertools.pairwise(boxed):
         if t.times[b] - t.times[a] <= 1.0 + 1e-6:
             seen[a:b] = True
     centre = (t.box[:, 0] + t.box[:, 2]) / 2

@@ -411,24 +411,24 @@ class _Tracker:
         rows, columns = linear_sum_assignment(cost) if cost.size else ([], [])
         claimed = {int(r): asleep[int(c)] for r, c in zip(rows, columns, strict=True) if cost[r, c] < far}
         for i, (d, seen) in enumerate(measured):
-            face = claimed.get(i)
-            if face is None:
+            owner = claimed.get(i)
+            if owner is None:
                 box = detections.boxes[d]
                 near = [f for f in self.faces if f.rows and f.number not in found]
                 if any(_apart(box, f.rows[max(f.rows)].box) < 0.5 for f in near):
                     continue  # a second look at a head that is already known
                 if len(self.faces) >= self.options.max_faces:
                     continue
-                face = _Face(self.born, lost_since=time)
+                owner = _Face(self.born, lost_since=time)
                 self.born += 1
-                self.faces.append(face)
+                self.faces.append(owner)
             if seen is not None:
-                found[face.number] = seen
+                found[owner.number] = seen
                 continue
             box = detections.boxes[d].astype(np.float32)
-            face.rows[index] = _Row(box)
-            face.seen_time = time
-            face.move(region_from_detection(box, detections.keypoints[d]), time, False)
+            owner.rows[index] = _Row(box)
+            owner.seen_time = time
+            owner.move(region_from_detection(box, detections.keypoints[d]), time, False)
 
     # crossings
 

@@ -48,13 +48,16 @@ def test_large_regions_are_shrunk_without_shift(side):
     inside = (at[..., 0] > 2) & (at[..., 0] < 1277) & (at[..., 1] > 2) & (at[..., 1] < 717)
     expected = at[..., 0] / 1280 * 200 + at[..., 1] / 720 * 50
     off = (crop[20:172, 20:172, 0] - expected)[inside]
-    assert abs(off.mean()) < 0.05 and np.abs(off).max() < 1.6
+    assert abs(off.mean()) < 0.05
+    assert np.abs(off).max() < 1.6
 
 
 def test_irises_lie_in_the_subjects_own_eyes(mesh, portrait):
     face = settle(mesh, portrait, Region(220, 120, 220))
-    assert face.landmarks.shape == (478, 3) and face.landmarks.dtype == np.float32
-    assert face.logit > 15 and not implausible(face)
+    assert face.landmarks.shape == (478, 3)
+    assert face.landmarks.dtype == np.float32
+    assert face.logit > 15
+    assert not implausible(face)
     right, left = face.landmarks[RIGHT_IRIS[0]], face.landmarks[LEFT_IRIS[0]]
     assert right[0] < left[0]  # the subject's right is at the image's left
     for iris, corners in ((right, (33, 133)), (left, (362, 263))):
@@ -69,7 +72,8 @@ def test_no_memory_between_calls(mesh, portrait):
     first = mesh.measure(portrait, region)
     mesh.measure(portrait[::-1].copy(), Region(300, 300, 90, 1.0))
     again = mesh.measure(portrait, region)
-    assert np.array_equal(first.landmarks, again.landmarks) and first.logit == again.logit
+    assert np.array_equal(first.landmarks, again.landmarks)
+    assert first.logit == again.logit
     other = FaceMesh().measure(portrait, region)
     assert np.array_equal(first.landmarks, other.landmarks)
 
@@ -118,7 +122,8 @@ def test_region_from_detection_turns_with_the_eyes():
     turn = 0.4
     turned = points @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]], np.float32) + 100
     region = region_from_detection(np.array([80, 80, 120, 120], np.float32), turned)
-    assert region.angle == pytest.approx(turn, abs=1e-5) and region.side == pytest.approx(60)
+    assert region.angle == pytest.approx(turn, abs=1e-5)
+    assert region.side == pytest.approx(60)
 
 
 def test_enhancer_sees_the_crop(portrait):

@@ -41,7 +41,8 @@ def changed(rgb, landmarks, scale, gain, seed):
 def test_descriptor_is_a_unit_vector_and_repeats(faces):
     who = AppearanceIdentifier()
     one = who.describe(*faces[0])
-    assert one.dtype == np.float32 and np.linalg.norm(one) == pytest.approx(1, abs=1e-5)
+    assert one.dtype == np.float32
+    assert np.linalg.norm(one) == pytest.approx(1, abs=1e-5)
     assert np.array_equal(one, who.describe(*faces[0]))
 
 
@@ -90,9 +91,11 @@ def test_network_from_a_folder_sees_the_aligned_face(faces, tmp_path):
     pytest.importorskip("insightface")
     recognition_model(tmp_path / "w600k.onnx")
     who = face_identifier("insightface", str(tmp_path))
-    assert who.backend.name == "insightface-w600k" and len(who.backend.weights_sha256) == 64
+    assert who.backend.name == "insightface-w600k"
+    assert len(who.backend.weights_sha256) == 64
     one = who.describe(*faces[0])
-    assert one.shape == (16,) and np.linalg.norm(one) == pytest.approx(1, abs=1e-5)
+    assert one.shape == (16,)
+    assert np.linalg.norm(one) == pytest.approx(1, abs=1e-5)
     smaller = who.describe(*changed(*faces[0], 0.5, 1.0, 0))
     assert similarity(one, smaller) > 0.98 > similarity(one, who.describe(*faces[1]))
 

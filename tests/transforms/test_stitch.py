@@ -125,11 +125,17 @@ def test_summary_counts():
     valid[25:50] = False
     p = PieceTracks(times, (tracklet("t0", times, lambda t: 200 + 100 * t, valid=valid),))
     s = summarise(p, "video", 0, 0, "u")[0]
-    assert sum(s.frames) == 100 and sum(s.valid) == 75 and len(s.frames) == 8
+    assert sum(s.frames) == 100
+    assert sum(s.valid) == 75
+    assert len(s.frames) == 8
     assert sum(s.seen) == 75  # a second and a frame between two sightings is a gap
-    assert s.valid[2] < s.frames[2] and s.valid[0] == s.frames[0]
-    assert s.size_px == 100 and s.scale_px == pytest.approx(70 * 63 / 89.4, abs=0.01)
-    assert s.last_velocity[0] == pytest.approx(100, abs=1) and s.first_s == 0 and s.last_s == pytest.approx(3.96)
+    assert s.valid[2] < s.frames[2]
+    assert s.valid[0] == s.frames[0]
+    assert s.size_px == 100
+    assert s.scale_px == pytest.approx(70 * 63 / 89.4, abs=0.01)
+    assert s.last_velocity[0] == pytest.approx(100, abs=1)
+    assert s.first_s == 0
+    assert s.last_s == pytest.approx(3.96)
     assert s.centre_x[0] == round(200 + 100 * times[times < 0.5].mean())
 
 
@@ -139,7 +145,9 @@ def test_detections_a_second_apart_count_as_seen():
     boxed[::25] = True
     p = PieceTracks(times, (tracklet("t0", times, 200.0, valid=np.zeros(75, bool), boxed=boxed),))
     s = summarise(p, "video", 0, 0, "u")[0]
-    assert sum(s.valid) == 0 and sum(s.seen) == 51 and s.scale_px == 0
+    assert sum(s.valid) == 0
+    assert sum(s.seen) == 51
+    assert s.scale_px == 0
 
 
 def test_options_limit_the_gap():

@@ -158,7 +158,8 @@ def test_two_swaying_faces_are_two_whole_tracks(models, portraits):
     assert len(piece.tracklets) == 2
     assert idf1(piece, truth) > 0.99
     for track, who in zip(piece.tracklets, (0, 1), strict=True):
-        assert track.valid.all() and np.isfinite(track.landmarks).all()
+        assert track.valid.all()
+        assert np.isfinite(track.landmarks).all()
         errors = [
             np.linalg.norm(track.landmarks[k, :468, :2] - row[who][0][:468, :2], axis=1).mean()
             for k, row in enumerate(truth)
@@ -202,7 +203,8 @@ def test_short_occlusion_is_bridged_by_one_track(models, portraits):
     hidden = [k for k, row in enumerate(truth) if row[0][1] < 0.2]
     assert len(hidden) > 3
     lost = piece.tracklets[0]
-    assert not lost.valid[hidden[1:-1]].any() and np.isnan(lost.landmarks[hidden[1:-1]]).all()
+    assert not lost.valid[hidden[1:-1]].any()
+    assert np.isnan(lost.landmarks[hidden[1:-1]]).all()
     assert (lost.confidence[~lost.valid] == 0).all()
 
 
@@ -211,18 +213,21 @@ def test_a_passer_by_is_not_followed(models, portraits):
     frames, _ = film([portraits[0], *portraits], [small, still(190, 190, 90), still(450, 200, 110)], 2.0)
     piece = run(models, frames)
     heights = [np.nanmedian(t.box[:, 3] - t.box[:, 1]) for t in piece.tracklets]
-    assert len(heights) == 2 and min(heights) > 70
+    assert len(heights) == 2
+    assert min(heights) > 70
 
 
 def test_empty_scene_has_no_track(models):
     piece = run(models, [Frame(k / FPS, background()) for k in range(10)])
-    assert piece.tracklets == () and len(piece.times) == 10
+    assert piece.tracklets == ()
+    assert len(piece.times) == 10
 
 
 def test_warm_up_is_cut_and_leaves_no_trace_in_times(models, portraits):
     frames, _ = film(portraits, [still(190, 170, 90), still(450, 190, 110)], 1.5)
     piece = run(models, frames, keep_from_s=0.5, keep_to_s=1.2)
-    assert piece.times[0] == pytest.approx(0.5) and piece.times[-1] < 1.2
+    assert piece.times[0] == pytest.approx(0.5)
+    assert piece.times[-1] < 1.2
     assert all(len(t.times) == len(piece.times) for t in piece.tracklets)
 
 
@@ -268,11 +273,7 @@ def test_arrays_round_trip(models, portraits):
 
 def test_blur_lowers_confidence(models, portraits):
     frames, _ = film(portraits, [still(190, 170, 90), still(450, 190, 110)], 1.0)
-    rng = np.random.default_rng(0)
-    worse = []
-    for f in frames:
-        noisy = cv2.GaussianBlur(f.rgb, (0, 0), 2.2) + rng.normal(0, 8, f.rgb.shape)
-        worse.append(Frame(f.time_s, np.clip(noisy, 0, 255).astype(np.uint8)))
+    worse = [Frame(f.time_s, cv2.GaussianBlur(f.rgb, (0, 0), 2.2)) for f in frames]
     clear, blurred = run(models, frames), run(models, worse)
     for one, other in zip(clear.tracklets, blurred.tracklets, strict=True):
         assert np.median(other.confidence[other.valid]) < np.median(one.confidence) - 0.05
