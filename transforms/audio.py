@@ -25,7 +25,7 @@ class AudioOptions:
     Attributes:
         max_window_s: the longest sound held in memory at once, in seconds (3600 s are 230 MB).
         progress_timeout_s: the child is killed after so long without progress, in seconds.
-        memory_mb: address space of the child, in MiB.
+        memory_mb: address space of the child, in MiB; 350 of it are taken before the first file.
     """
 
     max_window_s: float = 3600.0

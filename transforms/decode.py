@@ -38,7 +38,7 @@ class DecodeOptions:
         fast: no loop filter, and area averaging when shrinking (pyav only): cheaper, pixels differ a little.
         slots: frames in the shared ring; the decoder runs so many frames ahead.
         progress_timeout_s: the child is killed after so long without progress, in seconds.
-        memory_mb: address space of the child, in MiB (about 200 of it are the libraries).
+        memory_mb: address space of the child, in MiB; 350 of it are taken before the first file.
         max_frames: decoded frames in one read.
         max_pixels: of a coded frame.
     """

@@ -7,6 +7,7 @@ and plain bytes: nothing here is ever unpickled.
 
 from __future__ import annotations
 
+import errno
 import json
 import mmap
 import os
@@ -109,10 +110,11 @@ class Child:
                 self._fail(error.reason, error.detail, clean=True)
             except Stopped:
                 self._send(DONE, b"{}")
-            except MemoryError:
-                self._fail("decode_failed", f"needs more than {request['memory_mb']} MB of memory")
             except Exception as error:  # whatever a hostile file provokes is that file's failure
-                self._fail("decode_failed", f"{type(error).__name__}: {error}")
+                if isinstance(error, MemoryError) or getattr(error, "errno", 0) == errno.ENOMEM:
+                    self._fail("decode_failed", f"needs more than the limit of {request['memory_mb']} MiB of memory")
+                else:
+                    self._fail("decode_failed", f"{type(error).__name__}: {error}")
 
     def _send(self, kind: bytes, payload: bytes = b"") -> None:
         self._connection.send_bytes(kind + payload)

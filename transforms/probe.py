@@ -25,7 +25,7 @@ class ProbeOptions:
         max_duration_s: length of the video stream, in seconds.
         max_pixels: of a coded frame (8K by default).
         progress_timeout_s: the child is killed after so long without progress, in seconds.
-        memory_mb: address space of the child, in MiB.
+        memory_mb: address space of the child, in MiB; 350 of it are taken before the first file.
     """
 
     max_bytes: int = 64 << 30

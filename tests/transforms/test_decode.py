@@ -314,11 +314,13 @@ def test_the_ffmpeg_program_ends_with_its_read(media: Path) -> None:
 
 
 def test_memory_and_frame_limits(tmp_path: Path, media: Path) -> None:
-    big = factory.write_movie(tmp_path / "big.mp4", Movie(width=1920, height=1088, seconds=0.2, audio=False))
+    big = factory.write_movie(tmp_path / "big.mp4", Movie(width=3840, height=2160, seconds=0.12, audio=False))
     video = facts(big)
-    with pytest.raises(BadInput, match="decode_failed"):
-        frames(big, video, options=DecodeOptions(memory_mb=200))
-    assert len(frames(big, video)[0]) == 5
+    small = DecodeOptions(memory_mb=420)
+    with pytest.raises(BadInput, match="decode_failed: needs more than the limit of 420 MiB"):
+        frames(big, video, options=small)
+    assert len(frames(media / "plain.mp4", options=small)[0]) == 100
+    assert len(frames(big, video)[0]) == 3
     with pytest.raises(BadInput, match="too_large"):
         frames(media / "plain.mp4", options=DecodeOptions(max_frames=20))
     with pytest.raises(BadInput, match="too_large"):
