@@ -27,11 +27,17 @@ _SHOWN_SCORES = (
 )
 
 
+CARD_COLUMNS = (
+    "video_id", "start_s", "end_s", "license", "attribution", "head_model_id", "head_model_tier", "backends",
+    *(f"scores.{name}" for name, _ in _SHOWN_SCORES),
+)  # fmt: skip
+
+
 def card_text(manifest: Manifest, light: pa.Table, selection: pa.Table, funnel: Mapping[str, Any]) -> str:
     """The card of a data set.
 
     Args:
-        light: every column that is neither array nor audio, of every pair.
+        light: :data:`CARD_COLUMNS` (and more) of every pair.
         funnel: stage -> outcome -> {"items", "hours"}; empty where unknown.
     """
     counts = summary(selection)

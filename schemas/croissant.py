@@ -41,7 +41,7 @@ def croissant_text(manifest: Manifest, light: pa.Table) -> str:
     """The Croissant description of a data set. ``url``, ``creator`` and ``datePublished`` are the publisher's to add.
 
     Args:
-        light: every column that is neither array nor audio, of every pair.
+        light: column ``license`` (and more) of every pair.
     """
     licenses = sorted({value for value in light["license"].to_pylist() if value})
     tables = [

@@ -50,14 +50,21 @@ class Dataset:
         try:
             shard = open_shard(self.files, entry.path)
         except (OSError, pa.ArrowInvalid) as error:
-            raise UsageError(
-                f"{self.files.root}/{entry.path} cannot be read ({_line(error)}): 'duologue verify'"
-            ) from error
+            raise self._damaged(entry, error) from error
         if shard.metadata.num_rows != entry.rows:
             raise UsageError(
                 f"{self.files.root}/{entry.path} has {shard.metadata.num_rows} rows, the manifest says {entry.rows}"
             )
         return shard
+
+    def _group(self, entry: FileEntry, shard: pq.ParquetFile, index: int, columns: Sequence[str] | None) -> pa.Table:
+        try:
+            return shard.read_row_group(index, columns=None if columns is None else list(columns), use_threads=False)
+        except (OSError, pa.ArrowException) as error:
+            raise self._damaged(entry, error) from error
+
+    def _damaged(self, entry: FileEntry, error: BaseException) -> UsageError:
+        return UsageError(f"{self.files.root}/{entry.path} cannot be read ({_line(error)}): see 'duologue verify'")
 
     def selection(self) -> pa.Table:
         """``selection.parquet``: pair_id, selected, reason, failing, split."""
@@ -94,7 +101,7 @@ class Dataset:
         for entry in self.shards:
             shard = self.open(entry)
             for index in range(shard.metadata.num_row_groups):
-                yield shard.read_row_group(index, columns=None if columns is None else list(columns), use_threads=False)
+                yield self._group(entry, shard, index, columns)
 
     def table(self, columns: Sequence[str]) -> pa.Table:
         """The named columns of every pair; what scores and provenance are read with."""
@@ -120,11 +127,11 @@ class Dataset:
             for index in range(shard.metadata.num_row_groups):
                 keep = None
                 if wanted is not None:
-                    keys = shard.read_row_group(index, columns=["pair_id"])["pair_id"].to_pylist()
+                    keys = self._group(entry, shard, index, ["pair_id"])["pair_id"].to_pylist()
                     keep = [position for position, key in enumerate(keys) if key in wanted]
                     if not keep:
                         continue
-                table = shard.read_row_group(index, columns=names, use_threads=False)
+                table = self._group(entry, shard, index, names)
                 yield from table_to_rows(table if keep is None else table.take(keep))
 
     def pairs(self, *, selected: bool = True, split: str | None = None) -> Iterator[Pair]:
@@ -142,9 +149,9 @@ class Dataset:
         for entry in self._likely_first(pair_id):
             shard = self.open(entry)
             for index in range(shard.metadata.num_row_groups):
-                keys = shard.read_row_group(index, columns=["pair_id"])["pair_id"].to_pylist()
+                keys = self._group(entry, shard, index, ["pair_id"])["pair_id"].to_pylist()
                 if pair_id in keys:
-                    table = shard.read_row_group(index).slice(keys.index(pair_id), 1)
+                    table = self._group(entry, shard, index, None).slice(keys.index(pair_id), 1)
                     return pair_from_row(next(table_to_rows(table)))
         found = [key for key in self.ids(selected=False) if key.startswith(pair_id)] if pair_id else []
         if len(found) == 1:

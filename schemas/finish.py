@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from .card import card_text
+from .card import CARD_COLUMNS, card_text
 from .croissant import croissant_text
 from .dataset import SELECTION, Dataset
 from .errors import UsageError
 from .files import Files, as_files
 from .manifest import FileEntry, Manifest, put, write_manifest
-from .pair import LIGHT
+from .pair import pair_schema
 from .records import Reject
 from .reject import reject_table
 from .row import Pair, Row, pair_row
-from .selection import DEFAULTS, SelectionOptions, select
+from .selection import DEFAULTS, SELECTION_COLUMNS, SelectionOptions, select
 from .shard import open_shard, shard_bytes, shard_count, shard_index, shard_name, table_bytes
 from .takedown import TAKEDOWNS
 
+_SUMMARY = tuple(dict.fromkeys((*SELECTION_COLUMNS, *CARD_COLUMNS, "source_uri", "config_hash", "code_version")))
 CONFIG, FUNNEL, CARD, CROISSANT = "config.yaml", "funnel.json", "README.md", "croissant.json"
 
 
@@ -51,10 +54,6 @@ def write_shard(files: Files, rows: Iterable[Row], index: int, count: int) -> Fi
 
 
 def _rows_of(data: bytes) -> int:
-    import io
-
-    import pyarrow.parquet as pq
-
     return int(pq.ParquetFile(io.BytesIO(data)).metadata.num_rows)
 
 
@@ -114,12 +113,10 @@ def publish(files: Files, manifest: Manifest, options: SelectionOptions) -> Mani
 
 
 def read_light(files: Files, manifest: Manifest) -> pa.Table:
-    """Every column that is neither array nor audio, of every pair."""
-    tables = [open_shard(files, entry.path).read(columns=list(LIGHT)) for entry in manifest.of_kind("pairs")]
+    """What selection, card and takedowns are made from, of every pair: no array, no sound."""
+    tables = [open_shard(files, entry.path).read(columns=list(_SUMMARY)) for entry in manifest.of_kind("pairs")]
     if not tables:
-        from .pair import pair_schema
-
-        return pa.schema([pair_schema().field(name) for name in LIGHT]).empty_table()
+        return pa.schema([pair_schema().field(name) for name in _SUMMARY]).empty_table()
     return pa.concat_tables(tables)
 
 

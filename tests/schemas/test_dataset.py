@@ -11,13 +11,19 @@ import textwrap
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from duologue.schemas.dataset import Dataset
+from duologue.schemas.diff import diff
 from duologue.schemas.errors import UsageError
 from duologue.schemas.files import LocalFiles
 from duologue.schemas.finish import reselect, write_pairs
 from duologue.schemas.manifest import MANIFEST
+from duologue.schemas.remove import remove
+from duologue.schemas.repair import repair
 from duologue.schemas.selection import SelectionOptions
+from duologue.schemas.takedown import Takedown
+from duologue.schemas.verify import verify
 from duologue.tests.dataset_factory import make_pairs, write_dataset
 
 
@@ -211,3 +217,28 @@ def test_a_remote_folder_works_the_same(tmp_path: Path) -> None:
     write_dataset(tmp_path, pairs)
     assert remote.data == {name: (tmp_path / name).read_bytes() for name in remote.data}
     assert len(list(Dataset(remote).pairs(selected=False))) == 3
+    assert verify(remote).problems == []
+    reselect(remote, SelectionOptions(min_duration_s=0.0))
+    reselect(tmp_path, SelectionOptions(min_duration_s=0.0))
+    assert diff(remote, tmp_path, scale=0).equal
+    assert len(remove(remote, [Takedown("video", pairs[2].source.video_id)]).pairs) == 1
+    remote.delete(MANIFEST)
+    assert repair(remote).pairs == 2
+    assert verify(remote).problems == []
+
+
+def test_a_damaged_page_is_one_line(tmp_path: Path) -> None:
+    write_dataset(tmp_path, make_pairs(3))
+    path = next((tmp_path / "pairs").glob("*.parquet"))
+    data = bytearray(path.read_bytes())
+    columns = pq.ParquetFile(path).metadata.row_group(0)
+    place = next(
+        c for c in map(columns.column, range(columns.num_columns)) if c.path_in_schema.startswith("a.expression")
+    )
+    start = place.data_page_offset
+    data[start : start + place.total_compressed_size] = b"\xff" * place.total_compressed_size
+    path.write_bytes(data)
+    with pytest.raises(UsageError, match="duologue verify") as error:
+        list(Dataset(tmp_path).pairs())
+    assert "\n" not in str(error.value)
+    assert len(Dataset(tmp_path).table(["pair_id"])) == 3
