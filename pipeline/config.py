@@ -16,12 +16,12 @@ from ..schemas.errors import UsageError
 from ..schemas.selection import SelectionOptions
 from ..schemas.shard import ROWS_PER_SHARD
 from ..transforms.audio import AudioOptions
-from ..transforms.bind import BindOptions
 from ..transforms.clips import ClipOptions
 from ..transforms.decode import DecodeOptions
 from ..transforms.listen import ListenOptions
 from ..transforms.probe import ProbeOptions
 from ..transforms.scan import ScanOptions
+from ..transforms.speaking import SpeakingOptions
 from ..transforms.stitch import StitchOptions
 from ..transforms.track import TrackOptions
 
@@ -84,7 +84,7 @@ class CurateConfig:
     clips: ClipOptions = field(default_factory=ClipOptions)
     audio: AudioOptions = field(default_factory=AudioOptions)
     listen: ListenOptions = field(default_factory=ListenOptions)
-    bind: BindOptions = field(default_factory=BindOptions)
+    bind: SpeakingOptions = field(default_factory=SpeakingOptions)
     fit: FitOptions = field(default_factory=FitOptions)
     select: SelectionOptions = field(default_factory=SelectionOptions)
 

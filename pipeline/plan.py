@@ -8,8 +8,7 @@ from .. import __version__
 from ..fitting.head_model import load_head_model
 from ..schemas.takedown import read_takedowns
 from ..transforms.detect_faces import face_detector
-from ..transforms.face_mesh import FaceMesh
-from ..transforms.identify import identifier
+from ..transforms.identify import face_identifier
 from ..transforms.shots import shot_detector
 from ..transforms.stage import FailureLimit, Shared, Stage
 from ..transforms.storage import files_at, join
@@ -68,8 +67,7 @@ def make_plan(config: CurateConfig, out: str) -> Plan:
     """
     backends = config.backends
     faces = Shared.get("face detector", face_detector, backends.faces, backends.faces_path).backend
-    mesh = Shared.get("face mesh", FaceMesh).backend
-    who = Shared.get("identifier", identifier, backends.identity, backends.identity_path).backend
+    who = Shared.get("identifier", face_identifier, backends.identity, backends.identity_path).backend
     voices = turns_backend(backends.turns, backends.turns_path)
     head = load_head_model(backends.head_model or None)
     digest = config_hash(config, head.sha256)
@@ -89,12 +87,12 @@ def make_plan(config: CurateConfig, out: str) -> Plan:
         clips=ClipsStage(config.clips, config.stitch),
         listen=ListenStage(config.listen, config.audio, backends.turns, backends.turns_path),
         turns=TurnsStage(config.listen, backends.turns),
-        evidence=EvidenceStage(config.clips, config.bind),
-        bind=BindStage(config.bind),
+        evidence=EvidenceStage(config.clips, config.bind.binding),
+        bind=BindStage(config.bind.binding),
         fit=FitStage(config.clips, config.fit, backends.head_model, head.sha256),
         score=ScoreStage(
-            config.clips, config.bind, config.fit, config_hash=digest, code_version=__version__,
-            backends=(shot_detector(config.scan.shots).backend, faces, mesh, who, *voices, head_backend(head)),
+            config.clips, config.bind, config_hash=digest, code_version=__version__,
+            backends=(shot_detector(config.scan.shots).backend, faces, who, *voices, head_backend(head)),
         ),
     )  # fmt: skip
     work = WorkStore(join(out, "_work"))

@@ -17,7 +17,6 @@ from ..schemas.selection import SelectionOptions
 from ..schemas.shard import shard_count, shard_index
 from ..schemas.takedown import is_taken_down, read_takedowns
 from ..transforms.audio_scores import same_audio
-from ..transforms.elements import PairDone
 from ..transforms.stage import Tally
 from ..transforms.storage import files_at
 from ..transforms.work import WorkStore
@@ -25,33 +24,61 @@ from .funnel import build_funnel
 from .plan import Plan
 from .rows import row_from_bytes
 
+MOST_EARLIER = 8  # rows of a band that another is held against; keeps a common jingle from costing n squared
 Duplicate = tuple[str, str, float]  # pair_id, the earlier row it repeats, similarity 0..1
 
 
-def duplicates_in_band(group: Iterable[PairDone]) -> Iterator[Duplicate]:
-    """Rows of one fingerprint band that repeat an earlier row (by pair_id) of the band."""
-    rows = sorted({row.pair_id: row for row in group}.values(), key=lambda row: row.pair_id)
-    for index, row in enumerate(rows):
-        for earlier in rows[:index]:
-            similarity = same_audio(earlier.fingerprint, row.fingerprint)
+def candidates_in_band(group: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """(later, earlier) pair ids that share a fingerprint band; each is held against the first few of the band only."""
+    ids = sorted(set(group))
+    for index, later in enumerate(ids):
+        for earlier in ids[: min(index, MOST_EARLIER)]:
+            yield later, earlier
+
+
+def join_later(item: tuple[str, dict[str, Iterable[Any]]]) -> Iterator[tuple[str, tuple[str, tuple[int, ...]]]]:
+    """Candidates keyed by the later row -> keyed by the earlier one, with the later row's fingerprint."""
+    later, found = item
+    for row in list(found["rows"])[:1]:
+        for earlier in sorted(set(found["candidates"])):
+            yield earlier, (later, row.fingerprint)
+
+
+def compare(item: tuple[str, dict[str, Iterable[Any]]]) -> Iterator[Duplicate]:
+    """Candidates that repeat the earlier row's sound."""
+    earlier, found = item
+    for row in list(found["rows"])[:1]:
+        for later, fingerprint in sorted(set(found["candidates"])):
+            similarity = same_audio(row.fingerprint, fingerprint)
             if similarity is not None:
-                yield row.pair_id, earlier.pair_id, similarity
-                break
+                yield later, earlier, similarity
 
 
-def first_duplicate(found: Iterable[Duplicate]) -> Duplicate | None:
-    return min(found, key=lambda duplicate: (duplicate[1], -duplicate[2]), default=None)
+def first_duplicate(found: Iterable[Duplicate]) -> Duplicate:
+    return min(found, key=lambda duplicate: (duplicate[1], -duplicate[2]))
 
 
 class FindDuplicates(beam.PTransform):
-    """Rows -> :data:`Duplicate`, at most one a row."""
+    """Rows -> :data:`Duplicate`, at most one a row. Only ids meet in the bands; fingerprints join two by two."""
 
     def expand(self, rows: beam.PCollection) -> beam.PCollection:
-        return (
+        keyed = rows | "row key" >> beam.WithKeys(lambda row: row.pair_id)
+        candidates = (
             rows
-            | "bands" >> beam.FlatMap(lambda row: [(band, row) for band in row.bands])
+            | "bands" >> beam.FlatMap(lambda row: [(band, row.pair_id) for band in row.bands])
             | "by band" >> beam.GroupByKey()
-            | "compare" >> beam.FlatMap(lambda item: duplicates_in_band(item[1]))
+            | "candidates" >> beam.FlatMap(lambda item: candidates_in_band(item[1]))
+            | "once" >> beam.Distinct()
+        )
+        by_earlier = (
+            {"rows": keyed, "candidates": candidates}
+            | "meet later" >> beam.CoGroupByKey()
+            | "join later" >> beam.FlatMap(join_later)
+        )
+        return (
+            {"rows": keyed, "candidates": by_earlier}
+            | "meet earlier" >> beam.CoGroupByKey()
+            | "compare" >> beam.FlatMap(compare)
             | "by pair" >> beam.GroupBy(lambda duplicate: duplicate[0])
             | "first" >> beam.Map(lambda item: first_duplicate(item[1]))
         )

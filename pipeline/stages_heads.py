@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
+
+import numpy as np
 
 from ..fitting.dyad import relate
 from ..fitting.fit import FitOptions
 from ..fitting.head_model import HeadModel
+from ..schemas.audio import encode_audio
+from ..schemas.heads import FittedPair
 from ..schemas.pair import pair_id
-from ..schemas.records import Backend
-from ..schemas.row import Pair, Provenance, Source, pair_row
+from ..schemas.records import Backend, Turn
+from ..schemas.row import Pair, Provenance, Source, Voices, pair_row
 from ..schemas.tracks import ClipTracks
-from ..transforms.audio_scores import fingerprint_bands
-from ..transforms.bind import BindOptions
+from ..transforms.audio_scores import fingerprint, fingerprint_bands, sound_scores
 from ..transforms.clips import ClipOptions, load_clip_tracks
 from ..transforms.elements import BoundClip, ClipTask, FittedClip, PairDone
 from ..transforms.fit import fit_pair, fitted_from_arrays, fitted_to_arrays, head_fitter
 from ..transforms.score import clip_scores
+from ..transforms.sound import read_sound, turns_from_bytes
+from ..transforms.speaking import SpeakingOptions, speaking_masks
 from ..transforms.stage import Shared, Subject
 from ..transforms.work import WorkStore
 from .rows import row_bytes
@@ -71,8 +78,7 @@ class ScoreStage:
     """FittedClip -> PairDone: how the two stand to each other, who speaks, every score, the finished row."""
 
     clips: ClipOptions
-    bind: BindOptions
-    fit: FitOptions
+    bind: SpeakingOptions
     config_hash: str
     code_version: str
     backends: tuple[Backend, ...]
@@ -80,7 +86,7 @@ class ScoreStage:
     kinds: tuple[type, ...] = (PairDone,)
 
     def identity(self, element: FittedClip) -> tuple[Any, ...]:
-        return (element, self.clips, self.bind, self.fit, self.config_hash, self.backends)
+        return (element, self.clips, self.bind, self.config_hash, self.backends)
 
     def subject(self, element: FittedClip) -> Subject:
         return clip_subject(element.bound.task)
@@ -90,11 +96,11 @@ class ScoreStage:
         clip, video = task.clip, task.clip.video
         tracks = clip_tracks(task, self.clips, work)
         fitted = fitted_from_arrays(work.get_arrays(element.file))
-        relation = relate(fitted)
+        identifier = pair_id(video.video_id, clip.start_s, clip.end_s, self.config_hash)
+        relation = relate(fitted, seed=identifier)
         voices, sound, prints = self._voices(element.bound, tracks, fitted, work)
         split = {"split_colour": task.split_colour, "split_seam": task.split_seam}
         known = {name: value for name, value in split.items() if value is not None}
-        identifier = pair_id(video.video_id, clip.start_s, clip.end_s, self.config_hash)
         pair = Pair(
             pair_id=identifier,
             source=Source(
@@ -110,5 +116,38 @@ class ScoreStage:
             person_b=element.bound.person_b,
         )  # fmt: skip
         file = work.put(self.name, identifier, row_bytes(pair_row(pair)), ".arrow")
-        bands = tuple(fingerprint_bands(prints)) if prints is not None else ()
-        return [PairDone(identifier, video.video_id, clip.start_s, clip.end_s, file, bands, prints or ())]
+        bands = tuple(fingerprint_bands(prints))
+        return [PairDone(identifier, video.video_id, clip.start_s, clip.end_s, file, bands, prints)]
+
+    def _voices(
+        self, bound: BoundClip, tracks: ClipTracks, fitted: FittedPair, work: WorkStore
+    ) -> tuple[Voices, dict[str, float], tuple[int, ...]]:
+        """Who speaks in the clip, the scores of its sound, its fingerprint; nothing for an unheard clip."""
+        heard = bound.task.turns
+        if heard is None:
+            unknown = np.full(len(fitted.times), np.nan, np.float32)
+            return Voices((), unknown, unknown), {}, ()
+        start, end = bound.start_s, bound.end_s
+        sound = read_sound(work, heard.sound, start, end)
+        turns = turns_from_bytes(work.get(heard.file))
+        found = speaking_masks(tracks, sound, start, turns, dict(bound.faces), fitted.times, self.bind)
+        scores = sound_scores(sound, start, turns)
+        scores |= {
+            "bound_share": found.share_bound,
+            "off_screen_share": found.share_off_screen,
+            "speaking_a": float((found.speaking_a > 0.5).mean()),
+            "speaking_b": float((found.speaking_b > 0.5).mean()),
+            "turn_changes": float(floor_changes(found.turns)),
+            "av_offset_s": found.offset_s,
+            "av_offset_confidence": found.offset_confidence,
+        }
+        voices = Voices(
+            found.turns, found.speaking_a, found.speaking_b, found.voice_a, found.voice_b, encode_audio(sound)
+        )
+        return voices, scores, fingerprint(sound)
+
+
+def floor_changes(turns: Sequence[Turn]) -> int:
+    """How often the floor passes from one face to the other."""
+    faces = [turn.face for turn in sorted(turns, key=lambda turn: turn.start_s) if turn.face]
+    return sum(one != other for one, other in pairwise(faces))

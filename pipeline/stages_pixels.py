@@ -209,7 +209,7 @@ class TrackStage:
         span, video = element.span, element.span.video
         faces = Shared.get("face detector", detect_faces.face_detector, self.detector, self.detector_path)
         mesh = Shared.get("face mesh", face_mesh.FaceMesh)
-        identifier = Shared.get("identifier", identify.identifier, self.identity_backend, self.identity_path)
+        identifier = Shared.get("identifier", identify.face_identifier, self.identity_backend, self.identity_path)
         with (
             local_copies().open(video.uri) as path,
             decode.read_frames(

@@ -12,9 +12,10 @@ import torch
 from ..schemas.errors import UsageError
 from ..schemas.records import Backend, Video
 from ..transforms.audio import AudioOptions, read_audio
-from ..transforms.bind import BindEvidence, BindOptions, bind_evidence, bind_voices, people
+from ..transforms.bind import bind_voices, people
 from ..transforms.clips import ClipOptions, load_clip_tracks
 from ..transforms.elements import BoundClip, ClipTask, Evidence, HeardPiece, PieceTask, TurnsDone
+from ..transforms.evidence import BindEvidence, BindOptions, bind_evidence
 from ..transforms.listen import ListenModels, ListenOptions, ListenPiece, cluster_turns, listen_grid, listen_piece
 from ..transforms.pyannote_turns import PyannotePiece, PyannoteTurns, join_pieces
 from ..transforms.sound import read_sound, store_sound, turns_from_bytes, turns_to_bytes

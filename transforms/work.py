@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any
 
@@ -26,8 +26,7 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 def canonical_json(value: Any) -> str:
     """JSON with one spelling: sorted keys, no spaces, dataclasses as objects."""
-    plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-    return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return json.dumps(as_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def digest(*parts: Any) -> str:
@@ -41,7 +40,7 @@ def pack(arrays: Arrays) -> bytes:
         if array.dtype.hasobject:
             raise TypeError(f"array {name!r} holds Python objects")
     buffer = io.BytesIO()
-    np.savez(buffer, **{name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)})
+    np.savez(buffer, **{name: np.asarray(arrays[name], order="C") for name in sorted(arrays)})
     return buffer.getvalue()
 
 
