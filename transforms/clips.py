@@ -132,8 +132,8 @@ def _window(
         name: [s for s in p.person.parts if s.last_s >= lead and s.first_s < trail] for name, p in (("a", a), ("b", b))
     }
     pieces = sorted({(s.piece, s.piece_uri) for side in parts.values() for s in side})
-    position = {piece: i for i, (piece, _) in enumerate(pieces)}
-    keys = {name: tuple(f"{position[s.piece]}:{s.tracklet_id}" for s in side) for name, side in parts.items()}
+    position = {piece: i for i, piece in enumerate(pieces)}
+    keys = {name: tuple(f"{position[s.piece, s.piece_uri]}:{s.tracklet_id}" for s in side) for name, side in parts.items()}
     return Clip(
         video,
         shot.index,

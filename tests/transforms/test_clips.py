@@ -210,3 +210,16 @@ def test_real_scene_gives_measured_pairs_from_several_shots():
         assert similarity(one.identity, other.identity) > who.threshold
         for stranger in (pairs[0][0].a, pairs[0][0].b):
             assert similarity(one.identity, stranger.identity) < who.threshold
+
+
+def test_two_spans_of_one_shot_in_one_piece_of_the_grid():
+    """Two files may bear the same piece number."""
+    first = made.piece(0, 8, ("t0", 0, 8, LEFT), ("t1", 0, 8, RIGHT))
+    second = made.piece(9, 20, ("t0", 9, 20, RIGHT), ("t1", 9, 20, LEFT))
+    found = [s for p, uri in ((first, "one"), (second, "two")) for s in summarise(p, "v", 0, 0, uri)]
+    clips, _ = choose_clips(stitch(found), VIDEO, Shot("v", 0, 0, 20), [(0, 8), (9, 20)], ClipOptions())
+    assert bounds(clips) == [(0, 8), (9, 19)]
+    read = {"one": first.to_arrays(), "two": second.to_arrays()}.__getitem__
+    tracks = load_clip_tracks(clips[1], read, ClipOptions())
+    assert np.all(tracks.a.box[:, 0] == 250)
+    assert np.all(tracks.b.box[:, 0] == 650)
