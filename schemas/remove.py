@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from . import landmarks
 from . import pair as schema
-from .dataset import Dataset
+from .dataset import SELECTION, Dataset
 from .errors import UsageError
 from .files import Files
 from .finish import publish
@@ -22,13 +22,14 @@ from .row import Row, table_to_rows
 from .selection import DEFAULTS, selection_options
 from .shard import open_shard, read_table, shard_bytes, table_bytes
 from .takedown import TAKEDOWNS, Takedown, is_taken_down, read_takedowns, takedown_bytes
+from .verify import QUARANTINE
 
 _REWRITTEN = re.compile(r"(-[0-9a-f]{8})?\.parquet$")
 
 
 @dataclass(frozen=True)
 class Removal:
-    """What :func:`remove` took out."""
+    """What :func:`remove` took out: pair ids, and how many rejects, rewritten shards and intermediate files."""
 
     pairs: tuple[str, ...]
     rejects: int
@@ -41,15 +42,16 @@ def remove(where: str | Path | Files, takedowns: Iterable[Takedown]) -> Removal:
 
     The takedown is written down first, so that no later run brings a row back even if this one is killed. Rewritten
     shards get new names; readers see the old data set until the manifest is replaced, and the old files go last. Work
-    files of unfinished and finished runs (``_work/``) may hold the same people and are deleted whole.
+    files (``_work/``), shards set aside (``_quarantine/``) and shards that no manifest names may hold the same people:
+    they are deleted whole.
     """
     dataset = Dataset(where)
     files, manifest = dataset.files, dataset.manifest
     wanted = tuple(sorted({*takedowns, *read_takedowns(files)}))
     if not wanted:
         raise UsageError("nothing to remove: name a --video, --source or --person")
-    options = DEFAULTS if manifest.entry("selection.parquet") is None else selection_options(dataset.selection())
     entries = [put(files, TAKEDOWNS, takedown_bytes(wanted))]
+    options = DEFAULTS if manifest.entry(SELECTION) is None else selection_options(dataset.selection())
     gone = _taken_ids(
         dataset.table(["pair_id", "video_id", "source_id", "source_uri", "a.person_id", "b.person_id"]), wanted
     )
@@ -59,12 +61,11 @@ def remove(where: str | Path | Files, takedowns: Iterable[Takedown]) -> Removal:
         if replacement is not None:
             entries.append(replacement)
             old.append(entry.path)
-    publish(files, manifest.with_files(entries, drop=old), options)
-    for path in old:
-        files.delete(path)
-    work = files.list(WORK)
-    for path in work:
-        files.delete(path)
+    named = {entry.path for entry in publish(files, manifest.with_files(entries, drop=old), options).files}
+    work = [*files.list(WORK), *files.list(QUARANTINE)]
+    for path in [*work, *(path for folder in ("pairs", "rejects", "landmarks") for path in files.list(folder))]:
+        if path not in named:
+            files.delete(path)
     rejects = manifest.rows("rejects") - sum(entry.rows for entry in Dataset(files).manifest.of_kind("rejects"))
     return Removal(tuple(sorted(gone)), rejects, len(old), len(work))
 

@@ -105,6 +105,18 @@ def test_a_killed_removal_is_finished_by_the_next(written: Written) -> None:
     assert verify(root).sound
 
 
+def test_no_copy_is_left_behind(written: Written) -> None:
+    """An old shard that a killed removal left, and one that a repair set aside, hold the same people."""
+    root, pairs = written
+    shard = sorted((root / "pairs").iterdir())[0]
+    for copy in (root / "pairs/pairs-00000-of-00009.parquet", root / "_quarantine/pairs/old.parquet"):
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(shard.read_bytes())
+    remove(root, [Takedown("video", pairs[0].source.video_id)])
+    assert verify(root).notes == []
+    assert not list((root / "_quarantine").rglob("*.parquet"))
+
+
 def test_a_repeat_of_a_removed_row_stands_alone(tmp_path: Path) -> None:
     pairs = make_pairs(6, frames=80)
     pairs[4] = replace(pairs[4], duplicate_of=pairs[0].pair_id, scores={**pairs[3].scores, "duplicate_similarity": 1.0})

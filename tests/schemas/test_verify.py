@@ -15,11 +15,13 @@ from duologue.schemas.errors import UsageError
 from duologue.schemas.finish import finish_dataset, write_pairs
 from duologue.schemas.manifest import FileEntry
 from duologue.schemas.pair import pair_schema
-from duologue.schemas.row import Row, pair_row
+from duologue.schemas.row import Row, pair_row, rows_to_table, table_to_rows
 from duologue.schemas.shard import read_table, shard_index, table_bytes
 from duologue.schemas.takedown import Takedown, takedown_bytes
 from duologue.schemas.verify import verify
 from duologue.tests.dataset_factory import CONFIG_HASH, make_pair, make_pairs, without_audio, write_dataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 
 @pytest.mark.parametrize("shards", [1, 3])
@@ -29,6 +31,15 @@ def test_a_sound_data_set_has_no_problem(tmp_path: Path, shards: int) -> None:
     assert report.problems == []
     assert report.notes == []
     assert report.pairs == 7
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 120), st.booleans())
+def test_any_row_of_the_factory_is_sound(seed: int, frames: int, audio: bool) -> None:
+    """Rounding to the steps of the schema breaks none of the checks."""
+    assert (
+        row_problems(next(table_to_rows(rows_to_table([pair_row(make_pair(seed, frames=frames, audio=audio))])))) == []
+    )
 
 
 def test_rows_without_sound_are_sound() -> None:
