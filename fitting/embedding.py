@@ -126,7 +126,7 @@ def register(head: HeadModel, anchors: Mapping[int, npt.ArrayLike] | None = None
     """All 468 landmarks on the skin of ``head``.
 
     Args:
-        anchors: known places, FaceMesh index -> [3] metres, that are kept where contours do not say otherwise.
+        anchors: known places, FaceMesh index -> [3] metres, that go before what the contours say.
 
     Raises:
         UsageError: no eyeballs, no mouth that opens, or a result that fails :func:`check`.
@@ -145,10 +145,11 @@ def register(head: HeadModel, anchors: Mapping[int, npt.ArrayLike] | None = None
     eyeballs = ((part == LEFT_EYEBALL) | (part == RIGHT_EYEBALL)).all(1)
     if not eyeballs.any():
         raise UsageError(f"head model {head.model_id}: no eyeballs, so lids cannot be found; give a landmark embedding")
-    fixed: dict[int, Array] = {int(k): np.asarray(p, dtype=np.float64) for k, p in (anchors or {}).items()}
+    fixed: dict[int, Array] = {}
     skin_faces = head.triangles[skin]
     fixed |= _lids(v, skin_faces, head.triangles[eyeballs], points, mirror)
     fixed |= _mouth(head, skin_faces, points, mirror)
+    fixed |= {int(k): np.asarray(p, dtype=np.float64) for k, p in (anchors or {}).items()}
     seen = visible_triangles(v, skin_faces)
     faces = skin_faces[seen]
 

@@ -45,8 +45,9 @@ CORNEA_TO_CENTRE = 0.0133  # metres, eyeball's centre of rotation behind the cor
 _CENTIMETRES = 0.01
 _VERSION = 1
 
-# The landmark vertices (iBUG 68) whose FaceMesh counterpart is the very same point: subnasale and the lips' borders.
-IBUG_TO_FACEMESH = {33: 2, 51: 0, 57: 17}
+# The landmark vertices (iBUG 68) whose FaceMesh counterpart is the very same point: the corners of
+# the eyes, subnasale and the lips' borders.
+IBUG_TO_FACEMESH = {33: 2, 36: 33, 39: 133, 42: 362, 45: 263, 51: 0, 57: 17}
 
 
 def load_ict(folder: Path, embedding: Path | None = None) -> HeadModel:
@@ -88,7 +89,9 @@ def load_ict(folder: Path, embedding: Path | None = None) -> HeadModel:
         joint_dirs[joint] = arrays["shape_dirs"][rows].mean(0)
     weights[:, NECK] = 1.0 - weights.sum(1)
     middle = 0.5 * (joints[LEFT_EYE] + joints[RIGHT_EYE])
-    joints[ROOT], joints[NECK], joints[JAW] = middle + np.array([[0, -0.115, -0.085], [0, -0.035, -0.08], [0, -0.027, -0.055]])
+    joints[ROOT], joints[NECK], joints[JAW] = middle + np.array(
+        [[0, -0.115, -0.085], [0, -0.035, -0.08], [0, -0.027, -0.055]]
+    )
     joint_dirs[[ROOT, NECK, JAW]] = joint_dirs[[LEFT_EYE, RIGHT_EYE]].mean(0)
 
     head = HeadModel(

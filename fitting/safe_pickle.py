@@ -80,6 +80,13 @@ def _scalar(dtype: Any, data: bytes = b"") -> Any:
     return np.frombuffer(data if isinstance(data, bytes) else data.encode("latin1"), dtype=dtype)[0]
 
 
+def _frombuffer(data: Any, dtype: Any, shape: Any, order: Any) -> npt.NDArray[Any]:
+    """``numpy._core.numeric._frombuffer`` (protocol 5), for numbers."""
+    if not isinstance(data, bytes | bytearray) or not isinstance(dtype, np.dtype) or dtype.hasobject:
+        raise pickle.UnpicklingError("array buffer")
+    return np.frombuffer(data, dtype=dtype).reshape(shape, order="F" if order == "F" else "C")
+
+
 def _copy_reconstructor(cls: Any, base: Any, state: Any) -> Any:
     """``copyreg._reconstructor`` for the stubs, whose state follows."""
     if not (isinstance(cls, type) and issubclass(cls, _Inert)):
@@ -105,6 +112,8 @@ def _allowed() -> dict[tuple[str, str], Any]:
     for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
         names[module, "_reconstruct"] = _reconstruct
         names[module, "scalar"] = _scalar
+    for module in ("numpy.core.numeric", "numpy._core.numeric"):
+        names[module, "_frombuffer"] = _frombuffer
     for module in ("chumpy.ch", "chumpy"):
         names[module, "Ch"] = ChumpyStub
     for kind, stub in (("csc", SparseStub), ("csr", SparseRowStub)):

@@ -185,8 +185,8 @@ def jaw_weights(skin: Array, mesh: SkinMesh, mirror: Index) -> Array:
     rows_up = (INNER_UPPER, MID_UPPER, OUT_UPPER, EDGE_UPPER)
     ones = {i for row in rows_down for i in row[:4]} | set(_CHIN)
     zeros = {i for row in rows_up for i in row[:4]} | set(_UPPER_FACE)
-    handles: dict[int, npt.ArrayLike] = dict.fromkeys(ones, [1.0])
-    handles |= dict.fromkeys(zeros, [0.0])
+    handles: dict[int, npt.ArrayLike] = dict.fromkeys(ones, (1.0,))
+    handles |= dict.fromkeys(zeros, (0.0,))
     handles |= {i: [0.5] for i in CORNER}
     handles |= {150: [0.95], 136: [0.8], 172: [0.6], 58: [0.35], 132: [0.12], 61: [0.5]}
     handles |= {i: [0.25] for i in (191, 183, 184, 185)} | {i: [0.8] for i in (95, 96, 77, 146)}

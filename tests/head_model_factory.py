@@ -1,4 +1,4 @@
-"""Writes head-model files in the published layouts, from the canonical head, with the quirks of the originals."""
+"""Head-model files in the published layouts with the quirks of the originals, and a reference skinning."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import struct
 import sys
 import types
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.sparse
-
-from duologue.fitting.head_model import HeadModel, load_head_model
+from duologue.fitting.head_model import PARENTS, HeadModel, load_head_model
+from scipy.spatial.transform import Rotation
 
 
 def flame_arrays(seed: int = 0) -> dict[str, Any]:
@@ -48,10 +49,13 @@ def flame_arrays(seed: int = 0) -> dict[str, Any]:
     }
 
 
-class _Python2Pickler(pickle._Pickler):  # type: ignore[name-defined, misc]
+_PurePickler: Any = pickle._Pickler  # type: ignore[attr-defined]
+
+
+class _Python2Pickler(_PurePickler):  # type: ignore[misc]
     """Writes byte strings as Python 2 did (BINSTRING), to be read back as latin1 text."""
 
-    dispatch = pickle._Pickler.dispatch.copy()  # type: ignore[attr-defined]
+    dispatch = _PurePickler.dispatch.copy()
 
     def save_bytes(self, obj: bytes) -> None:
         self.write(b"T" + struct.pack("<i", len(obj)) + obj)
@@ -59,7 +63,9 @@ class _Python2Pickler(pickle._Pickler):  # type: ignore[name-defined, misc]
     dispatch[bytes] = save_bytes
 
 
-def write_flame_pickle(path: Path, arrays: dict[str, Any], chumpy: tuple[str, ...] = ("v_template", "shapedirs")) -> Path:
+def write_flame_pickle(
+    path: Path, arrays: dict[str, Any], chumpy: tuple[str, ...] = ("v_template", "shapedirs")
+) -> Path:
     """A protocol-2, Python-2 style pickle in which some arrays are ``chumpy.ch.Ch`` objects."""
     package, module = types.ModuleType("chumpy"), types.ModuleType("chumpy.ch")
 
@@ -84,8 +90,11 @@ def write_flame_pickle(path: Path, arrays: dict[str, Any], chumpy: tuple[str, ..
             else:
                 sys.modules[name] = old
     data = buffer.getvalue()
-    for new, old in ((b"numpy._core.multiarray", b"numpy.core.multiarray"), (b"scipy.sparse._csc", b"scipy.sparse.csc")):
-        data = data.replace(b"c" + new + b"\n", b"c" + old + b"\n")
+    for new, written in (
+        (b"numpy._core.multiarray", b"numpy.core.multiarray"),
+        (b"scipy.sparse._csc", b"scipy.sparse.csc"),
+    ):
+        data = data.replace(b"c" + new + b"\n", b"c" + written + b"\n")
     path.write_bytes(data)
     return path
 
@@ -102,12 +111,16 @@ def gnm_arrays(correctives: bool = False, seed: int = 0) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
     head: HeadModel = load_head_model("canonical")
     n = len(head.vertices)
-    identity_names = [f"head_{k}" for k in range(32)] + [f"eyes_{k}" for k in range(3)] + [f"teeth_{k}" for k in range(5)]
+    identity_names = (
+        [f"head_{k}" for k in range(32)] + [f"eyes_{k}" for k in range(3)] + [f"teeth_{k}" for k in range(5)]
+    )
     identity = np.zeros((len(identity_names), n, 3), np.float32)
     identity[:32] = head.shape_dirs.transpose(2, 0, 1)
     jaw = (head.pose(jaw=[0.25, 0, 0]) - head.vertices).astype(np.float32)
     expression = np.concatenate([head.expression_dirs.transpose(2, 0, 1), jaw[None], np.zeros((4, n, 3), np.float32)])
-    regions = ["left_eye_region"] * 6 + ["right_eye_region"] * 6 + ["lower_face_region"] * 23 + ["tongue"] * 3 + ["pupils"]
+    regions = (
+        ["left_eye_region"] * 6 + ["right_eye_region"] * 6 + ["lower_face_region"] * 23 + ["tongue"] * 3 + ["pupils"]
+    )
     seen: dict[str, int] = {}
     names = []
     for region in regions:
@@ -165,3 +178,53 @@ def write_task(path: Path, vertices_cm: np.ndarray, triangles: np.ndarray, packe
     with zipfile.ZipFile(path, "w") as bundle:
         bundle.writestr("geometry_pipeline_metadata_landmarks.binarypb", b"\x0a" + _varint(len(mesh)) + mesh)
     return path
+
+
+def reference_lbs(
+    head: HeadModel, shape: np.ndarray, expression: np.ndarray, jaw: np.ndarray, neck: np.ndarray, eyes: np.ndarray
+) -> np.ndarray:
+    """4x4 forward kinematics, one vertex sum per joint, as the FLAME paper writes it."""
+    offset = head.shape_dirs.astype(float) @ shape + head.expression_dirs.astype(float) @ expression
+    joints = head.joints + head.joint_dirs @ shape
+    if head.joint_expression_dirs is not None:
+        joints = joints + head.joint_expression_dirs @ expression
+    local = [np.zeros(3), neck, jaw, eyes[0], eyes[1]]
+    rotations = [Rotation.from_rotvec(v).as_matrix() for v in local]
+    rest: np.ndarray = head.vertices + offset
+    if head.pose_dirs is not None:
+        rest = rest + head.pose_dirs.astype(float) @ np.concatenate([(r - np.eye(3)).ravel() for r in rotations[1:]])
+    world: list[np.ndarray] = []
+    for j, parent in enumerate(PARENTS):
+        step = np.eye(4)
+        step[:3, :3] = rotations[j]
+        step[:3, 3] = joints[j] - (joints[parent] if parent >= 0 else 0)
+        world.append(step if parent < 0 else world[parent] @ step)
+    out = np.zeros_like(rest)
+    for j in range(5):
+        bind = np.eye(4)
+        bind[:3, 3] = -joints[j]
+        moved = np.c_[rest, np.ones(len(rest))] @ (world[j] @ bind).T
+        out += head.weights[:, j, None] * moved[:, :3]
+    return out
+
+
+def random_parameters(head: HeadModel, seed: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {
+        "shape": rng.normal(size=len(head.shape_names)),
+        "expression": rng.normal(size=len(head.expression_names)) * head.expression_sd,
+        "jaw": rng.uniform([-0.05, -0.2, -0.1], [0.6, 0.2, 0.1]),
+        "neck": rng.normal(size=3) * 0.3,
+        "eyes": rng.normal(size=(2, 3)) * 0.3,
+    }
+
+
+def with_everything(seed: int = 0) -> HeadModel:
+    """The canonical head with pose correctives and joints that follow the expression, as FLAME has them."""
+    head = load_head_model("canonical")
+    rng = np.random.default_rng(seed)
+    return replace(
+        head,
+        pose_dirs=(2e-3 * rng.normal(size=(len(head.vertices), 3, 36))).astype(np.float32),
+        joint_expression_dirs=1e-3 * rng.normal(size=(5, 3, len(head.expression_names))),
+    )
