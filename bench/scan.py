@@ -77,20 +77,31 @@ def video_of(width: int, height: int, seconds: float, fps: float) -> Video:
 
 
 def background(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
-    """A blurred room-like texture with sharp straight furniture in it."""
-    coarse = rng.integers(40, 200, (9, 16, 3), dtype=np.uint8)
-    picture = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
-    for _ in range(14):
+    """A soft, muted wall with straight furniture in it."""
+    tone = rng.uniform(60, 180) + rng.normal(0, 12, 3)
+    coarse = rng.normal(0, 14, (5, 8, 1)) + rng.normal(0, 4, (5, 8, 3))
+    picture = tone + cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    for _ in range(12):
         x, y = rng.integers(0, width), rng.integers(0, height)
         w, h = rng.integers(width // 60, width // 8), rng.integers(height // 40, height // 4)
-        picture[y : y + h, x : x + w] = rng.integers(20, 230, 3)
-    return picture
+        picture[y : y + h, x : x + w] = tone + rng.normal(0, 40) + rng.normal(0, 12, 3)
+    return np.clip(picture, 0, 255).astype(np.uint8)
 
 
-def paste(picture: np.ndarray, patch: np.ndarray, x: float, y: float) -> None:
+def paste(picture: np.ndarray, patch: np.ndarray, x: float, y: float, soft: bool = False) -> None:
+    """Set a patch into a picture, cut off at its edges; ``soft`` fades the patch's own edges out."""
     x0, y0 = round(x), round(y)
-    x1, y1 = min(picture.shape[1], x0 + patch.shape[1]), min(picture.shape[0], y0 + patch.shape[0])
-    picture[max(0, y0) : y1, max(0, x0) : x1] = patch[max(0, -y0) : y1 - y0, max(0, -x0) : x1 - x0]
+    h, w = patch.shape[:2]
+    left, top = max(0, -x0), max(0, -y0)
+    right, bottom = min(w, picture.shape[1] - x0), min(h, picture.shape[0] - y0)
+    into = picture[y0 + top : y0 + bottom, x0 + left : x0 + right]
+    if not soft:
+        into[:] = patch[top:bottom, left:right]
+        return
+    across = np.clip(np.minimum(np.arange(w), np.arange(w)[::-1]) / (0.12 * w), 0, 1)
+    down = np.clip(np.arange(h) / (0.08 * h), 0, 1)  # the lower edge stays: shoulders go on below
+    alpha = (down[:, None] * across)[top:bottom, left:right, None]
+    into[:] = (alpha * patch[top:bottom, left:right] + (1 - alpha) * into).astype(np.uint8)
 
 
 def synthetic_shot(
@@ -116,7 +127,13 @@ def synthetic_shot(
     for i in range(round(SECONDS * FPS)):
         picture = still.copy()
         for patch, x, y, phase in people:
-            paste(picture, patch, x + 0.1 * scale * np.sin(i + phase), y + 0.1 * scale * np.cos(0.7 * i + phase))
+            paste(
+                picture,
+                patch,
+                x + 0.1 * scale * np.sin(i + phase),
+                y + 0.1 * scale * np.cos(0.7 * i + phase),
+                soft=True,
+            )
         if blur > 0.3:
             picture = cv2.GaussianBlur(picture, (0, 0), blur)
         shaded = picture.astype(np.float32) * gain

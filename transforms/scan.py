@@ -28,6 +28,7 @@ UInt8 = npt.NDArray[np.uint8]
 BOX_PER_SCALE = 2.3  # width of a detector's face box over the face scale
 FACE_PX = 20.0  # the smallest wanted face box has this width on a scan frame
 SEAM_S = 1.0  # seconds between two looks for a seam
+CERTAIN = 0.8  # a bystander counts only if he was once found with this score
 CHANGED = 12.0  # mean absolute difference (0..255) of tiny pictures that makes the next sample a thorough one
 
 
@@ -431,12 +432,11 @@ def _judge_window(people: Sequence[Person], start: float, end: float, options: S
         if both.any():
             return "not_two_people", f"two faces together for {together:.1f} s at most"
         return "one_face", f"one face, {sizes.max():.0f} px wide"
-    crowd = 0.0
     limit = options.bystander * float(np.median(second[both]))
     sightings: dict[float, int] = {}
     for _, size, p, inside in here:
-        if size >= limit:
-            for t in p.times[inside & (p.scores >= 0.5)]:
+        if size >= limit and p.scores.max() >= CERTAIN:  # patterns that pass for faces never score so well
+            for t in p.times[inside & (p.scores >= SURE)]:
                 sightings[float(t)] = sightings.get(float(t), 0) + 1
     crowd = step * sum(1 for n in sightings.values() if n >= 3)
     if crowd >= min(options.bystander_s, 0.5 * (end - start)):
