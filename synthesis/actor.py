@@ -104,7 +104,9 @@ class Actor:
         avatar = self.avatar
         w, h = upper.width, upper.height
 
-        def put(canvas: Canvas, mesh: Mesh, world: Array, shade: Float32, cull: bool = True, soft: bool = False) -> None:
+        def put(
+            canvas: Canvas, mesh: Mesh, world: Array, shade: Float32, cull: bool = True, soft: bool = False
+        ) -> None:
             pixels = project(camera.to_camera(world), focal_px, w, h)
             canvas.draw(pixels, mesh.uv, shade, mesh.triangles, mesh.texture, cull, soft)
 
@@ -112,7 +114,14 @@ class Actor:
         follow = avatar.neck_follow[:, None].astype(np.float64)
         neck = follow * self.to_world(avatar.neck.points, t) + (1 - follow) * self.body_to_world(avatar.neck.points, t)
         put(lower, avatar.neck, neck, _shade(self._rigid["neck"] @ body.T))
-        put(lower, avatar.body, self.body_to_world(avatar.body.points, t), _shade(self._rigid["body"] @ body.T), False, True)
+        put(
+            lower,
+            avatar.body,
+            self.body_to_world(avatar.body.points, t),
+            _shade(self._rigid["body"] @ body.T),
+            False,
+            True,
+        )
         face = self.faces[t]
         face_pixels = project(camera.to_camera(self.to_world(face, t)), focal_px, w, h)
         shade = _shade(_normals(face, avatar.face_triangles, self._face_gather) @ turn.T)

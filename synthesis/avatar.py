@@ -1,4 +1,4 @@
-"""A person who can be drawn: a head model's face wearing a portrait, with hair, neck, clothes, eyes and mouth around it.
+"""A person who can be drawn: a head model's face wearing a portrait, with hair, neck and clothes around it.
 
 The face is exact (the head model's 468 landmark points, posed by its own parameters). What lies around it is plausible
 only: a hull inflated from the portrait's silhouette, a neck tube and a relief of the clothes.
@@ -35,6 +35,7 @@ INNER_MOUTH = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 
 OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
         152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)
 # fmt: on
+JAW_EDGE = (93, 132, 58, 172, 136, 323, 361, 288, 397, 365)
 NOSE_TIP, CHIN, EAR_RIGHT, EAR_LEFT, BETWEEN_EYES = 1, 152, 234, 454, 168
 
 HULL_COLUMNS, HULL_ROWS = 720, 256  # atlas texels: around the face, from its edge to the back of the head
@@ -167,7 +168,7 @@ def fit_portrait(model: HeadModel, landmarks: Array) -> tuple[Array, _Placement]
     modes = np.concatenate([dirs, np.stack(moves, axis=-1)], axis=-1) if moves else dirs
     sd = np.concatenate([np.ones(dirs.shape[2]), model.expression_sd])
     mean = face_points(model, model.vertices)
-    coefficients = np.zeros(modes.shape[2])
+    coefficients: Array = np.zeros(modes.shape[2])
     target = landmarks[:468]
     place = _Placement(np.eye(3), 1.0, np.zeros(3))
     sigma = 0.002  # metres: landmark noise, and what the modes cannot express
@@ -179,7 +180,7 @@ def fit_portrait(model: HeadModel, landmarks: Array) -> tuple[Array, _Placement]
         weight = np.array([1.0, 1.0, 0.3]) / sigma  # FaceMesh's depth is the weakest
         a = (modes * weight[None, :, None]).reshape(-1, modes.shape[2])
         b = (wanted * weight).reshape(-1)
-        coefficients = np.linalg.solve(a.T @ a + np.diag(1.0 / sd**2) * 4.0, a.T @ b)
+        coefficients = np.asarray(np.linalg.solve(a.T @ a + np.diag(1.0 / sd**2) * 4.0, a.T @ b), dtype=np.float64)
     shape = np.clip(coefficients[: dirs.shape[2]], -2.5, 2.5)
     return shape, place
 
@@ -236,13 +237,15 @@ def _hull(portrait: Portrait, oval: Array, place: _Placement, rng: np.random.Gen
             a = 0.5 * np.pi * (m - _SILHOUETTE_RING) / (_HULL_RINGS - _SILHOUETTE_RING)
             r = reach * np.cos(a)
             z = z_side + BACK_DEPTH * unit * np.sin(a) * (1.0 - 0.25 * low)
-        lift = 0.012 * unit * _smoothstep(m, _SILHOUETTE_RING, _HULL_RINGS)  # the back of the head hangs over the nape
+        drop = 0.012 * unit * _smoothstep(m, _SILHOUETTE_RING, _HULL_RINGS)  # the back of the head hangs over the nape
         x = center[0] + r * np.sin(angles)
-        y = center[1] - r * np.cos(angles) + lift
+        y = center[1] - r * np.cos(angles) + drop
         rings.append(np.stack([x, y, z], axis=-1))
         path[m] = m / _HULL_RINGS
     points = np.stack(rings)  # [M + 1, 36, 3]
-    texture = _hull_atlas(portrait, center, angles, radius, reach, low, _hair_color(portrait, unit), rng)
+    texture = _hull_atlas(
+        portrait, center, angles, radius, reach, low, _hair_color(portrait, unit), _skin_color(portrait, unit), rng
+    )
     n = len(oval)
     columns = (np.arange(n + 1) / n) * (HULL_COLUMNS - 1) + 0.5
     uv = np.zeros((_HULL_RINGS + 1, n + 1, 2), np.float32)
@@ -250,8 +253,9 @@ def _hull(portrait: Portrait, oval: Array, place: _Placement, rng: np.random.Gen
     uv[..., 1] = (path * (HULL_ROWS - 1) + 0.5)[:, None]
     closed = np.concatenate([points, points[:, :1]], axis=1)  # the seam's column twice: two texture positions
     index = np.arange((_HULL_RINGS + 1) * (n + 1)).reshape(_HULL_RINGS + 1, n + 1)
-    a, b, c, d = index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1]
-    triangles = np.concatenate([np.stack([a, c, b], -1).reshape(-1, 3), np.stack([a, d, c], -1).reshape(-1, 3)])
+    p00, p01, p11, p10 = index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1]
+    upper, lower = np.stack([p00, p11, p01], -1), np.stack([p00, p10, p11], -1)
+    triangles = np.concatenate([upper.reshape(-1, 3), lower.reshape(-1, 3)])
     model_points = place.to_model(closed.reshape(-1, 3))
     inside = model_points.mean(0)
     t = model_points[triangles]
@@ -279,18 +283,20 @@ def _hull_atlas(
     reach: Array,
     low: Array,
     hair: Array,
+    skin: Array,
     rng: np.random.Generator,
 ) -> UInt8:
     """Polar texture of hair and skull [HULL_ROWS, HULL_COLUMNS, 4].
 
-    What is above the ears continues over the back as the mirror of what is seen; below it, hair covers the nape.
+    What is above the ears continues over the back as the mirror of what is seen; below it hair covers the nape, and
+    skin lies under the jaw.
     """
     n = len(angles)
     column = np.linspace(0.0, n, HULL_COLUMNS)
     ring = np.arange(n + 1)
 
     def around(values: Array) -> Array:
-        return np.interp(column, ring, np.append(values, values[0]))
+        return np.asarray(np.interp(column, ring, np.append(values, values[0])))
 
     turned = np.unwrap(angles)
     closing = turned[0] + np.sign(turned[-1] - turned[0]) * 2.0 * np.pi
@@ -314,8 +320,13 @@ def _hull_atlas(
         strands += np.interp(np.linspace(0, octave - 1, HULL_COLUMNS), np.arange(octave), knots) * 0.5
     pattern = 1.0 + 0.09 * strands[None] * behind * (1.0 - down)
     shadow = 1.0 - 0.18 * behind - down * 0.40 * np.clip(t / 0.30, 0.0, 1.0) * (1.0 - behind)
-    sideways = _smoothstep(np.abs(np.angle(np.exp(1j * angle))), np.radians(58.0), np.radians(78.0))[None]
-    covered = (sideways * _smoothstep(t, front - 0.06, front + 0.06))[..., None]
+    from_top = np.abs(np.angle(np.exp(1j * angle)))
+    bare = (down[None] * _smoothstep(t, 0.0, 0.15))[..., None]
+    atlas = atlas * (1.0 - bare) + skin * bare
+    sideways = _smoothstep(from_top, np.radians(58.0), np.radians(78.0)) * (
+        1.0 - _smoothstep(from_top, np.radians(108.0), np.radians(132.0))
+    )
+    covered = (sideways[None] * _smoothstep(t, front - 0.06, front + 0.06))[..., None]
     atlas = atlas * (1.0 - covered) + hair * (1.0 + 0.16 * strands[None, :, None]) * covered
     atlas *= (pattern * shadow)[..., None]
     pole = atlas[int(HULL_ROWS * 0.8)].mean(0)
@@ -355,7 +366,9 @@ def _neck(portrait: Portrait, place: _Placement) -> tuple[Mesh, Float32]:
     across = np.abs(((np.linspace(-1.0, 1.0, width) + 1.5) % 2.0) - 1.0) * 2.0 - 1.0  # front half direct, back mirrored
     px = chin[0] + 0.8 * half * across[None] + 0.0 * v
     py = np.maximum(top + (bottom - top) * v, chin[1] + 0.012 * unit) + 0.0 * across[None]
-    texture = cv2.remap(portrait.image, px.astype(np.float32), py.astype(np.float32), cv2.INTER_LINEAR).astype(np.float64)
+    texture = cv2.remap(portrait.image, px.astype(np.float32), py.astype(np.float32), cv2.INTER_LINEAR).astype(
+        np.float64
+    )
     # What the chin hid is skin; so are the sides, where the portrait shows background or hair instead.
     away = _smoothstep(np.abs(np.linspace(-np.pi, np.pi, width)), np.radians(48.0), np.radians(80.0))[None]
     bare = (away * (1.0 - _smoothstep(v, 0.55, 0.75)))[..., None]
@@ -428,7 +441,8 @@ def _mouth(face: Array) -> tuple[Mesh, Mesh, Mesh]:
         x = middle[0] + np.linspace(-reach * half, reach * half, columns)
         z = np.interp(x, lip[order, 0], lip[order, 2]) - depth - 8.0 * (x - middle[0]) ** 2
         top = np.stack([x, np.full(columns, middle[1] + y_top), z], -1)
-        bottom = np.stack([x, np.full(columns, middle[1] + y_bottom), z], -1)
+        rise = 0.6 * (y_top - y_bottom) * np.linspace(-1.0, 1.0, columns) ** 2  # short at the corners of the mouth
+        bottom = np.stack([x, middle[1] + y_bottom + rise, z], -1)
         u = np.linspace(0.5, texture.shape[1] - 0.5, columns)
         rows = [np.stack([u, np.full(columns, v)], -1) for v in (0.5, texture.shape[0] - 0.5)]
         k = np.arange(columns - 1)
@@ -443,7 +457,7 @@ def _mouth(face: Array) -> tuple[Mesh, Mesh, Mesh]:
     dark[..., :3] = (46, 16, 16)
     dark[5:, :, :3] = (112, 48, 50)  # the tongue
     dark[..., 3] = 255
-    cavity = arc(0.014, -0.030, 0.015, dark, 0.95)
+    cavity = arc(0.014, -0.045, 0.015, dark, 0.95)
     return upper, lower, cavity
 
 
@@ -459,6 +473,15 @@ def _teeth(count: int, gum_below: bool) -> UInt8:
     texture[rows, :, :3] = np.array((150.0, 78.0, 76.0)) * side[:, None]
     texture[..., 3] = 255
     return np.ascontiguousarray(texture.astype(np.uint8))
+
+
+def _face_uv(landmarks: Array) -> Float32:
+    """[468, 2] where each landmark's colour is taken; at the jaw's edge a little inside, off ears and background."""
+    uv = landmarks[:468, :2].copy()
+    middle = 0.5 * (landmarks[EAR_RIGHT, :2] + landmarks[EAR_LEFT, :2])[0]
+    jaw = list(JAW_EDGE)
+    uv[jaw, 0] += 0.09 * (middle - uv[jaw, 0])
+    return uv.astype(np.float32)
 
 
 def build_avatar(portrait: Portrait, model: HeadModel, seed: int = 0) -> Avatar:
@@ -485,7 +508,7 @@ def build_avatar(portrait: Portrait, model: HeadModel, seed: int = 0) -> Avatar:
         name=portrait.name,
         model=model,
         shape=shape,
-        face_uv=portrait.landmarks[:468, :2].astype(np.float32),
+        face_uv=_face_uv(portrait.landmarks),
         face_triangles=triangles,
         eye_triangles=eyes,
         texture=np.ascontiguousarray(rgba),

@@ -68,8 +68,13 @@ _EXACT = {
     "t": "tongue", "d": "tongue", "n": "tongue", "l": "tongue", "r": "hush", "j": "spread", "k": "back", "g": "back",
     "N": "back", "h": "schwa", "?": "back", "t#": "tongue", "t2": "tongue",
 }  # fmt: skip
-_BY_LETTER = {"a": "open", "A": "open", "e": "mid", "E": "mid", "i": "spread", "I": "spread", "o": "round", "O": "round",
-              "u": "pucker", "U": "pucker"}  # fmt: skip
+_BY_LETTER = {
+    **dict.fromkeys("aA", "open"),
+    **dict.fromkeys("eE", "mid"),
+    **dict.fromkeys("iI", "spread"),
+    **dict.fromkeys("oO", "round"),
+    **dict.fromkeys("uU", "pucker"),
+}
 
 
 def viseme(symbol: str) -> str:
@@ -324,6 +329,8 @@ def animate(
         expression, jaw = _expression(model, mouth, lids[who], marks[who][0], marks[who][1], down)
         nearest = np.clip(np.round(times * RATE).astype(int), 0, n - 1)
         out.append(
-            HeadMotion(rotations[who], roots[who], bodies[who], expression, jaw, eyes, (label[nearest] != 0).astype(np.int64))
+            HeadMotion(
+                rotations[who], roots[who], bodies[who], expression, jaw, eyes, (label[nearest] != 0).astype(np.int64)
+            )
         )
     return out[0], out[1]

@@ -18,7 +18,10 @@ UInt8 = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
 Int32 = npt.NDArray[np.int32]
 
-_jit = cast("Callable[[Callable[..., Any]], Callable[..., Any]]", numba.njit(cache=True, nogil=True, fastmath={"contract", "arcp", "nsz"}))
+_jit = cast(
+    "Callable[[Callable[..., Any]], Callable[..., Any]]",
+    numba.njit(cache=True, nogil=True, fastmath={"contract", "arcp", "nsz"}),
+)
 
 
 @_jit
@@ -126,7 +129,7 @@ def _draw_textured(color, depth, points, uv, shade, triangles, texture, cull, so
 
 @_jit
 def _draw_eye(color, depth, points, triangles, camera, ball, axis, radii, colors, light):  # type: ignore[no-untyped-def]
-    """Fill the lid opening: each pixel's ray is cut with the eyeball, the point's angle to ``axis`` picks its colour."""
+    """Fill the lid opening: each pixel's ray meets the eyeball, and the angle to ``axis`` picks its colour."""
     height, width = depth.shape
     focal, cx, cy = camera[0], camera[1], camera[2]
     radius, iris, pupil = radii[0], radii[1], radii[2]

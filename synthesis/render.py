@@ -59,10 +59,14 @@ def _close_up(scenario: Scenario, who: int, camera: Camera) -> Camera:
     azimuth = np.radians(person.body_deg * 0.5)
     place = position + 0.85 * np.array([np.sin(azimuth), 0.0, -np.cos(azimuth)]) + np.array([0.0, -0.02, 0.0])
     look_at = position + np.array([0.0, 0.07, 0.0])
-    return replace(camera, position=tuple(map(float, place)), look_at=tuple(map(float, look_at)))
+    px, py, pz = place.tolist()
+    lx, ly, lz = look_at.tolist()
+    return replace(camera, position=(px, py, pz), look_at=(lx, ly, lz))
 
 
-def _views(scenario: Scenario, shot: int, rooms: tuple[Room, Room], canvases: list[tuple[Canvas, Canvas]]) -> list[_View]:
+def _views(
+    scenario: Scenario, shot: int, rooms: tuple[Room, Room], canvases: list[tuple[Canvas, Canvas]]
+) -> list[_View]:
     camera, height = scenario.shots[shot].camera, scenario.height
     if not scenario.split_screen:
         w, f = scenario.width, camera.focal_px
@@ -142,12 +146,11 @@ class _Writer:
         self._audio = self._out.add_stream("aac", rate=AUDIO_RATE, layout="mono") if scenario.audio else None
         if self._audio is not None:
             self._audio.bit_rate = 96000
-        self._index = 0
+        self._rate = float(rate)
 
-    def frame(self, image: UInt8) -> None:
+    def frame(self, image: UInt8, time_s: float) -> None:
         picture = av.VideoFrame.from_ndarray(image, format="rgb24")
-        picture.pts = self._index
-        self._index += 1
+        picture.pts = round(time_s * self._rate)
         self._out.mux(self._video.encode(picture))
 
     def sound(self, samples16: npt.NDArray[np.float32]) -> None:
@@ -291,7 +294,9 @@ def _truth(stage: _Stage, layout: list[list[_View]]) -> Truth:
         cosine = np.sum(_unit(axes.mean(1)) * toward, axis=-1)
         looks.append(np.arccos(np.clip(cosine, -1.0, 1.0)).astype(np.float32))
     a, b = (replace(p, looking_at_partner=look) for p, look in zip(per_person, looks, strict=True))
-    starts = [float(stage.times[np.argmax(stage.shot_of == s)]) for s in range(len(layout)) if (stage.shot_of == s).any()]
+    starts = [
+        float(stage.times[np.argmax(stage.shot_of == s)]) for s in range(len(layout)) if (stage.shot_of == s).any()
+    ]
     model = actors[0].avatar.model
     return Truth(
         times=stage.times,
@@ -361,7 +366,7 @@ def render_conversation(
     try:
         writer.sound(mix_audio(stage.lines, scenario))
         for done, image in enumerate(_frames(stage, layout), 1):
-            writer.frame(image)
+            writer.frame(image, float(stage.times[done - 1]))
             if progress is not None:
                 progress(done, len(stage.times))
     finally:

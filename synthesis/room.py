@@ -37,15 +37,14 @@ def _wood(rng: np.random.Generator, color: tuple[int, int, int], height: int, wi
 
 
 def _wall(rng: np.random.Generator, color: tuple[int, int, int], height: int, width: int) -> Array:
-    y, x = np.mgrid[0:1 : height * 1j, 0:1 : width * 1j]
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
     light = 0.82 + 0.28 * np.exp(-(((x - 0.3) / 0.45) ** 2 + ((y - 0.25) / 0.5) ** 2)) - 0.12 * y
     return np.asarray(np.asarray(color, dtype=np.float64) * (light + 0.015 * _cloud(rng, height, width, 24))[..., None])
 
 
 def _furnish(rng: np.random.Generator, wall: Array, wood: tuple[int, int, int], metre: float) -> None:
     """Draw shelf, books, pictures, lamp and window into the back wall; ``metre`` in texels."""
-    height, width = wall.shape[:2]
-    middle, eye = width / 2, -CEILING * metre
+    middle, eye = wall.shape[1] / 2, -CEILING * metre
 
     def box(x0: float, y0: float, x1: float, y1: float, color: npt.ArrayLike) -> None:
         a, b = int(middle + x0 * metre), int(eye + y0 * metre)
@@ -61,14 +60,24 @@ def _furnish(rng: np.random.Generator, wall: Array, wood: tuple[int, int, int], 
         while x < shelf_x + 0.85:
             thick, tall = float(rng.uniform(0.02, 0.05)), float(rng.uniform(0.2, 0.31))
             if rng.random() < 0.85:
-                box(x, top + 0.34 - tall, min(x + thick, shelf_x + 0.9), top + 0.34, rng.uniform(50, 150) + rng.uniform(-28, 28, 3))
+                box(
+                    x,
+                    top + 0.34 - tall,
+                    min(x + thick, shelf_x + 0.9),
+                    top + 0.34,
+                    rng.uniform(50, 150) + rng.uniform(-28, 28, 3),
+                )
             x += thick + 0.003
     for x0, wide in ((-0.32, 0.42), (0.28, 0.34)):
         y0 = float(rng.uniform(-0.62, -0.5))
         box(x0, y0, x0 + wide, y0 + wide * 0.75, (48, 40, 34))
         a, b = int(middle + (x0 + 0.025) * metre), int(eye + (y0 + 0.025) * metre)
         c, d = int(middle + (x0 + wide - 0.025) * metre), int(eye + (y0 + wide * 0.75 - 0.025) * metre)
-        art = np.stack([_cloud(rng, d - b, c - a, 4) for _ in range(3)], -1) * 14 + rng.uniform(120, 175) + rng.uniform(-18, 18, 3)
+        art = (
+            np.stack([_cloud(rng, d - b, c - a, 4) for _ in range(3)], -1) * 14
+            + rng.uniform(120, 175)
+            + rng.uniform(-18, 18, 3)
+        )
         wall[b:d, a:c] = art
     wx = float(rng.uniform(-1.95, -1.75))
     box(wx, -0.9, wx + 0.95, 0.25, (206, 200, 190))
@@ -105,23 +114,29 @@ class Room:
         back = _wall(rng, wall, int((FLOOR - CEILING) * metre), int(2 * SIDE * metre))
         _furnish(rng, back, wood, metre)
         side = _wall(rng, wall, 400, 600) * 0.86
-        self._quads: list[tuple[Array, UInt8]] = [
-            (np.array([[-SIDE, CEILING, BACK], [SIDE, CEILING, BACK], [SIDE, FLOOR, BACK], [-SIDE, FLOOR, BACK]]), _rgba(back)),
-            (np.array([[-SIDE, CEILING, -4], [-SIDE, CEILING, BACK], [-SIDE, FLOOR, BACK], [-SIDE, FLOOR, -4]]), _rgba(side)),
-            (np.array([[SIDE, CEILING, BACK], [SIDE, CEILING, -4], [SIDE, FLOOR, -4], [SIDE, FLOOR, BACK]]), _rgba(side)),
-            (np.array([[-SIDE, FLOOR, BACK], [SIDE, FLOOR, BACK], [SIDE, FLOOR, -4], [-SIDE, FLOOR, -4]]),
-             _rgba(_wood(rng, floor, 400, 400))),
-            (np.array([[-SIDE, CEILING, -4], [SIDE, CEILING, -4], [SIDE, CEILING, BACK], [-SIDE, CEILING, BACK]]),
-             _rgba(np.full((8, 8, 3), 206.0))),
-        ]  # fmt: skip
+        near = -4.0
+
+        def quad(corners: list[tuple[float, float, float]], texture: Array) -> tuple[Array, UInt8]:
+            return np.array(corners), _rgba(texture)
+
+        upper = [(-SIDE, CEILING, near), (-SIDE, CEILING, BACK), (SIDE, CEILING, BACK), (SIDE, CEILING, near)]
+        lower = [(x, FLOOR, z) for x, _, z in upper]
+        self._quads = [
+            quad([upper[1], upper[2], lower[2], lower[1]], back),
+            quad([upper[0], upper[1], lower[1], lower[0]], side),
+            quad([upper[2], upper[3], lower[3], lower[2]], side),
+            quad([lower[1], lower[2], lower[3], lower[0]], _wood(rng, floor, 400, 400)),
+            quad([upper[0], upper[3], upper[2], upper[1]], np.full((8, 8, 3), 206.0)),
+        ]
         top, near, far, half = 0.44, -0.72, -0.22, 1.35
         shine = _wood(rng, wood, 200, 500) * (1.05 - 0.2 * np.mgrid[0:1:200j, 0:1:500j][0])[..., None]
-        self._table: list[tuple[Array, UInt8]] = [
-            (np.array([[-half, top, far], [half, top, far], [half, top, near], [-half, top, near]]), _rgba(shine)),
-            (np.array([[-half, top, near], [half, top, near], [half, top + 0.06, near], [-half, top + 0.06, near]]),
-             _rgba(_wood(rng, wood, 40, 500) * 0.62)),
-            (np.array([[-half, top + 0.06, near], [half, top + 0.06, near], [half, FLOOR, near], [-half, FLOOR, near]]),
-             _rgba(_wood(rng, wood, 40, 500) * 0.30)),
+        edge = top + 0.06
+        self._table = [
+            quad([(-half, top, far), (half, top, far), (half, top, near), (-half, top, near)], shine),
+            quad([(-half, top, near), (half, top, near), (half, edge, near), (-half, edge, near)],
+                 _wood(rng, wood, 40, 500) * 0.62),
+            quad([(-half, edge, near), (half, edge, near), (half, FLOOR, near), (-half, FLOOR, near)],
+                 _wood(rng, wood, 40, 500) * 0.30),
         ]  # fmt: skip
         self._mugs = [
             (float(rng.uniform(-0.30, -0.20)), -0.30, rng.uniform(110, 200) + rng.uniform(-25, 25, 3)),
@@ -149,7 +164,7 @@ class Room:
         turn = np.linspace(-np.pi, np.pi, 25)
         for x, z, color in self._mugs:
             ring = np.stack([x + 0.04 * np.sin(turn), np.zeros_like(turn), z - 0.04 * np.cos(turn)], -1)
-            points = np.concatenate([ring + [0, 0.345, 0], ring + [0, 0.44, 0]])
+            points = np.concatenate([ring + np.array([0.0, y, 0.0]) for y in (0.345, 0.44)])
             k = np.arange(24)
             triangles = np.concatenate([np.stack([k, k + 25, k + 26], -1), np.stack([k, k + 26, k + 1], -1)])
             shade = np.tile(0.75 + 0.35 * np.sin(turn + 2.4), 2).astype(np.float32)

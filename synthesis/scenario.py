@@ -10,6 +10,7 @@ import types
 import typing
 from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,7 @@ class Scenario:
         noise_snr_db: room noise under the speech; None for none.
         av_offset_s: the sound is this much late (negative: early); truth keeps the time of the sounds themselves.
         split_screen: two rooms side by side, one person in each.
+        dropped_share: share of frames left out, seeded: a variable frame rate.
         audio: False leaves the audio stream out.
         grain: standard deviation of sensor noise, 8-bit levels. crf: x264 quality (higher is worse).
         head_model: path for ``load_head_model``; "" is the embedded one.
@@ -114,6 +116,7 @@ class Scenario:
     noise_snr_db: float | None = 32.0
     av_offset_s: float = 0.0
     split_screen: bool = False
+    dropped_share: float = 0.0
     audio: bool = True
     grain: float = 1.2
     crf: int = 23
@@ -125,8 +128,11 @@ class Scenario:
 
     @property
     def frame_times(self) -> Array:
-        """[T] presentation times in seconds."""
-        return np.arange(round(self.seconds * self.fps)) / self.fps
+        """[T] presentation times in seconds: the grid of ``fps``, less the dropped frames (never the first)."""
+        count = round(self.seconds * self.fps)
+        kept = np.random.default_rng([self.seed, 43]).random(count) >= self.dropped_share
+        kept[0] = True
+        return np.flatnonzero(kept) / self.fps
 
 
 def check(scenario: Scenario) -> Scenario:
@@ -148,13 +154,15 @@ def check(scenario: Scenario) -> Scenario:
     if not scenario.shots or scenario.shots[0].start_s != 0.0:
         fail("the first shot must start at 0")
     starts = [shot.start_s for shot in scenario.shots]
-    if any(b <= a for a, b in zip(starts, starts[1:], strict=False)):
+    if any(b <= a for a, b in pairwise(starts)):
         fail("shots must start one after the other")
     for person in scenario.people:
         if person.portrait not in NAMES:
             fail(f"no portrait named {person.portrait!r}: choose from {', '.join(NAMES)}")
     if scenario.left.position[0] >= scenario.right.position[0]:
         fail("left.position must lie to the left of right.position")
+    if not 0.0 <= scenario.dropped_share <= 0.8:
+        fail(f"dropped_share is {scenario.dropped_share:g}; it must lie between 0 and 0.8")
     if abs(scenario.av_offset_s) > 5.0:
         fail("av_offset_s must lie within 5 s")
     return scenario

@@ -105,8 +105,7 @@ def write_script(
     endings = {who: speak([(text, voices[who]) for text in CLOSERS]) for who in (0, 1)}
     lines: list[Line] = []
     clock = lead_in_s
-    turns = 0
-    for (_, who), utterance, reply in zip(chosen, spoken, replies, strict=True):
+    for turns, ((_, who), utterance, reply) in enumerate(zip(chosen, spoken, replies, strict=True)):
         gap = float(np.clip(rng.normal(0.22, 0.15), 0.05, 0.7))
         wants_overlap = turns == 2 or (turns > 2 and rng.random() < 0.25)
         if turns and overlaps and wants_overlap:
@@ -122,7 +121,6 @@ def write_script(
             if at + reply.duration_s < start + utterance.duration_s - 0.6:
                 lines.append(Line(1 - who, at, reply, "backchannel"))
         clock = start + utterance.duration_s
-        turns += 1
     return tuple(sorted(lines, key=lambda line: line.start_s))
 
 

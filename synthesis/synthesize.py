@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     truth = render_conversation(scenario, args.out, progress)
     took = time.monotonic() - began
     print(
-        f"{Path(args.out) / VIDEO_NAME}: {scenario.seconds:g} s, {truth.width}x{truth.height}, {len(truth.shots)} shots, "
-        f"{len(truth.turns)} turns, made in {took:.0f} s; truth beside it"
+        f"{Path(args.out) / VIDEO_NAME}: {scenario.seconds:g} s, {truth.width}x{truth.height}, "
+        f"{len(truth.shots)} shots, {len(truth.turns)} turns, made in {took:.0f} s; truth beside it"
     )
     return 0

@@ -1,4 +1,4 @@
-"""The exact truth of a rendered conversation, in the conventions of :mod:`duologue.schemas.heads`. Read and written here.
+"""The exact truth of a rendered conversation, in the conventions of :mod:`duologue.schemas.heads`.
 
 ``truth.npz`` holds the arrays, ``truth.json`` the rest.
 """
@@ -35,7 +35,7 @@ class PersonTruth:
         looking_at_partner: [T] radians between ``gaze`` and the direction to the partner's head centre.
         landmarks: [T, 478, 3] pixels; z as FaceMesh's (pixels, smaller is nearer, zero at the face's mean depth).
         box: [T, 4] x0, y0, x1, y1 of the 468 skin landmarks, pixels.
-        aperture: [T, 2] metres between the lids at the middle of the left and right eye. lips: [T] inner-lip gap, metres.
+        aperture: [T, 2] metres between the lids at the middle of the left and right eye. lips: [T] metres, inner gap.
         speaking: [T] the person makes sound at this frame's time (before any A/V offset).
         visible: [T] the head centre is inside the frame.
     """
@@ -68,7 +68,7 @@ class Truth:
         shots: (start_s, end_s) of each; ``cuts`` between them. shot_index: [T].
         focal_px: [T]; the principal point is the image centre (of the person's half where ``split_screen``).
         turns: speech as it sounds in the file (``av_offset_s`` included), pauses under 0.5 s bridged; face "a" or "b".
-        distance_m: [T] between the head centres. mutual_gaze: [T] both look within 10 degrees of the other's head centre.
+        distance_m: [T] between the head centres. mutual_gaze: [T] both look within 10 degrees of the other.
         av_offset_s: how late the sound is.
         a: the person on the left. With ``split_screen`` the two have different cameras and no common frame.
     """

@@ -84,7 +84,9 @@ def _library() -> ctypes.CDLL:
             return ctypes.CDLL(name)
         except OSError:
             continue
-    raise UsageError("speech synthesis needs espeak-ng: apt-get install espeak-ng (Debian/Ubuntu), brew install espeak-ng")
+    raise UsageError(
+        "speech synthesis needs espeak-ng: apt-get install espeak-ng (Debian/Ubuntu), brew install espeak-ng"
+    )
 
 
 def _synthesize_here(jobs: list[tuple[str, str, int, int]]) -> list[tuple[str, list[tuple[str, int]]]]:
@@ -107,9 +109,9 @@ def _synthesize_here(jobs: list[tuple[str, str, int, int]]) -> list[tuple[str, l
             index += 1
         return 0
 
-    callback = ctypes.CFUNCTYPE(
-        ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event)
-    )(collect)
+    callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))(
+        collect
+    )
     library.espeak_SetSynthCallback(callback)
     done = []
     for text, voice, rate, pitch in jobs:
