@@ -247,7 +247,8 @@ class _Tracker:
         face.mesh_time = face.seen_time = time
         face.lost_since = None
         face.move(region_from_landmarks(seen.landmarks), time, judged.error < SURE_ERROR)
-        if time - face.identity_time >= self.options.identify_every_s and not face.with_other:
+        unsure = judged.error >= SURE_ERROR or bool(face.with_other)
+        if time - face.identity_time >= self.options.identify_every_s and not unsure:
             face.identities.append((index, self.identifier.describe(rgb, seen.landmarks)))
             face.identity_time = time
 
@@ -422,6 +423,10 @@ class _Tracker:
                 owner = _Face(self.born, lost_since=time)
                 self.born += 1
                 self.faces.append(owner)
+            for other in asleep:
+                if other is not owner and i in claimed:  # both were away: either may be the other
+                    owner.with_other.setdefault(other.number, index)
+                    other.with_other.setdefault(owner.number, index)
             if seen is not None:
                 found[owner.number] = seen
                 continue
@@ -441,20 +446,29 @@ class _Tracker:
                 met = one.with_other.get(other.number)
                 if iou > 0.05 and met is None:
                     one.with_other[other.number] = other.with_other[one.number] = index
-                elif iou == 0.0 and met is not None:
-                    del one.with_other[other.number], other.with_other[one.number]
+                elif iou == 0.0 and met is not None and self._sure(one, index) and self._sure(other, index):
+                    one.with_other.pop(other.number, None)
+                    other.with_other.pop(one.number, None)
                     self._maybe_exchange(one, other, met, rgb)
         numbers = {f.number for f in self.faces}
         for face in awake:
             face.with_other = {n: at for n, at in face.with_other.items() if n in numbers}
 
+    @staticmethod
+    def _sure(face: _Face, index: int) -> bool:
+        return index in face.rows and face.rows[index].error < SURE_ERROR
+
     def _maybe_exchange(self, one: _Face, other: _Face, met: int, rgb: UInt8) -> None:
-        if not one.identities or not other.identities or one.landmarks is None or other.landmarks is None:
+        if one.landmarks is None or other.landmarks is None:
             return
-        now = [self.identifier.describe(rgb, f.landmarks) for f in (one, other) if f.landmarks is not None]
-        stay = similarity(now[0], one.identity) + similarity(now[1], other.identity)
-        swap = similarity(now[1], one.identity) + similarity(now[0], other.identity)
-        if swap <= stay + 0.05:
+        first = self.identifier.describe(rgb, one.landmarks)
+        second = self.identifier.describe(rgb, other.landmarks)
+        gain = 0.0  # by how much the looks fit better the other way round
+        if one.identities:
+            gain += similarity(second, one.identity) - similarity(first, one.identity)
+        if other.identities:
+            gain += similarity(first, other.identity) - similarity(second, other.identity)
+        if gain <= 0.05:
             return
         for index in [k for k in set(one.rows) | set(other.rows) if k >= met]:
             mine, theirs = one.rows.pop(index, None), other.rows.pop(index, None)
