@@ -148,7 +148,6 @@ class Child:
 
     def _frames(self, request: dict[str, Any]) -> None:
         slots = self._slots(request["slots"], (request["height"], request["width"], 3))
-        rotation = request["rotation"]
         start_s, end_s, rate = request["start_s"], request["end_s"], request["thin_rate"]
         origin_s = request["first_s"]
         bin_s = (np.floor((start_s - origin_s) * rate + 0.5) - 0.5) / rate + origin_s - 1e-3 if rate else start_s
@@ -158,7 +157,7 @@ class Child:
                 path=request["path"],
                 width=request["width"],
                 height=request["height"],
-                rotation=rotation,
+                rotation=request["rotation"],
                 first_s=origin_s,
                 start_s=min(bin_s, start_s),
                 zero_s=request["zero_s"],
@@ -166,7 +165,6 @@ class Child:
                 max_pixels=request["max_pixels"],
             ),
         )
-        turn = rotation and not source.turns_upright
         self._free = len(slots)
         sent = 0
         with closing(source.frames(self._tick)) as decoded:
@@ -175,8 +173,7 @@ class Child:
                 while self._free == 0 or self._connection.poll():
                     self._wait_for_parent()
                 slot = sent % len(slots)
-                rgb = picture()
-                np.copyto(slots[slot], np.rot90(rgb, -rotation // 90) if turn else rgb)
+                np.copyto(slots[slot], picture())
                 self._send(FRAME, FRAME_HEADER.pack(time_s, slot))
                 self._free -= 1
                 sent += 1

@@ -62,6 +62,7 @@ VFR = tuple(float(t) for t in np.cumsum([0] + [1 / 30, 1 / 15, 1 / 60, 1 / 25] *
         ("vfr.mp4", Movie(times=VFR, fps=30, seconds=3)),
         ("bt709.mp4", Movie(seconds=1, bt709=True, audio=False)),
         ("turned90.mp4", Movie(seconds=1, rotate=90)),
+        ("turned709.mp4", Movie(seconds=1, rotate=90, bt709=True, audio=False)),
         ("turned180.mp4", Movie(seconds=1, rotate=180)),
         ("turned270.mp4", Movie(seconds=1, rotate=270)),
     ],
