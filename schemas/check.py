@@ -114,10 +114,13 @@ def _person(row: Row, who: str) -> Iterator[str]:
         if not column.masked:
             continue
         axes = tuple(range(1, value.ndim))
-        if np.isnan(value).any(axis=axes)[valid].any():
+        if not column.gaps and np.isnan(value).any(axis=axes)[valid].any():
             yield f"{column.name} is NaN in a valid frame"
         if not np.isnan(value).all(axis=axes)[~valid].all():
             yield f"{column.name} holds numbers in a frame that is not valid"
+    known = [np.isfinite(row[f"{who}.{name}"]).reshape(len(valid), -1).all(axis=1) for name in schema.GAZE]
+    if any((other != known[0]).any() for other in known[1:]):
+        yield f"{who}.gaze, gaze_raw and gaze_sd are not known in the same frames"
     if not np.isfinite(row[f"{who}.shape"]).all():
         yield f"{who}.shape is not finite"
     yield from _ranges(row, who, valid)
@@ -131,6 +134,7 @@ def _ranges(row: Row, who: str, valid: Bool) -> Iterator[str]:
 
     for name in ("gaze", "gaze_raw"):
         length = np.linalg.norm(row[f"{who}.{name}"][valid], axis=-1)
+        length = length[~np.isnan(length)]
         if (np.abs(length - 1) > UNIT_TOLERANCE).any():
             yield f"{who}.{name} is not of unit length"
     for name, limit in (("rotation", math.pi), ("neck", math.pi), ("jaw", math.pi / 2), ("eyes", math.pi / 2)):

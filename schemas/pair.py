@@ -28,8 +28,9 @@ Frames. {CAMERA}. {MODEL}. {IMAGE}.
 Placement. X_camera = R(rotation) F (x - J_root(shape)) + translation with F = diag(1, -1, -1): rotation is zero for an
 upright head that faces the camera.
 People. a is further left in the image at the first frame where both are visible, b further right.
-Validity. Per-frame measurements are NaN where valid is false; gaps are never bridged as valid. A score is null where
-it was not measured. Face scale is the projected size of a face with its rotation removed, in pixels per 63 mm.
+Validity. Per-frame measurements are NaN where valid is false, gaze also while the eyes are shut; gaps are never bridged
+as valid. A score is null where it was not measured. Face scale is the projected size of a face with its rotation
+removed, in pixels per 63 mm.
 Precision. Arrays are float32 rounded to the step named in the field metadata."""
 
 
@@ -44,6 +45,7 @@ class Column:
         shape: of the stored array in T frames, S identity and E expression coefficients; () for a scalar.
         step: stored values are multiples of this (0: as computed).
         masked: NaN where the person's ``valid`` is false.
+        gaps: may be NaN in a valid frame too (gaze while the eyes are shut).
     """
 
     name: str
@@ -55,6 +57,7 @@ class Column:
     step: float = 0.0
     masked: bool = False
     nullable: bool = False
+    gaps: bool = False
 
     def field(self) -> pa.Field:
         """The Arrow field with this column's metadata."""
@@ -65,7 +68,9 @@ class Column:
         if self.step:
             meta["step"] = repr(self.step)
         if self.masked:
-            meta["validity"] = "NaN where the person's valid is false"
+            meta["validity"] = "NaN where the person's valid is false" + (
+                ", and while the eyes are shut" if self.gaps else ""
+            )
         elif self.nullable:
             meta["validity"] = "null where not measured"
         return pa.field(self.name, self.type, metadata={key: value for key, value in meta.items() if value})
@@ -156,8 +161,14 @@ SCORES: dict[str, tuple[str, str]] = {
 # name -> (unit, meaning): scalars that the layout codes are read from.
 LAYOUT: dict[str, tuple[str, str]] = {
     "distance_m": ("m", "median distance between the head centres"),
-    "facing_a_deg": ("deg", "median horizontal angle from the direction to b to where a faces, positive to the camera's side"),
-    "facing_b_deg": ("deg", "median horizontal angle from the direction to a to where b faces, positive to the camera's side"),
+    "facing_a_deg": (
+        "deg",
+        "median horizontal angle from b's direction to where a faces; positive: camera's side",
+    ),
+    "facing_b_deg": (
+        "deg",
+        "median horizontal angle from a's direction to where b faces; positive: camera's side",
+    ),
     "height_difference_m": ("m", "median height of b's head centre over a's"),
     "depth_difference_m": ("m", "median z of b minus z of a in the camera frame"),
     "distance_change_m": ("m", "change of the distance from the clip's start to its end"),
@@ -207,6 +218,9 @@ _PERSON: tuple[tuple[str, tuple[str, ...], str, str, float, bool, str], ...] = (
 )
 
 
+GAZE = ("gaze", "gaze_raw", "gaze_sd")  # known together or not at all
+
+
 def _person_columns(who: str) -> tuple[Column, ...]:
     text = {
         "track_id": f"face track of {who} within the shot",
@@ -220,7 +234,9 @@ def _person_columns(who: str) -> tuple[Column, ...]:
         Column(f"{who}.valid", pa.list_(pa.bool_()), "the frame lies between close valid measurements", shape=("T",)),
     )
     arrays = (
-        Column(f"{who}.{name}", _array(SINGLE, len(shape)), meaning, unit, frame, shape, step, masked)
+        Column(
+            f"{who}.{name}", _array(SINGLE, len(shape)), meaning, unit, frame, shape, step, masked, gaps=name in GAZE
+        )
         for name, shape, unit, frame, step, masked, meaning in _PERSON
     )
     return (*scalars, *arrays)

@@ -38,6 +38,7 @@ class SelectionOptions:
         bound_share: smallest share of the speech bound to one of the two faces.
         snr_db: smallest speech-to-noise ratio; a clip without a pause to measure noise in passes.
         av_offset_s: largest |audio minus video offset| left after correction, seconds; passes where none could be told.
+        av_offset_confidence: smallest confidence at which an offset counts as told.
         duplicates: keep rows that nearly repeat an earlier one.
         val_share, test_share: expected share of connected components in the val and test splits.
         split_seed: another value draws other splits.
@@ -53,6 +54,7 @@ class SelectionOptions:
     bound_share: float = 0.8
     snr_db: float = 5.0
     av_offset_s: float = 0.04
+    av_offset_confidence: float = 0.9
     duplicates: bool = False
     val_share: float = 0.05
     test_share: float = 0.05
@@ -73,7 +75,7 @@ SELECTION_COLUMNS = (
     "pair_id", "video_id", "source_id", "a.person_id", "b.person_id", "duplicate_of", "n_people", "start_s", "end_s",
     "scores.valid_a", "scores.valid_b", "scores.face_scale_a", "scores.face_scale_b", "scores.yaw95_a",
     "scores.yaw95_b", "scores.residual_a", "scores.residual_b", "scores.speech_share", "scores.bound_share",
-    "scores.snr_db", "scores.av_offset_s",
+    "scores.snr_db", "scores.av_offset_s", "scores.av_offset_confidence",
 )  # fmt: skip
 
 
@@ -144,10 +146,11 @@ def _checks(table: pa.Table, options: SelectionOptions) -> dict[str, Bool]:
     }
     if options.sound:
         snr, offset = score("snr_db"), np.abs(score("av_offset_s"))
+        told = score("av_offset_confidence") >= options.av_offset_confidence
         checks["speech_share"] = score("speech_share") >= options.speech_share - 1e-6
         checks["bound_share"] = score("bound_share") >= options.bound_share - 1e-6
         checks["snr_db"] = np.isnan(snr) | (snr >= options.snr_db)
-        checks["av_offset_s"] = np.isnan(offset) | (offset <= options.av_offset_s + 1e-6)
+        checks["av_offset_s"] = ~(told & (offset > options.av_offset_s + 1e-6))
     if not options.duplicates:
         checks["duplicates"] = np.array([not other for other in table["duplicate_of"].to_pylist()], dtype=bool)
     return checks

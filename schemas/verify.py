@@ -83,7 +83,7 @@ def verify(where: str | Path | Files) -> Report:
             report.problems += _table_problems(files, entry, landmark_schema())
     report.pairs = len(seen)
     if len(intact) == len(manifest.files) and report.sound:
-        report.problems += _selection_problems(files, manifest)
+        report.problems += _selection_problems(files, manifest, report.notes)
         report.problems += _takedown_problems(files, manifest)
     elif not all(entry in intact for entry in manifest.files if entry.kind in ("pairs", "selection")):
         report.notes.append("selection and splits were not checked: they need intact files")
@@ -199,7 +199,7 @@ def _table_problems(files: Files, entry: FileEntry, expected: pa.Schema) -> Iter
         yield Problem(entry.path, f"{rows} rows, the manifest says {entry.rows}")
 
 
-def _selection_problems(files: Files, manifest: Manifest) -> Iterator[Problem]:
+def _selection_problems(files: Files, manifest: Manifest, notes: list[str]) -> Iterator[Problem]:
     if manifest.entry(SELECTION) is None:
         yield Problem(SELECTION, "the manifest names none")
         return
@@ -209,11 +209,23 @@ def _selection_problems(files: Files, manifest: Manifest) -> Iterator[Problem]:
     except UsageError as error:
         yield Problem(SELECTION, str(error))
         return
+    if stored.column_names != expected.column_names:
+        yield Problem(SELECTION, f"columns {', '.join(stored.column_names)}")
+        return
     if stored["pair_id"].to_pylist() != expected["pair_id"].to_pylist():
         yield Problem(SELECTION, "its pairs are not the pairs of the shards")
-    elif not stored.equals(expected):
-        names = [name for name in expected.column_names if stored[name] != expected[name]]
-        yield Problem(SELECTION, f"{', '.join(names)}: not what its thresholds give")
+        return
+    names = expected.column_names
+    if stored.schema.metadata != expected.schema.metadata:
+        notes.append("the selection was made with thresholds of another version: only its components were checked")
+        names = ["component"]
+    wrong = [name for name in names if stored[name] != expected[name]]
+    if wrong:
+        yield Problem(SELECTION, f"{', '.join(wrong)}: not what its thresholds give")
+    places = set(zip(stored["component"].to_pylist(), stored["split"].to_pylist(), strict=True))
+    leaking = len(places) - len({component for component, _ in places})
+    if leaking:
+        yield Problem(SELECTION, f"{leaking} component(s) lie in several splits")
 
 
 def _takedown_problems(files: Files, manifest: Manifest) -> Iterator[Problem]:

@@ -59,6 +59,8 @@ NAN = float("nan")
         ({"residual_b": NAN}, "residual"),
         ({"speech_share": NAN}, "speech_share"),
         ({"snr_db": NAN, "av_offset_s": NAN}, ""),
+        ({"av_offset_s": 0.5, "av_offset_confidence": 0.89}, ""),
+        ({"av_offset_s": 0.5, "av_offset_confidence": NAN}, ""),
     ],
 )
 def test_each_threshold(scores: dict[str, float], expected: str) -> None:

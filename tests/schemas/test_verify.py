@@ -73,6 +73,18 @@ def swap_people(row: Row) -> None:
         row[name], row["b" + name[1:]] = row["b" + name[1:]], row[name]
 
 
+def shut_eyes(row: Row, names: tuple[str, ...] = ("gaze", "gaze_raw", "gaze_sd")) -> None:
+    for name in names:
+        row[f"a.{name}"] = row[f"a.{name}"].copy()
+        row[f"a.{name}"][:2] = np.nan
+
+
+def test_gaze_is_unknown_while_the_eyes_are_shut() -> None:
+    row = pair_row(make_pair(1))
+    shut_eyes(row)
+    assert row_problems(row) == []
+
+
 DAMAGE: list[tuple[Callable[[Row], None], str]] = [
     (scale("a.gaze", 1.01), "a.gaze is not of unit length"),
     (scale("b.rotation", 10.0), "b.rotation turns by more than 180 degrees"),
@@ -83,6 +95,7 @@ DAMAGE: list[tuple[Callable[[Row], None], str]] = [
     (put("a.rotation", np.nan, 0), "a.rotation is NaN in a valid frame"),
     (put("b.expression", np.inf, (0, 0)), "b.expression holds infinity"),
     (put("a.shape", np.nan, 0), "a.shape is not finite"),
+    (lambda row: shut_eyes(row, ("gaze",)), "a.gaze, gaze_raw and gaze_sd are not known in the same frames"),
     (flip_validity, "a frame that is not valid"),
     (swap_people, "a begins to the right of b"),
     (put("mutual_gaze", 1.5, 0), "mutual_gaze leaves 0..1"),
@@ -214,6 +227,20 @@ def test_edited_selection_is_found(tmp_path: Path) -> None:
     ]
     change_entry(tmp_path, "selection.parquet", table_bytes(table.slice(1)))
     assert "not the pairs of the shards" in verify(tmp_path).problems[0].text
+
+
+def test_a_leak_is_found_and_foreign_thresholds_are_a_note(tmp_path: Path) -> None:
+    write_dataset(tmp_path, make_pairs(4))
+    table = read_table((tmp_path / "selection.parquet").read_bytes())
+    meta = {**table.schema.metadata, b"duologue.selection": b'{"speech_share": 0.3}'}
+    change_entry(tmp_path, "selection.parquet", table_bytes(table.replace_schema_metadata(meta)))
+    report = verify(tmp_path)
+    assert report.sound
+    assert "another version" in report.notes[0]
+    split = pa.array(["train", "val", "test", "train"])
+    forged = table.replace_schema_metadata(meta).set_column(4, table.schema.field("split"), split)
+    change_entry(tmp_path, "selection.parquet", table_bytes(forged))
+    assert "lie in several splits" in verify(tmp_path).problems[0].text
 
 
 def test_rows_that_were_taken_down_are_found(tmp_path: Path) -> None:
