@@ -63,8 +63,7 @@ def portraits(detector: FaceDetector) -> list[tuple[np.ndarray, float]]:
     import matplotlib.image
     import skimage.data
 
-    with matplotlib.cbook.get_sample_data("grace_hopper.jpg") as file:
-        hopper = matplotlib.image.imread(file, format="jpg")
+    hopper = matplotlib.image.imread(str(matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)))
     out = []
     for picture, crop in ((skimage.data.astronaut(), np.s_[:330, 40:420]), (hopper, np.s_[:430, 60:460])):
         part = np.ascontiguousarray(picture[crop])
@@ -85,7 +84,7 @@ def background(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
         x, y = rng.integers(0, width), rng.integers(0, height)
         w, h = rng.integers(width // 60, width // 8), rng.integers(height // 40, height // 4)
         picture[y : y + h, x : x + w] = tone + rng.normal(0, 40) + rng.normal(0, 12, 3)
-    return np.clip(picture, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(picture, 0, 255).astype(np.uint8))
 
 
 def paste(picture: np.ndarray, patch: np.ndarray, x: float, y: float, soft: bool = False) -> None:
@@ -258,7 +257,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the figures there")
     options = parser.parse_args()
     cv2.setNumThreads(1)
-    detector = FaceDetector(ScanOptions().min_score)
+    detector = FaceDetector()
     figures = {**retention(options.clips, options.per_cell, detector), "cost": cost(options.clips, detector)}
     text = json.dumps(figures, indent=1)
     if options.out:

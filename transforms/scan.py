@@ -52,7 +52,7 @@ class ScanOptions:
     reject_scale_px: float = 16.0
     sample_s: float = 0.5
     thorough_s: float = 1.0
-    min_score: float = 0.4
+    min_score: float = 0.45
     clip_s: float = 10.0
     shortest_s: float = 3.0
     absence_s: float = 5.0
@@ -271,6 +271,8 @@ class _FaceSampler:
 def merge_scan(pieces: Sequence[ScanPiece], video: Video, options: ScanOptions | None = None) -> list[ShotScan]:
     """The shots of a video from its scanned pieces, in time order. Black parts belong to no shot.
 
+    A video that is black throughout is one shot; one without any frame has none.
+
     Args:
         pieces: all pieces, in time order.
     """
@@ -282,6 +284,8 @@ def merge_scan(pieces: Sequence[ScanPiece], video: Video, options: ScanOptions |
     first = max(video.start_s, float(trace.times[0]))
     last = min(video.end_s, float(trace.times[-1]) + step)
     black = black_runs(trace, options.shots)
+    if len(black) == 1 and black[0][0] <= trace.times[0] and math.isinf(black[0][1]):
+        black = []
     edges = [first, *(c.time_s for c in find_cuts(trace, options.shots) if first < c.time_s < last), last]
     times = np.concatenate([p.sample_times for p in pieces])
     seams = np.concatenate([p.seams for p in pieces])

@@ -230,6 +230,13 @@ def test_arrays_hold_no_objects_and_round_trip() -> None:
     assert len(piece.sample_times) == 6
 
 
+def test_a_black_video_is_one_shot_without_faces() -> None:
+    black = (Frame(f.time_s, np.zeros_like(f.rgb)) for f in movie(5.0))
+    piece = scan_piece(black, video(seconds=5.0), 0.0, 5.0, OPTIONS, PaintedFaces(), PySceneDetectShots())
+    (shot,) = merge_scan([piece], video(seconds=5.0), OPTIONS)
+    assert judge_shot(shot, video(seconds=5.0), OPTIONS).dropped[0].reason == "no_face"
+
+
 def test_nothing_scanned_is_no_shot() -> None:
     piece = scan_piece([], video(), 0.0, 3.0, OPTIONS, PaintedFaces(), PySceneDetectShots())
     assert merge_scan([piece], video(), OPTIONS) == []
@@ -251,7 +258,7 @@ REAL = {
 
 @pytest.fixture(scope="module")
 def detector() -> FaceDetector:
-    return FaceDetector(OPTIONS.min_score)
+    return FaceDetector()
 
 
 @pytest.mark.parametrize("name", sorted(REAL))

@@ -39,7 +39,8 @@ def world(seed: int, shape: tuple[int, int] = (90, 160)) -> np.ndarray:
     import cv2
 
     rng = np.random.default_rng(seed)
-    return cv2.resize(rng.integers(20, 235, (6, 10, 3), dtype=np.uint8), shape[::-1], interpolation=cv2.INTER_CUBIC)
+    patches = rng.integers(20, 235, (6, 10, 3), dtype=np.uint8)
+    return np.asarray(cv2.resize(patches, shape[::-1], interpolation=cv2.INTER_CUBIC))
 
 
 def movie(seconds: float, cuts: list[float], fps: float = 25.0, seed: int = 0) -> Iterator[tuple[float, np.ndarray]]:
@@ -117,7 +118,7 @@ def test_a_photographers_flash_is_no_cut() -> None:
 def fading(t: float, rgb: np.ndarray) -> np.ndarray:
     """Out over 1 s from t = 2, black to 4, in over 1 s."""
     gain = np.clip(3 - t, 0, 1) if t < 3.5 else np.clip(t - 4, 0, 1)
-    return (rgb * gain).astype(np.uint8)
+    return np.asarray((rgb * gain).astype(np.uint8))
 
 
 def test_fades_give_both_ends_of_the_black() -> None:

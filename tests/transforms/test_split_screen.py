@@ -20,7 +20,7 @@ def room(seed: int, width: int = W, height: int = H, tone: tuple[int, int, int] 
     """A soft room: broad patches of related colour and fine grain."""
     rng = np.random.default_rng(seed)
     broad = rng.normal(0, 16, (5, 8, 1)) + rng.normal(0, 5, (5, 8, 3))
-    return np.array(tone) + cv2.resize(broad, (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(np.array(tone) + cv2.resize(broad, (width, height), interpolation=cv2.INTER_CUBIC))
 
 
 def people(picture: Picture, boxes: np.ndarray, t: int) -> Picture:
