@@ -4,9 +4,9 @@
 
 FaceMesh's 3D points on ``skimage.data.astronaut`` and matplotlib's ``grace_hopper.jpg`` (both NASA / US Navy, public
 domain) and on their mirror images are made frontal, averaged, made symmetric and scaled to an inter-pupillary
-distance of 63 mm. The portraits smile, so mouth and lids are then brought to rest. Triangles come from
-``FACEMESH_TESSELATION``; eyeballs, inner mouth, back of head, joints and modes are analytic (:mod:`.head_geometry`,
-:mod:`.head_modes`).
+distance of 63 mm and an adult's face length and breadth. The portraits smile, so mouth and lids are then brought to
+rest. Triangles come from ``FACEMESH_TESSELATION``; eyeballs, inner mouth, back of head, joints and modes are analytic
+(:mod:`.head_geometry`, :mod:`.head_modes`).
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
 
 IPD = 63.0  # mm, adult mean (Dodgson 2004)
+# adult means over men and women (Zhuang & Bradtmiller 2005, NIOSH survey): size is what depth is read from
+SELLION_MENTON, BIZYGOMATIC = 118.0, 139.3  # mm
 EYE_RADIUS = 12.0  # mm
 LID_APERTURE = 9.0  # mm at the middle of the open eye
 LIP_GAP = 0.5  # mm
@@ -131,6 +133,23 @@ def frontal_mean(faces: list[Array]) -> tuple[Array, Index]:
         raise RuntimeError("the mirror map of the landmarks is not an involution")
     mean *= IPD / (mean[473, 0] - mean[468, 0])
     return mean - [0.0, mean[468, 1], mean[468, 2]], mirror
+
+
+def adult_size(points: Array) -> Array:
+    """Give the face an adult's length and breadth at unchanged inter-pupillary distance.
+
+    Two portraits are no population: at 63 mm between the pupils their faces come out small, and a fit would place
+    heads that much too near. The face is scaled evenly, and each eye is then moved back toward the nose.
+    """
+    length, breadth = points[168, 1] - points[152, 1], np.ptp(points[:468, 0])
+    growth = 0.5 * (SELLION_MENTON / length + BIZYGOMATIC / breadth)
+    grown = points * growth
+    for iris in (468, 473):
+        eye = grown[iris].copy()
+        near = np.exp(-0.5 * (((grown - eye) / [15.0, 13.0, 30.0]) ** 2).sum(1))
+        grown[:, 0] += near * (points[iris, 0] - eye[0])
+    grown[:, 0] *= IPD / (grown[473, 0] - grown[468, 0])
+    return np.asarray(grown)
 
 
 def neutralise(skin: Array, triangles: Index, mirror: Index, eye: Array) -> Array:
@@ -210,6 +229,7 @@ def build(
 ) -> dict[str, npt.NDArray[Any]]:
     """All arrays of the canonical head, metres, as :func:`duologue.fitting.canonical.save_npz` takes them."""
     points, mirror478 = frontal_mean(faces)
+    points = adult_size(points)
     mirror = mirror478[:468]
     triangles = triangles_from_edges(tessellation)
     eye_depth = 0.5 * (points[159] + points[145])[2] - np.sqrt(
