@@ -35,10 +35,10 @@ class BindOptions:
     spread: float = 0.6
     most: float = 2.5
     independent_hz: float = 2.0
-    lip_lead_s: float = 0.1
+    lip_lead_s: float = 0.12
     own_correlation: float = 0.3
     least_llr: float = 1.0
-    same_person: float = 0.97
+    same_person: float = 0.94
 
 
 @dataclass(frozen=True)

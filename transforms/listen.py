@@ -45,8 +45,8 @@ class ListenOptions:
 
     piece_s: float = 600.0
     context_s: float = 3.2
-    hop_s: float = 0.25
-    windows_s: tuple[float, ...] = (0.8, 1.6)
+    hop_s: float = 0.3
+    windows_s: tuple[float, ...] = (0.6, 1.6)
     min_coverage: float = 0.3
     level_db: float = -24.0
     activity: VoiceActivityOptions = field(default_factory=VoiceActivityOptions)

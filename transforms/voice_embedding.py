@@ -3,7 +3,7 @@
 The network is the speaker encoder of Wan et al., "Generalized End-to-End Loss for Speaker
 Verification" (ICASSP 2018): three LSTM layers of 256 over 40 mel bands, the last state through a
 linear layer, ReLU, unit length. The cost is the LSTM, so each run of 1.6 s is read more than once
-on its way: at 0.8 s (sharp in time) and at its end (sharp in identity).
+on its way: early (sharp in time) and at its end (sharp in identity).
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """How many voices a video has, and which of them is heard at each moment.
 
 Windows of 1.6 s that are all speech are clustered (k-means on unit vectors); turns are then cut by
-a Viterbi pass over the similarity of 0.8 s windows to each voice, which is sharper in time. The
+a Viterbi pass over the similarity of short windows to each voice, which is sharper in time. The
 number of voices is decided on what the cut gives back: two voices whose own speech sounds alike
 are one voice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,11 +38,11 @@ class VoiceOptions:
     min_voices: int = 1
     max_voices: int = 6
     pure_coverage: float = 0.7
-    same_voice: float = 0.85
+    same_voice: float = 0.87
     new_voice: float = 0.8
     min_voice_s: float = 3.0
     min_voice_share: float = 0.08
-    max_windows: int = 4000
+    max_windows: int = 2000
     smooth_s: float = 0.15
     gain: float = 20.0
     switch_cost: float = 3.0
@@ -57,18 +57,22 @@ def unit(vectors: Float32) -> Float32:
 def viterbi(score: Float32, switch_cost: float) -> Labels:
     """Best label per step when every change of label costs ``switch_cost``. score [T, K] -> [T]."""
     steps, voices = score.shape
-    back = np.zeros((steps, voices), np.int64)
+    from_best = np.zeros((steps, voices), bool)
+    best = np.zeros(steps, np.int8)
     total = score[0].astype(np.float64)
-    keep = np.arange(voices)
     for t in range(1, steps):
-        best = int(total.argmax())
-        switched = total[best] - switch_cost
-        back[t] = np.where(total >= switched, keep, best)
-        total = np.maximum(total, switched) + score[t]
+        at = total.argmax()
+        switched = total[at] - switch_cost
+        best[t] = at
+        np.less(total, switched, out=from_best[t])
+        np.maximum(total, switched, out=total)
+        total += score[t]
     path = np.zeros(steps, np.int64)
-    path[-1] = int(total.argmax())
+    path[-1] = at = int(total.argmax())
     for t in range(steps - 1, 0, -1):
-        path[t - 1] = back[t, path[t]]
+        if from_best[t, at]:
+            at = int(best[t])
+        path[t - 1] = at
     return path
 
 
@@ -112,7 +116,15 @@ def _spread(values: Float32, centres: Labels, steps: int, sigma_s: float) -> Flo
     return np.asarray(near[:, :-1] / np.maximum(weight, 1e-12), np.float32)
 
 
-def _assign(embedding: Float32, grid: _Grid, voices: int, options: VoiceOptions) -> tuple[Labels, Float32] | None:
+def _chunks(rows: Labels, size: int = 4096) -> Iterator[Labels]:
+    """Parts of an index array (one empty part for an empty array): large arrays are widened a part at a time."""
+    for first in range(0, max(len(rows), 1), size):
+        yield rows[first : first + size]
+
+
+def _assign(
+    embedding: npt.NDArray[np.floating], grid: _Grid, voices: int, options: VoiceOptions
+) -> tuple[Labels, Float32] | None:
     """Cut speech among a given number of voices: ([steps] label, [voices, 256] mean of each voice's own speech)."""
     from sklearn.cluster import KMeans
 
@@ -123,21 +135,32 @@ def _assign(embedding: Float32, grid: _Grid, voices: int, options: VoiceOptions)
     if len(pure) < voices:
         return None
     pure = pure[:: max(1, -(-len(pure) // options.max_windows))]
-    long = embedding[pure, last]
+    long = np.asarray(embedding[pure, last], np.float32)
     label = KMeans(voices, n_init=10, random_state=0).fit(long).labels_
     lo, hi, _ = grid.windows[last]
     share = _spread(np.eye(voices, dtype=np.float32)[label], (lo[pure] + hi[pure]) // 2, grid.steps, 0.1)
     lo, hi, _ = grid.windows[0]
     centre = np.clip((lo + hi) // 2, 0, grid.steps - 1)
-    heard = grid.coverage(grid.speech, 0) > 0.3
-    short = embedding[heard, 0]
-    taught = unit(share[centre[heard]].T @ short)
-    score = _spread(short @ taught.T, centre[heard], grid.steps, options.smooth_s)
-    path = viterbi(score * options.gain, options.switch_cost)
+    heard = np.flatnonzero(grid.coverage(grid.speech, 0) > 0.3)
+    taught = np.zeros((voices, embedding.shape[2]), np.float32)
+    for rows in _chunks(heard):
+        taught += share[centre[rows]].T @ embedding[rows, 0].astype(np.float32)
+    taught = unit(taught)
+    alike = np.concatenate([embedding[rows, 0].astype(np.float32) @ taught.T for rows in _chunks(heard)])
+    score = _spread(alike, centre[heard], grid.steps, options.smooth_s)
+    path = np.zeros(grid.steps, np.int64)
+    edges = np.diff(np.concatenate([[0], grid.speech.astype(np.int8), [0]]))
+    for first, end in zip(np.flatnonzero(edges == 1), np.flatnonzero(edges == -1), strict=True):
+        # a pause between regions is no evidence: the voice may change there at no cost
+        path[first:end] = viterbi(score[first:end] * options.gain, options.switch_cost)
     means = []
     for voice in range(voices):
         weight = np.clip(grid.coverage(grid.speech & (path == voice), last) - 0.6, 0, None).astype(np.float32)
-        means.append(weight @ embedding[:, last])
+        own = np.flatnonzero(weight)
+        total = np.zeros(embedding.shape[2], np.float32)
+        for rows in _chunks(own):
+            total += weight[rows] @ embedding[rows, last].astype(np.float32)
+        means.append(total)
     return path, unit(np.stack(means))
 
 
@@ -178,12 +201,11 @@ def label_voices(
     if not regions:
         return []
     grid = _Grid(starts_s, windows_s, regions)
-    vectors = np.asarray(embedding, np.float32)
     path = np.zeros(grid.steps, np.int64)
     for voices in range(options.max_voices, 1, -1):
         if voices < options.min_voices:
             break
-        cut = _assign(vectors, grid, voices, options)
+        cut = _assign(embedding, grid, voices, options)
         if cut is not None and (voices == options.min_voices or _acceptable(*cut, grid, options)):
             path = cut[0]
             break

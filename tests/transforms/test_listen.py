@@ -171,4 +171,4 @@ def test_real_dialogue_of_two(models: ListenModels) -> None:
     truth = [(float(f[3]), float(f[3]) + float(f[4]), f[7]) for f in fields]
     turns = cluster_turns([listen_piece(audio, 0.0, ListenOptions(), models)])
     assert error_rate(truth, turns, 30.0, 0.5) <= 0.05
-    assert error_rate(truth, turns, 30.0, 0.0) <= 0.15
+    assert error_rate(truth, turns, 30.0, 0.0) <= 0.14
