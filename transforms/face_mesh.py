@@ -146,7 +146,7 @@ def crop_region(rgb: UInt8, region: Region, size: int = CROP_PX) -> tuple[UInt8,
         [[cos, -sin, region.x - half * (cos - sin)], [sin, cos, region.y - half * (sin + cos)]], dtype=np.float64
     )
     source, to_source = rgb, to_frame
-    shrink = int(step)
+    shrink = int(step + 0.35)
     if shrink >= 2:
         height, width = rgb.shape[:2]
         reach = 0.5 * region.side * (abs(math.cos(region.angle)) + abs(math.sin(region.angle))) + shrink

@@ -25,10 +25,9 @@ def implausible(face: MeshFace) -> str:
     points = face.landmarks
     if not np.isfinite(points).all():
         return "not finite"
-    across, down = points[263] - points[33], points[152] - points[10]
-    width, height = float(np.linalg.norm(across)), float(np.linalg.norm(down))
-    normal = np.cross(across, down) / max(width * height, 1e-9)
-    if normal[2] < -0.1:
+    (ax, ay, az), (dx, dy, dz) = (points[263] - points[33]).tolist(), (points[152] - points[10]).tolist()
+    width, height = math.sqrt(ax * ax + ay * ay + az * az), math.sqrt(dx * dx + dy * dy + dz * dz)
+    if ax * dy - ay * dx < -0.1 * width * height:
         return "seen from behind"
     if not 0.3 < width / max(height, 1e-9) < 1.1:
         return "shape"
@@ -58,7 +57,7 @@ def rigid_change(before: Float32, after: Float32) -> float:
     p, q = p - p.mean(), q - q.mean()
     turn = np.vdot(p, q) / max(float(np.vdot(p, p).real), 1e-9)
     scale = float(face_scale_px(after))
-    return float(np.median(np.abs(q - turn * p))) / max(scale, 1e-6)
+    return float(np.sort(np.abs(q - turn * p))[len(RIGID) // 2]) / max(scale, 1e-6)
 
 
 def disagreement(landmarks: Float32, keypoints: Float32) -> float:
