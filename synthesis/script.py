@@ -94,15 +94,19 @@ def write_script(
     rng = np.random.default_rng([seed, 11])
     order = rng.permutation(len(TOPICS))
     texts = [text for topic in order for text in TOPICS[topic]]
-    budget = int(seconds / 1.6) + 2  # no line is shorter
+    budget = int(seconds / 2.2) + 2  # no line is shorter, overlaps taken off
     while len(texts) < budget:
         texts = texts + texts
     first = int(rng.integers(2))
     chosen = [(text, (first + k) % 2) for k, text in enumerate(texts[:budget])]
     answers = [str(rng.choice(BACKCHANNELS)) for _ in chosen]
-    spoken = speak([(text, voices[who]) for text, who in chosen])
-    replies = speak([(text, voices[1 - who]) for text, (_, who) in zip(answers, chosen, strict=True)])
-    endings = {who: speak([(text, voices[who]) for text in CLOSERS]) for who in (0, 1)}
+    wanted = [(text, voices[who]) for text, who in chosen]
+    wanted += [(text, voices[1 - who]) for text, (_, who) in zip(answers, chosen, strict=True)]
+    wanted += [(text, voices[who]) for who in (0, 1) for text in CLOSERS]
+    said = speak(wanted)
+    n = len(chosen)
+    spoken, replies = said[:n], said[n : 2 * n]
+    endings = {0: said[2 * n : 2 * n + len(CLOSERS)], 1: said[2 * n + len(CLOSERS) :]}
     lines: list[Line] = []
     clock = lead_in_s
     for turns, ((_, who), utterance, reply) in enumerate(zip(chosen, spoken, replies, strict=True)):

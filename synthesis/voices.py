@@ -8,12 +8,12 @@ import ctypes.util
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy.signal import resample_poly
 
 from ..schemas.errors import UsageError
 
@@ -141,6 +141,8 @@ json.dump(result, sys.stdout)
 def _trim(text: str, raw: npt.NDArray[np.int16], marks: list[tuple[str, int]]) -> Utterance:
     if not len(raw) or not marks:
         raise UsageError(f"espeak-ng spoke nothing for {text!r}")
+    from scipy.signal import resample_poly  # here, so that the child starts fast
+
     wave = raw.astype(np.float64) / 32768.0
     wave16 = resample_poly(wave, 320, 441)  # 22050 -> 16000 Hz exactly, zero phase
     ends = [*(start for _, start in marks[1:]), len(wave)]
@@ -167,8 +169,8 @@ def _trim(text: str, raw: npt.NDArray[np.int16], marks: list[tuple[str, int]]) -
     return Utterance(text, samples, kept)
 
 
-def speak(lines: list[tuple[str, Voice]]) -> list[Utterance]:
-    """Speak every line with its voice.
+def speak(lines: Sequence[tuple[str, Voice]]) -> list[Utterance]:
+    """Speak every line with its voice; the last few requests are remembered.
 
     Args:
         lines: (text, voice) pairs.
@@ -179,8 +181,13 @@ def speak(lines: list[tuple[str, Voice]]) -> list[Utterance]:
     Raises:
         UsageError: espeak-ng or the voice is absent, or a text has no sound.
     """
+    return list(_speak(tuple(lines)))
+
+
+@lru_cache(maxsize=8)
+def _speak(lines: tuple[tuple[str, Voice], ...]) -> tuple[Utterance, ...]:
     if not lines:
-        return []
+        return ()
     jobs = [(text, voice.name, voice.rate, voice.pitch) for text, voice in lines]
     child = subprocess.run(
         [sys.executable, "-c", _CHILD], input=json.dumps(jobs), capture_output=True, text=True, timeout=120, check=False
@@ -191,10 +198,10 @@ def speak(lines: list[tuple[str, Voice]]) -> list[Utterance]:
     result = json.loads(child.stdout)
     if "error" in result:
         raise UsageError(result["error"])
-    return [
+    return tuple(
         _trim(text, np.frombuffer(base64.b64decode(raw), dtype=np.int16), [(s, n) for s, n in marks])
         for (text, _), (raw, marks) in zip(lines, result["ok"], strict=True)
-    ]
+    )
 
 
 @lru_cache(maxsize=1)

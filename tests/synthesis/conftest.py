@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
 from duologue.synthesis import voices
 from duologue.synthesis.render import render_conversation
 from duologue.synthesis.scenario import Camera, Scenario, ShotPlan

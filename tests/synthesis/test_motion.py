@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from duologue.fitting.head_model import load_head_model, rotation_matrix
 from duologue.synthesis.motion import MAX_EYE, RATE, animate, eye_rotations, head_rotation, mouth_track, viseme
 from duologue.synthesis.script import Line

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from duologue.synthesis.rasterize import Canvas, composite, lay_over, project
 
 QUAD = np.array([[0, 2, 1], [0, 3, 2]], np.int32)  # corners clockwise on the screen: faces the viewer

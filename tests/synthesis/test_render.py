@@ -3,14 +3,12 @@ from __future__ import annotations
 import argparse
 import hashlib
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from scipy.signal import resample_poly
-from scipy.spatial.transform import Rotation
-
 from duologue.fitting.head_model import load_head_model
 from duologue.schemas.errors import UsageError
 from duologue.schemas.tracks import face_scale_px
@@ -21,6 +19,8 @@ from duologue.synthesis.scenario import Scenario
 from duologue.synthesis.script import write_script
 from duologue.synthesis.truth import Truth, read_truth
 from duologue.synthesis.voices import SAMPLE_RATE, Voice
+from scipy.signal import resample_poly
+from scipy.spatial.transform import Rotation
 
 from .conftest import SHORT
 
@@ -84,7 +84,7 @@ def test_turns_are_where_the_sound_is(short: Short) -> None:
 def test_the_only_cut_is_seen_at_its_frame(short: Short) -> None:
     folder, truth, _ = short
     _, images = frames(folder)
-    change = [float(np.abs(a.astype(int) - b).mean()) for a, b in zip(images, images[1:], strict=False)]
+    change = [float(np.abs(a.astype(int) - b).mean()) for a, b in pairwise(images)]
     assert len(truth.cuts) == 1
     cut = int(np.argmax(change)) + 1
     assert truth.times[cut] == pytest.approx(truth.cuts[0])

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from duologue.schemas.errors import UsageError
 from duologue.synthesis.scenario import Camera, Scenario, ShotPlan, check, load_scenario
 

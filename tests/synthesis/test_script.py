@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
-
 from duologue.synthesis import voices
 from duologue.synthesis.script import Line, speech_segments, write_script
 from duologue.synthesis.voices import Phoneme, Utterance, Voice
@@ -27,8 +28,8 @@ def test_segments_bridge_short_pauses_and_keep_long_ones() -> None:
 def test_people_alternate_overlap_and_answer(seed: int) -> None:
     lines = write_script(26.0, VOICES, seed)
     turns = [line for line in lines if line.kind == "turn"]
-    assert all(a.speaker != b.speaker for a, b in zip(turns, turns[1:], strict=False))
-    overlaps = [a.end_s - b.start_s for a, b in zip(turns, turns[1:], strict=False) if b.start_s < a.end_s]
+    assert all(a.speaker != b.speaker for a, b in pairwise(turns))
+    overlaps = [a.end_s - b.start_s for a, b in pairwise(turns) if b.start_s < a.end_s]
     assert overlaps
     assert all(0.2 < o < 0.6 for o in overlaps)
     replies = [line for line in lines if line.kind == "backchannel"]
@@ -38,13 +39,13 @@ def test_people_alternate_overlap_and_answer(seed: int) -> None:
     assert max(line.end_s for line in lines) <= 26.0
     assert max(line.end_s for line in lines) > 22.0
     own = [speech_segments(lines, who) for who in (0, 1)]
-    assert all(a[1] <= b[0] for segments in own for a, b in zip(segments, segments[1:], strict=False))
+    assert all(a[1] <= b[0] for segments in own for a, b in pairwise(segments))
 
 
 @needs_espeak
 def test_switched_off_nobody_speaks_at_once() -> None:
     lines = write_script(20.0, VOICES, 3, overlaps=False, backchannels=False)
-    assert all(a.end_s < b.start_s for a, b in zip(lines, lines[1:], strict=False))
+    assert all(a.end_s < b.start_s for a, b in pairwise(lines))
 
 
 @needs_espeak

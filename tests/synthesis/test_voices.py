@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import ctypes
+from itertools import pairwise
 
 import numpy as np
 import pytest
-
 from duologue.schemas.errors import UsageError
 from duologue.synthesis import voices
 from duologue.synthesis.voices import SAMPLE_RATE, Voice, speak
@@ -20,7 +20,7 @@ def test_phonemes_cover_the_speech_and_silence_is_where_they_say() -> None:
     assert 1.5 < spoken.duration_s < 5.0
     assert spoken.phonemes[0].start_s == 0.0
     assert spoken.phonemes[-1].end_s == pytest.approx(spoken.duration_s, abs=0.005)
-    assert all(a.end_s == pytest.approx(b.start_s) for a, b in zip(spoken.phonemes, spoken.phonemes[1:], strict=False))
+    assert all(a.end_s == pytest.approx(b.start_s) for a, b in pairwise(spoken.phonemes))
 
     def loudness(start: float, end: float) -> float:
         part = spoken.samples[int(start * SAMPLE_RATE) : int(end * SAMPLE_RATE)]
