@@ -223,7 +223,8 @@ def test_edited_selection_is_found(tmp_path: Path) -> None:
         pytest.fail("choose another row")
     change_entry(tmp_path, "selection.parquet", table_bytes(forged))
     assert [str(problem) for problem in verify(tmp_path).problems] == [
-        "selection.parquet: split: not what its thresholds give"
+        "selection.parquet: split: not what its thresholds give",
+        "selection.parquet: 1 component(s) lie in several splits",
     ]
     change_entry(tmp_path, "selection.parquet", table_bytes(table.slice(1)))
     assert "not the pairs of the shards" in verify(tmp_path).problems[0].text
