@@ -318,10 +318,10 @@ def _mouth(head: HeadModel, skin: Index, start: Array, mirror: Index) -> dict[in
         raise UsageError(f"head model {head.model_id}: nothing moves the mouth; give a landmark embedding")
     seam = np.full((len(xs), 3), np.nan)  # jump, y above, y below
     for i in range(len(xs)):
-        usable = np.isfinite(z[i]) & (z[i] > np.nanmax(np.where(np.isfinite(z[i]), z[i], np.nan)) - 0.016)
-        rows = np.flatnonzero(usable)
-        if len(rows) < 10:
+        around = z[i, (np.abs(ys - centre[1]) < 0.010) & np.isfinite(z[i])]
+        if len(around) < 10:
             continue
+        rows = np.flatnonzero(np.isfinite(z[i]) & (z[i] > np.median(around) - 0.010))  # not the inside of the mouth
         step = np.sqrt(((seen[i, rows[1:]] - seen[i, rows[:-1]]) ** 2).sum(-1))
         k = int(step.argmax())
         seam[i] = step[k], ys[rows[k]], ys[rows[k + 1]]

@@ -49,8 +49,8 @@ def read_task(path: Path) -> tuple[Array, Index]:
 def load_task(path: Path, embedding: Path | None = None) -> HeadModel:
     """MediaPipe's mesh as face, with the canonical head's eyeballs, joints and modes carried over. Tier "canonical".
 
-    The mesh has no deformations of its own: the canonical head is moved onto it vertex by vertex (skin exactly,
-    everything else by the smooth field that the skin's displacement defines).
+    The mesh has no deformations of its own: the canonical head is moved onto it vertex by vertex (skin exactly but for
+    parted lips, everything else by the smooth field that the skin's displacement defines).
     """
     from . import canonical
 
@@ -63,6 +63,7 @@ def load_task(path: Path, embedding: Path | None = None) -> HeadModel:
     vertices = vertices + (skin[canthi] - vertices[canthi]).mean(0)
     moved = base.vertices + _carry(skin, vertices - skin, base.vertices)
     moved[:468] = vertices
+    moved += _lips_together(base, moved)
     joints = base.joints + _carry(skin, vertices - skin, base.joints)
     for joint, part in (
         (LEFT_EYE, LEFT_EYEBALL),
@@ -79,6 +80,16 @@ def load_task(path: Path, embedding: Path | None = None) -> HeadModel:
         joints=joints,
         notes=(*base.notes, f"{len(triangles)} triangles of MediaPipe's mesh, modes of the canonical head"),
     )
+
+
+def _lips_together(base: HeadModel, vertices: Array) -> Array:
+    """MediaPipe's mesh rests with parted lips: the multiple of mouthClose that brings them to the canonical gap."""
+    close = base.expression_dirs[..., base.expression_names.index("mouthClose")].astype(np.float64)
+
+    def gap(points: Array) -> float:
+        return float(points[13, 1] - points[14, 1])
+
+    return np.asarray(close * ((gap(base.vertices) - gap(vertices)) / gap(close)))
 
 
 def _carry(anchors: Array, displacement: Array, points: Array, width: float = 0.02) -> Array:

@@ -229,7 +229,7 @@ def test_mediapipe_task(tmp_path: Path, packed: bool) -> None:
     head = load_head_model(write_task(tmp_path / "face.task", vertices * 100, base.triangles[:852], packed))
     assert head.model_id == "mediapipe-task"
     shift = head.vertices[:468] - vertices
-    assert np.abs(shift - shift[0]).max() < 1e-6
+    assert np.abs(shift - shift[0]).max() < 5e-5  # rigid, but for lips that are brought together
     assert len(head.embedding.landmarks) == 468
     reduce(head)
 
