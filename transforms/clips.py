@@ -133,7 +133,9 @@ def _window(
     }
     pieces = sorted({(s.piece, s.piece_uri) for side in parts.values() for s in side})
     position = {piece: i for i, piece in enumerate(pieces)}
-    keys = {name: tuple(f"{position[s.piece, s.piece_uri]}:{s.tracklet_id}" for s in side) for name, side in parts.items()}
+    keys = {
+        name: tuple(f"{position[s.piece, s.piece_uri]}:{s.tracklet_id}" for s in side) for name, side in parts.items()
+    }
     return Clip(
         video,
         shot.index,
