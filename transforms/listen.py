@@ -40,6 +40,8 @@ class ListenOptions:
         windows_s: lengths of the embedding windows, rising: the first places the borders of turns, the last
             tells voices apart.
         min_coverage: a window is embedded when at least this share of it is speech.
+        least_mean_speech: turns whose mean speech probability is lower are dropped: a crowd's laughter or applause
+            keeps the probability between the thresholds of ``activity`` for seconds, speech does not.
         level_db: speech level (dBFS RMS) a piece is scaled to before embedding.
     """
 
@@ -48,6 +50,7 @@ class ListenOptions:
     hop_s: float = 0.3
     windows_s: tuple[float, ...] = (0.6, 1.6)
     min_coverage: float = 0.3
+    least_mean_speech: float = 0.7
     level_db: float = -24.0
     activity: VoiceActivityOptions = field(default_factory=VoiceActivityOptions)
     voices: VoiceOptions = field(default_factory=VoiceOptions)
@@ -203,9 +206,8 @@ def cluster_turns(pieces: Sequence[ListenPiece], options: ListenOptions | None =
         Turns in time order; ``face`` is "". Two voices may overlap in time. Empty without speech.
     """
     options = options or ListenOptions()
-    regions: list[tuple[float, float]] = []
-    for run in _joined_speech(pieces):
-        regions += speech_regions(run[1], run[0], options.activity)
+    runs = _joined_speech(pieces)
+    regions = [region for start, speech in runs for region in speech_regions(speech, start, options.activity)]
     if not regions:
         return []
     starts = np.concatenate([p.window_start_s for p in pieces])
@@ -214,9 +216,19 @@ def cluster_turns(pieces: Sequence[ListenPiece], options: ListenOptions | None =
     names: dict[int, str] = {}
     turns = []
     for start, end, voice in sorted(segments):
+        if _mean_speech(runs, start, end) < options.least_mean_speech:
+            continue
         name = names.setdefault(voice, f"v{len(names)}")
         turns.append(Turn(round(start, 3), round(end, 3), name))
     return turns
+
+
+def _mean_speech(runs: Sequence[tuple[float, Float32]], start_s: float, end_s: float) -> float:
+    """Mean speech probability of start..end, which lies inside one run."""
+    at = max((k for k, run in enumerate(runs) if run[0] <= start_s + 1e-6), default=0)
+    first = int((start_s - runs[at][0]) / FRAME_S)
+    last = max(first + 1, int((end_s - runs[at][0]) / FRAME_S))
+    return float(runs[at][1][first:last].mean()) if first < len(runs[at][1]) else 0.0
 
 
 def _joined_speech(pieces: Sequence[ListenPiece]) -> list[tuple[float, Float32]]:

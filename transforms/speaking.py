@@ -50,7 +50,8 @@ class SpeakingResult:
         speaking_a, speaking_b: [T] probability that the person speaks in each frame of the clip clock.
         turns: the clip's turns with their faces, inside the clip's bounds, in time order.
         voice_a, voice_b: the voice each person speaks with most ("" if none).
-        offset_s: how late the sound is against the picture (negative: early), with ``offset_confidence`` 0..1.
+        offset_s: how late the sound is against the picture (negative: early), NaN where it could not be told;
+            ``offset_confidence``: 0..1, of the best guess either way.
         share_speech: share of the clip in which anyone is heard.
         share_bound, share_off_screen: shares of the speech that belong to a face of the clip, and to nobody in it.
         share_overlap: share of the clip in which both speak.
@@ -68,8 +69,8 @@ class SpeakingResult:
     share_off_screen: float
     share_overlap: float
 
-    def scores(self, least_confidence: float = 0.9) -> dict[str, float]:
-        """Scores by the names of the pair schema; the offset is NaN where it could not be told."""
+    def scores(self) -> dict[str, float]:
+        """Scores by the names of the pair schema."""
         spoken = max(float(np.mean((self.speaking_a > 0.5) | (self.speaking_b > 0.5))), 1e-9)
         floor = [t.face for t in self.turns if t.face]
         return {
@@ -80,7 +81,7 @@ class SpeakingResult:
             "off_screen_share": self.share_off_screen,
             "overlap_share": self.share_overlap / spoken if self.share_overlap else 0.0,
             "turn_changes": float(sum(x != y for x, y in itertools.pairwise(floor))),
-            "av_offset_s": self.offset_s if self.offset_confidence >= least_confidence else float("nan"),
+            "av_offset_s": self.offset_s,
             "av_offset_confidence": self.offset_confidence,
         }
 
@@ -182,7 +183,7 @@ def speaking_masks(
         tuple(final),
         _main_voice(final, "a"),
         _main_voice(final, "b"),
-        round(offset, 4),
+        round(offset, 4) if confidence >= options.least_confidence else float("nan"),
         round(confidence, 4),
         float(anyone.mean()),
         float(bound.sum() / speech),

@@ -172,3 +172,15 @@ def test_real_dialogue_of_two(models: ListenModels) -> None:
     turns = cluster_turns([listen_piece(audio, 0.0, ListenOptions(), models)])
     assert error_rate(truth, turns, 30.0, 0.5) <= 0.05
     assert error_rate(truth, turns, 30.0, 0.0) <= 0.14
+
+
+def test_a_crowd_is_not_a_voice() -> None:
+    """A probability that lingers between the thresholds for seconds makes no turn; clear speech beside it does."""
+    speech = np.concatenate([np.full(60, 0.98), np.full(60, 0.02), np.full(90, 0.55), np.full(30, 0.02)])
+    nothing = np.zeros((0, 2, 256), np.float16)
+    piece = ListenPiece(
+        0.0, len(speech) * 0.032, speech.astype(np.float32), np.zeros(len(speech), np.float32), np.zeros(0), nothing
+    )
+    turns = cluster_turns([piece])
+    assert [(round(t.start_s, 1), round(t.end_s, 1)) for t in turns] == [(0.0, 2.0)]
+    assert len(cluster_turns([piece], ListenOptions(least_mean_speech=0.0))) == 2
