@@ -32,9 +32,9 @@ class SpeakingOptions:
         binding: how lips are read.
     """
 
-    lip_weight: float = 0.25
+    lip_weight: float = 0.4
     voice_weight: float = 0.5
-    overlap_cost: float = 0.8
+    overlap_cost: float = 0.1
     change_cost: float = 4.0
     correct_offset: bool = True
     least_confidence: float = 0.9

@@ -315,3 +315,18 @@ def test_forward_backward_is_exact_on_a_short_chain() -> None:
         for t, s in enumerate(path):
             weight[t, s] += np.exp(p)
     assert np.allclose(forward_backward(score, cost), weight / weight.sum(1, keepdims=True))
+
+
+def test_two_at_once_are_both_seen_to_speak(spoken: dict[str, list]) -> None:
+    """Turns overlap; the turns given name one voice at a time, as listening does: the lips show the other."""
+    c = converse(spoken, gap_s=-0.8)
+    cut = [replace(t, end_s=min(t.end_s, n.start_s)) for t, n in zip(c.turns[:-1], c.turns[1:], strict=True)]
+    turns = [*cut, c.turns[-1]]
+    evidence = bind_evidence(c.tracks, c.audio, c.tracks.start_s, turns)
+    result = speaking_masks(c.tracks, c.audio, c.tracks.start_s, turns, bind_voices([evidence])[0], c.times)
+    both = c.speaks["a"] & c.speaks["b"]
+    found = (result.speaking_a > 0.5) & (result.speaking_b > 0.5)
+    assert both.mean() > 0.05
+    assert (found & both).sum() / both.sum() > 0.5
+    assert (found & ~both).sum() / (~both).sum() < 0.05
+    assert result.share_overlap == pytest.approx(both.mean(), abs=0.06)

@@ -182,5 +182,6 @@ def test_a_crowd_is_not_a_voice() -> None:
         0.0, len(speech) * 0.032, speech.astype(np.float32), np.zeros(len(speech), np.float32), np.zeros(0), nothing
     )
     turns = cluster_turns([piece])
-    assert [(round(t.start_s, 1), round(t.end_s, 1)) for t in turns] == [(0.0, 2.0)]
+    assert len(turns) == 1
+    assert (turns[0].start_s, turns[0].end_s) == pytest.approx((0.0, 60 * 0.032 + 0.03))
     assert len(cluster_turns([piece], ListenOptions(least_mean_speech=0.0))) == 2
