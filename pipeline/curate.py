@@ -12,9 +12,11 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.portability.api import beam_runner_api_pb2
 
 from ..schemas.dataset import Dataset
 from ..schemas.errors import UsageError
@@ -59,15 +61,15 @@ def run(args: argparse.Namespace) -> int:
         settings.append(f"backends.head_model={json.dumps(args.head_model)}")
     config = load_config(_read_config(args.config), settings)
     options = beam_options(args.runner, args.workers, args.beam_args, args.dry_run)
-    items = resolve_inputs(args.inputs)
     if args.dry_run:
-        return _dry_run(config, items, args.out, args.runner, options)
+        return _dry_run(config, args.inputs, args.out, args.runner, options)
+    items = resolve_inputs(args.inputs)
     check_writable(args.out)
     plan = make_plan(config, args.out)
     if plan.head_model_note and not args.quiet:
         print(f"note: {plan.head_model_note}", file=sys.stderr)
     started = time.monotonic()
-    with _quiet_libraries(), _progress(plan, args.quiet):
+    with quiet_libraries(), _progress(plan, args.quiet):
         try:
             state = curate(plan, items, options)
         except Exception as error:
@@ -109,39 +111,51 @@ def report(plan: Plan, seconds: float, *, as_json: bool = False, quiet: bool = F
     print(f"see them: duologue view {plan.out}")
 
 
-def _dry_run(config: CurateConfig, items: list[InputItem], out: str, runner: str, options: PipelineOptions) -> int:
-    plan = make_plan(config, out)
+def _dry_run(config: CurateConfig, inputs: Sequence[str], out: str, runner: str, options: PipelineOptions) -> int:
+    """Print what would run. Remote inputs and outputs are not looked at: a dry run needs no credentials."""
+    local = [name for name in inputs if is_local(name)]
+    items = resolve_inputs(local) if local else []
+    plan = make_plan(config, out, offline=not is_local(out))
     print(plan.config_yaml, end="")
-    print(f"# {len(items)} inputs -> {out}; runner {runner}; config {plan.config_hash}; head model {plan.head_model}")
+    print(f"# {len(items)} local inputs and {len(inputs) - len(local)} remote names -> {out}")
+    print(f"# runner {runner}; config {plan.config_hash}; head model {plan.head_model}")
     print(f"# stages: {' -> '.join(STAGES)}")
     if runner == "DataflowRunner":
         job = dataflow_job(plan, options)
-        print(
-            f"# Dataflow job built offline: {job['transforms']} transforms, image {job['images']}, hints {job['hints']}"
-        )
+        print(f"# Dataflow job built offline: {len(job.components.transforms)} transforms")
+        print(f"# images: {', '.join(job_images(job))}; resource hints: {', '.join(job_hints(job))}")
     return 0
 
 
-def dataflow_job(plan: Plan, options: PipelineOptions) -> dict[str, object]:
-    """The Dataflow job as it would be submitted, built without credentials or network: what it contains."""
-    from apache_beam.portability.api import beam_runner_api_pb2
-
+def dataflow_job(plan: Plan, options: PipelineOptions) -> beam_runner_api_pb2.Pipeline:
+    """The Dataflow job as it would be submitted, built without credentials or network."""
     pipeline = beam.Pipeline(options=options)
     build(pipeline, plan, ["inputs/000000.jsonl"])
-    with _quiet_libraries():
-        proto: beam_runner_api_pb2.Pipeline = pipeline.run().job.proto_pipeline
-    environments = proto.components.environments.values()
-    images = sorted(
+    with quiet_libraries():
+        result = pipeline.run()
+    return cast(beam_runner_api_pb2.Pipeline, result.job.proto_pipeline)
+
+
+def job_images(job: beam_runner_api_pb2.Pipeline) -> list[str]:
+    """Container images that the job's workers start from."""
+    return sorted(
         {
             beam_runner_api_pb2.DockerPayload.FromString(environment.payload).container_image
-            for environment in environments
+            for environment in job.components.environments.values()
             if environment.urn == "beam:env:docker:v1"
         }
     )
-    hints = sorted(
-        {f"{urn.split(':')[-2]}={value.decode()}" for e in environments for urn, value in e.resource_hints.items()}
+
+
+def job_hints(job: beam_runner_api_pb2.Pipeline) -> list[str]:
+    """Resource hints of the job's environments, e.g. ``min_ram_bytes=4000000000``."""
+    return sorted(
+        {
+            f"{urn.split(':')[-2]}={value.decode()}"
+            for environment in job.components.environments.values()
+            for urn, value in environment.resource_hints.items()
+        }
     )
-    return {"transforms": len(proto.components.transforms), "images": images, "hints": hints, "proto": proto}
 
 
 def _read_config(name: str | None) -> str:
@@ -166,7 +180,7 @@ def _progress(plan: Plan, quiet: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet_libraries() -> Iterator[None]:
+def quiet_libraries() -> Iterator[None]:
     """Keep libraries' chatter off the terminal, here and in worker processes; warnings of ours stay."""
     os.environ.setdefault("GLOG_minloglevel", "2")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -135,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
     missing = [name for name, version in packages.items() if version == "missing"]
     if missing:
         print("missing: " + ", ".join(missing))
-    print(f"\n{'stage':<11}{'backend':<26}{'':<9}{'licence'}")
+    print(f"\n{'stage':<11}{'backend':<36}{'':<7}licence")
     for row in rows:
         state = "ready" if row.ready else "-"
         print(f"{row.stage:<11}{row.name + (' (default)' if row.default else ''):<36}{state:<7}{row.license}")

@@ -41,11 +41,11 @@ def funnel_json(funnel: dict[str, dict[str, dict[str, float]]]) -> bytes:
 
 def funnel_text(funnel: dict[str, dict[str, dict[str, float]]]) -> str:
     """A table for the terminal."""
-    lines = [f"{'stage':<8}{'outcome':<18}{'items':>7}{'seconds':>10}"]
+    lines = [f"{'stage':<10}{'outcome':<18}{'items':>7}{'seconds':>10}"]
     for stage, outcomes in funnel.items():
         for outcome, cell in outcomes.items():
             unit = STAGES.get(stage, "items") if outcome == "kept" else ""
             why = f"  {unit}" if unit else f"  {REASONS.get(outcome, '')}"
-            lines.append(f"{stage:<8}{outcome:<18}{int(cell['items']):>7}{cell['hours'] * 3600:>10.1f}{why}")
+            lines.append(f"{stage:<10}{outcome:<18}{int(cell['items']):>7}{cell['hours'] * 3600:>10.1f}{why}")
             stage = ""
     return "\n".join(lines)

@@ -59,8 +59,11 @@ class Plan:
         return FailureLimit(self.config.run.max_failed_share, self.config.run.min_failed)
 
 
-def make_plan(config: CurateConfig, out: str) -> Plan:
+def make_plan(config: CurateConfig, out: str, *, offline: bool = False) -> Plan:
     """Resolve a run; every named backend is opened once here, so that a missing one stops it before any work.
+
+    Args:
+        offline: do not look at ``out`` (a dry run must not need credentials for a remote folder).
 
     Raises:
         UsageError: a backend, head model or takedown list that cannot be used; one line.
@@ -79,7 +82,7 @@ def make_plan(config: CurateConfig, out: str) -> Plan:
             need_audio=not run.geometry_only,
             shortest_s=config.clips.shortest_s,
             focal_px=run.focal_px or None,
-            takedowns=read_takedowns(files_at(out)),
+            takedowns=() if offline else read_takedowns(files_at(out)),
         ),
         scan=ScanStage(config.scan, config.decode, *detector),
         shots=ShotsStage(config.scan),

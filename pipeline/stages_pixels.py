@@ -21,6 +21,7 @@ from ..transforms.storage import LocalCopies, is_local, local_path
 from ..transforms.work import WorkStore
 
 EPSILON_S = 1e-6
+MOST_FPS = 240.0  # the scan looks at every frame of what people film
 
 
 def local_copies() -> LocalCopies:
@@ -131,7 +132,7 @@ class ScanStage:
                 start_s=element.read_start_s,
                 end_s=element.read_end_s,
                 longest_side=scan.scan_longest_side(video, self.options),
-                max_fps=math.inf,
+                max_fps=MOST_FPS,
                 options=self.decode,
             ) as frames,
         ):
