@@ -35,7 +35,7 @@ INNER_MOUTH = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 
 OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
         152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)
 # fmt: on
-JAW_EDGE = (93, 132, 58, 172, 136, 323, 361, 288, 397, 365)
+EAR_LOBES, JAW_EDGE = (93, 132, 58, 323, 361, 288), (172, 136, 397, 365)
 NOSE_TIP, CHIN, EAR_RIGHT, EAR_LEFT, BETWEEN_EYES = 1, 152, 234, 454, 168
 
 HULL_COLUMNS, HULL_ROWS = 720, 256  # atlas texels: around the face, from its edge to the back of the head
@@ -482,8 +482,8 @@ def _face_uv(landmarks: Array) -> Float32:
     """[468, 2] where each landmark's colour is taken; at the jaw's edge a little inside, off ears and background."""
     uv = landmarks[:468, :2].copy()
     middle = 0.5 * (landmarks[EAR_RIGHT, :2] + landmarks[EAR_LEFT, :2])[0]
-    jaw = list(JAW_EDGE)
-    uv[jaw, 0] += 0.09 * (middle - uv[jaw, 0])
+    for marks, share in ((list(EAR_LOBES), 0.15), (list(JAW_EDGE), 0.09)):
+        uv[marks, 0] += share * (middle - uv[marks, 0])
     return uv.astype(np.float32)
 
 

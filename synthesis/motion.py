@@ -20,6 +20,7 @@ from .script import Line
 Array = npt.NDArray[np.float64]
 RATE = 200.0  # Hz of the internal clock
 MAX_EYE = np.radians(36.0)  # eyeball in the head
+COMFORT = np.radians(29.0)  # beyond this eccentricity the head turns further
 _FLIP = np.diag([1.0, -1.0, -1.0])
 
 
@@ -276,7 +277,9 @@ def animate(
             label[start:end] = what
         azimuth, elevation = _angles(look)
         # The head makes a part of each gaze shift, later and slower than the eyes (Freedman & Sparks 1997).
-        goal = np.stack([body + 0.47 * (azimuth - body), 0.5 * elevation, np.zeros(n)], axis=-1)
+        shift = azimuth - body
+        turned = np.sign(shift) * np.maximum(0.47 * np.abs(shift), np.abs(shift) - COMFORT)
+        goal = np.stack([body + turned, 0.5 * elevation, np.zeros(n)], axis=-1)
         delay = int(0.06 * RATE)
         goal = np.concatenate([np.repeat(goal[:1], delay, axis=0), goal[:-delay]]) if n > delay else goal
         head = _follow(goal, 0.13) + _noise(rng, n, 0.7, np.radians((1.6, 1.3, 1.5)))

@@ -79,6 +79,29 @@ def test_people_look_at_each_other_as_often_as_asked_and_blink() -> None:
     assert np.mean(run(0.8)) > np.mean(run(0.35)) + 0.2
 
 
+def test_whoever_looks_at_the_partner_hits_the_face() -> None:
+    """Eyes and head together reach the partner once the head had time to turn."""
+    model = load_head_model("canonical")
+    shape = np.zeros(len(model.shape_names))
+    places = (np.array([-0.45, 0.0, 0.0]), np.array([0.45, 0.0, 0.05]))
+    motions = animate(model, (shape, shape), places, (30.0, -30.0), (), np.arange(1500) / 25.0, 0.7, 4)
+    flip = np.diag([1.0, -1.0, -1.0])
+    middle = model.joints[3:5].mean(0) - model.joints[0]
+    centres = [m.root + m.rotation @ (flip @ middle) for m in motions]
+    for who, motion in enumerate(motions):
+        axes = rotation_matrix(motion.eyes)[..., 2].mean(1)
+        gaze = np.einsum("tij,tj->ti", motion.rotation @ flip, axes / np.linalg.norm(axes, axis=1, keepdims=True))
+        toward = centres[1 - who] - centres[who]
+        toward /= np.linalg.norm(toward, axis=1, keepdims=True)
+        angle = np.degrees(np.arccos(np.clip(np.sum(gaze * toward, axis=1), -1.0, 1.0)))
+        partner = motion.target == 0
+        settled = partner & np.concatenate(
+            [np.zeros(15, bool), *[[partner[t - 15 : t].all()] for t in range(15, 1500)]]
+        )
+        assert np.percentile(angle[settled], 90) < 3.0
+        assert np.median(angle[~partner]) > 15.0
+
+
 def test_motion_is_seeded() -> None:
     model = load_head_model("canonical")
     shape = np.zeros(len(model.shape_names))

@@ -15,7 +15,7 @@ from duologue.schemas.tracks import face_scale_px
 from duologue.synthesis import render, synthesize, voices
 from duologue.synthesis.avatar import face_points
 from duologue.synthesis.render import VIDEO_NAME, mix_audio, render_conversation
-from duologue.synthesis.scenario import Scenario
+from duologue.synthesis.scenario import Camera, Scenario, ShotPlan
 from duologue.synthesis.script import write_script
 from duologue.synthesis.truth import Truth, read_truth
 from duologue.synthesis.voices import SAMPLE_RATE, Voice
@@ -226,6 +226,20 @@ def test_switches_split_screen_offset_noise_and_dropped_frames(tmp_path: Path) -
     loud = heard[int(truth.turns[0].start_s * SAMPLE_RATE) : int(truth.turns[0].end_s * SAMPLE_RATE)]
     snr = 10 * np.log10(np.mean(loud**2) / np.mean(quiet**2))
     assert 16.0 < snr < 24.0
+
+
+def test_a_close_up_shows_one_of_the_two(tmp_path: Path) -> None:
+    close = Camera(position=(-0.25, 0.0, -0.8), look_at=(-0.45, 0.05, 0.0), focal_px=450.0)
+    small = replace(SHORT, seconds=1.0, width=320, height=180, shots=(ShotPlan(0.0, close),))
+    truth = render_conversation(small, tmp_path)
+    assert truth.a.visible.all()
+    assert not truth.b.visible.any()
+
+
+def test_another_head_model_generates(tmp_path: Path) -> None:
+    small = replace(SHORT, seconds=1.0, width=320, height=180, shots=SHORT.shots[:1], head_model="second")
+    truth = render_conversation(small, tmp_path)
+    assert truth.head_model_id == load_head_model("second").model_id != load_head_model("canonical").model_id
 
 
 def test_no_audio_leaves_no_audio_stream(tmp_path: Path) -> None:
