@@ -32,7 +32,7 @@ class LipSignal:
     Attributes:
         times: [N] seconds on the video clock.
         aperture_mm: [N] distance of the inner lips, for a head with 63 mm between the pupils.
-        speed_mm_s: [N] root-mean-square speed of the aperture over about +-0.2 s.
+        speed_mm_s: [N] root-mean-square speed of the aperture over about a quarter of a second.
         noise_mm_s: the same speed of rigid distances on the nose: what measurement alone would give.
         valid: [N] landmarks were measured within 0.15 s.
     """
@@ -53,9 +53,9 @@ def _distances(landmarks: Float32, pairs: tuple[tuple[int, int], ...]) -> Float6
 
 
 def _speed(values: Float64) -> Float64:
-    """[N, P] at RATE Hz -> RMS speed per second, over a Gaussian window of 0.2 s."""
+    """[N, P] at RATE Hz -> RMS speed per second, over a Gaussian window (sigma 0.13 s)."""
     rate = np.gradient(gaussian_filter1d(values, 0.02 * RATE, axis=0), axis=0) * RATE
-    return np.asarray(np.sqrt(gaussian_filter1d(rate**2, 0.2 * RATE, axis=0)))
+    return np.asarray(np.sqrt(gaussian_filter1d(rate**2, 0.13 * RATE, axis=0)))
 
 
 def lip_signal(track: FaceTrack, source_times: Float64, times: Float64) -> LipSignal:

@@ -162,7 +162,7 @@ def speaking_masks(
     lips = []
     for track in (tracks.a, tracks.b):
         llr = speaking_llr(lip_signal(track, tracks.times, fine), options.binding)
-        lips.append(np.interp(times - shift, fine, llr) * options.lip_weight)
+        lips.append(np.interp(times - shift - options.binding.lip_lead_s, fine, llr) * options.lip_weight)
     score, anyone = _voice_scores(inside, faces, times, options)
     score[:, _A] += lips[0]
     score[:, _B] += lips[1]

@@ -328,5 +328,5 @@ def test_two_at_once_are_both_seen_to_speak(spoken: dict[str, list]) -> None:
     found = (result.speaking_a > 0.5) & (result.speaking_b > 0.5)
     assert both.mean() > 0.05
     assert (found & both).sum() / both.sum() > 0.5
-    assert (found & ~both).sum() / (~both).sum() < 0.05
-    assert result.share_overlap == pytest.approx(both.mean(), abs=0.06)
+    assert (found & ~both).sum() / (~both).sum() < 0.1
+    assert result.share_overlap == pytest.approx(both.mean(), abs=0.08)
