@@ -14,7 +14,7 @@ from ..schemas.heads import FittedPair, HeadTrack
 from ..schemas.tracks import ClipTracks, FaceTrack, face_scale_px
 from .camera import Camera, choose_camera
 from .gaze import GazeTrack, personal_offset, solve_gaze
-from .identity import choose_frames, estimate_offsets
+from .identity import choose_frames, estimate_offsets, with_anatomy_modes
 from .initial_pose import scaled_orthographic_pose
 from .metric import HeadSize, head_size
 from .reduced import ReducedModel
@@ -42,6 +42,8 @@ class FitOptions:
         rotation_motion, translation_motion: sqrt spectral density of acceleration, rad / s^1.5 and m / s^1.5.
         motion_student: degrees of freedom of accelerations; small lets nods through.
         longest_link: pose is not tied across longer gaps, seconds.
+        anatomy_sd, anatomy_length, anatomy_modes: smooth personal deformation that the head model lacks: metres,
+            metres, kernel modes per axis. 0 turns it off.
         offset_sd: metres, constant personal displacement of a landmark from the head model; 0 turns it off.
         identity_frames: frames that determine the identity.
         identity_iterations, track_iterations: most Levenberg-Marquardt steps.
@@ -54,7 +56,7 @@ class FitOptions:
 
     fps: float = 25.0
     focal_px: float | None = None
-    shape_modes: int = 20
+    shape_modes: int = 32
     landmark_sd: float = 0.0225
     far_side_factor: float = 3.0
     robust_scale: float = 3.0
@@ -62,8 +64,12 @@ class FitOptions:
     translation_motion: float = 0.1
     motion_student: float = 4.0
     longest_link: float = 1.0
+    anatomy_sd: float = 0.0025
+    anatomy_length: float = 0.03
+    anatomy_modes: int = 20
     offset_sd: float = 0.0008
     identity_frames: int = 32
+    identity_prior_weight: float = 1.0
     identity_iterations: int = 8
     track_iterations: int = 6
     window: int = 500
@@ -118,7 +124,12 @@ class HeadFitter:
     def __init__(self, head: ReducedModel, options: FitOptions = FitOptions()) -> None:
         self.head = head
         self.options = options
-        self.model = compile_model(head, options.shape_modes, options.device)
+        own = min(options.shape_modes, head.shape_dirs.shape[-1])
+        used = replace(head, shape_dirs=head.shape_dirs[..., :own], joint_dirs=head.joint_dirs[..., :own])
+        if options.anatomy_sd > 0:
+            used = with_anatomy_modes(used, options.anatomy_sd, options.anatomy_length, options.anatomy_modes)
+        self.n_shape = own
+        self.model = compile_model(used, used.shape_dirs.shape[-1], options.device)
         self.rigid = _rigid_part(self.model)
         self.taus = _time_constants(head.expression_names, len(self.model.jaw_axes)).to(options.device)
         self.ipd = float(np.linalg.norm(head.joints[3] - head.joints[4]))
@@ -319,7 +330,9 @@ class HeadFitter:
         few, part = _gather(data, state, chosen, mask)
         depth = _typical_depth(part.place, mask)
         prior = self._motion(few, depth)
-        lm = LMOptions(options.identity_iterations, 1e-3, 1e-4, options.robust_scale, self._chunk)
+        lm = LMOptions(
+            options.identity_iterations, 1e-3, 1e-4, options.robust_scale, self._chunk, options.identity_prior_weight
+        )
         rounds = 2 if options.offset_sd > 0 else 1
         for k in range(rounds):
             part = solve(self.model, few, part, prior, lm, with_shape=True).state
@@ -440,8 +453,7 @@ class HeadFitter:
 
     def _full_shape(self, z: Tensor) -> npt.NDArray[np.float32]:
         shape = np.zeros(self.head.shape_dirs.shape[-1], dtype=np.float32)
-        used = (self.model.gauge @ z).cpu().numpy()
-        shape[: len(used)] = used
+        shape[: self.n_shape] = (self.model.gauge @ z)[: self.n_shape].cpu().numpy()
         return shape
 
 

@@ -28,6 +28,8 @@ class LMOptions:
         damping: first value, relative to the diagonal; divided by 8 on success, multiplied by 8 on failure.
         robust_scale: Geman-McClure scale, in standard deviations.
         chunk: frames assembled at a time.
+        shape_weight: factor on the identity's prior. A landmark's error is mostly constant over a track, so that K
+            frames say less about the identity than K independent ones would.
     """
 
     iterations: int = 8
@@ -35,6 +37,7 @@ class LMOptions:
     damping: float = 1e-4
     robust_scale: float = 3.0
     chunk: int = 64
+    shape_weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -67,18 +70,18 @@ def solve(
     """Minimise data + motion (+ identity) terms from ``state``. Every step is accepted on the true cost, per chain."""
     lin = linearise(model, data, state, options.robust_scale, with_shape, options.chunk)
     motion = motion_term(prior, state)
-    cost = _total(lin, motion, state, with_shape)
+    cost = _total(lin, motion, state, with_shape, options.shape_weight)
     start_cost = cost
     damping = torch.full_like(cost, options.damping)
     converged = torch.zeros_like(cost, dtype=torch.bool)
     schur: Tensor | None = None
     done = 0
     for done in range(1, options.iterations + 1):
-        step, shape_step, schur = _step(lin, motion, state, data.mask, damping, with_shape)
+        step, shape_step, schur = _step(lin, motion, state, data.mask, damping, with_shape, options.shape_weight)
         trial = _apply(state, step, shape_step, model)
         trial_lin = linearise(model, data, trial, options.robust_scale, with_shape, options.chunk)
         trial_motion = motion_term(prior, trial)
-        trial_cost = _total(trial_lin, trial_motion, trial, with_shape)
+        trial_cost = _total(trial_lin, trial_motion, trial, with_shape, options.shape_weight)
         better = (trial_cost < cost) & ~converged
         small = (cost - trial_cost).abs() <= options.tolerance * cost.abs()
         damping = torch.where(better, damping / 8, damping * 8)
@@ -141,15 +144,21 @@ def _frame_cost(lin: Linearisation, c: float) -> Tensor:
     return (0.5 * lin.square * ratio).sum(-1, dtype=torch.float64)
 
 
-def _total(lin: Linearisation, motion: MotionTerm, state: State, with_shape: bool) -> Tensor:
+def _total(lin: Linearisation, motion: MotionTerm, state: State, with_shape: bool, shape_weight: float) -> Tensor:
     total = lin.cost + motion.cost
     if with_shape:
-        total = total + 0.5 * (state.shape**2).sum(-1)
+        total = total + 0.5 * shape_weight * (state.shape**2).sum(-1)
     return torch.where(torch.isfinite(total), total, torch.full_like(total, float("inf")))
 
 
 def _step(
-    lin: Linearisation, motion: MotionTerm, state: State, mask: Tensor, damping: Tensor, with_shape: bool
+    lin: Linearisation,
+    motion: MotionTerm,
+    state: State,
+    mask: Tensor,
+    damping: Tensor,
+    with_shape: bool,
+    shape_weight: float,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Damped Gauss-Newton step [B, T, n + 6], the identity's [B, S], and the identity's information."""
     b, t, n, _ = lin.hessian.shape
@@ -176,10 +185,10 @@ def _step(
     s = lin.corner.shape[-1]
     border = torch.zeros(b, t, n + POSE, s, dtype=torch.float64, device=device)
     border[..., :n, :] = lin.border
-    corner = lin.corner + torch.eye(s, dtype=torch.float64, device=device)
+    corner = lin.corner + shape_weight * torch.eye(s, dtype=torch.float64, device=device)
     corner = corner + torch.diag_embed(damping[:, None] * torch.diagonal(corner, dim1=1, dim2=2))
     step, shape_step, schur = block_tridiagonal.solve_bordered(
-        diagonal, upper, gradient, border, corner, lin.corner_gradient + state.shape
+        diagonal, upper, gradient, border, corner, lin.corner_gradient + shape_weight * state.shape
     )
     return -step, -shape_step, schur
 
