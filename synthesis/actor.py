@@ -7,7 +7,8 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
 from ..fitting.head_model import JAW, ROOT, rotation_matrix
-from .avatar import FLIP, Avatar, Mesh, face_points, oval_points
+from .avatar import Avatar, face_points, oval_points
+from .dress import FLIP, Mesh
 from .motion import HeadMotion
 from .rasterize import Canvas, project
 from .scenario import Camera

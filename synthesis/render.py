@@ -18,7 +18,8 @@ from ..fitting.head_model import load_head_model
 from ..schemas.errors import UsageError
 from ..schemas.records import Turn
 from .actor import Actor
-from .avatar import FLIP, build_avatar
+from .avatar import build_avatar
+from .dress import FLIP
 from .motion import animate
 from .portraits import load_portrait
 from .rasterize import Canvas, composite, lay_over, project
