@@ -85,16 +85,21 @@ def viseme(symbol: str) -> str:
     return _EXACT.get(symbol) or _BY_LETTER.get(symbol[0], "schwa")
 
 
+# Mouths open before the voice is heard (100-300 ms before an onset: Chandrasekaran et al., PLoS Comput. Biol. 5(7), 2009;
+# the peak correlation of lips with sound in real talk lies at 80-160 ms).
+LIP_LEAD_S = 0.12
+
+
 def mouth_track(lines: tuple[Line, ...], speaker: int, seconds: float) -> Array:
-    """[N, 6] mouth shape at RATE Hz (columns of the shapes above). Lips lead the sound by 20 ms and coarticulate."""
+    """[N, 6] mouth shape at RATE Hz (columns of the shapes above). Lips lead the sound and coarticulate."""
     n = int(np.ceil(seconds * RATE)) + 1
     track = np.zeros((n, 6))
     for line in lines:
         if line.speaker != speaker:
             continue
         for p in line.utterance.phonemes:
-            first = round((line.start_s + p.start_s - 0.02) * RATE)
-            last = round((line.start_s + p.end_s - 0.02) * RATE)
+            first = round((line.start_s + p.start_s - LIP_LEAD_S) * RATE)
+            last = round((line.start_s + p.end_s - LIP_LEAD_S) * RATE)
             track[max(first, 0) : max(last, first + 1, 0)] = _SHAPES[viseme(p.symbol)]
     smooth = gaussian_filter1d(track, 0.030 * RATE, axis=0)
     # Closures must really close, however short: the least-smoothed press wins over the open jaw.

@@ -3,7 +3,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from duologue.fitting.head_model import load_head_model, rotation_matrix
-from duologue.synthesis.motion import MAX_EYE, RATE, animate, eye_rotations, head_rotation, mouth_track, viseme
+from duologue.synthesis.motion import (
+    LIP_LEAD_S,
+    MAX_EYE,
+    RATE,
+    animate,
+    eye_rotations,
+    head_rotation,
+    mouth_track,
+    viseme,
+)
 from duologue.synthesis.script import Line
 from duologue.synthesis.voices import Phoneme, Utterance
 
@@ -41,7 +50,7 @@ def test_mouth_opens_on_vowels_and_closes_on_m() -> None:
     track = mouth_track(LINES, 0, 3.0)
 
     def at(t: float) -> float:
-        return float(track[int(t * RATE), 0])
+        return float(track[int((t + 0.02 - LIP_LEAD_S) * RATE), 0])
 
     assert at(0.3) < 0.01
     assert at(1.2) > 0.8
