@@ -56,6 +56,8 @@ class RunOptions:
         scan_piece_s, track_piece_s: lengths of the fixed grids on which videos are cut for the workers.
         track_warm_s: tracking starts this long before a piece and drops what it saw there.
         rows_per_shard: pairs in one Parquet file.
+        landmarks: keep the measured tracks in ``landmarks/`` (about 1 MB for each 10 s pair), so that
+            ``duologue refit`` can label the data set again with another head model, without pixels.
         max_failed_share: the job fails when more than this share of a stage's items broke (``stage_failed``).
         min_failed: but not for fewer broken items than this.
     """
@@ -66,6 +68,7 @@ class RunOptions:
     track_piece_s: float = 60.0
     track_warm_s: float = 1.0
     rows_per_shard: int = ROWS_PER_SHARD
+    landmarks: bool = True
     max_failed_share: float = 0.2
     min_failed: int = 10
 
@@ -90,7 +93,15 @@ class CurateConfig:
 
 
 # What decides how the data set is stored, selected or computed, not what is measured.
-NOT_MEASURING = {"select": None, "run": ("rows_per_shard", "max_failed_share", "min_failed"), "probe": None}
+NOT_MEASURING = {
+    "select": None,
+    "run": ("rows_per_shard", "landmarks", "max_failed_share", "min_failed"),
+    "probe": None,
+}
+    "select": None,
+    "run": ("rows_per_shard", "landmarks", "max_failed_share", "min_failed"),
+    "probe": None,
+}
 
 
 def load_config(text: str = "", settings: Sequence[str] = ()) -> CurateConfig:
@@ -162,6 +173,7 @@ def config_hash(config: CurateConfig, head_model_sha256: str) -> str:
         else:
             for name in names:
                 del tree[group][name]
+    del tree["backends"]["head_model"]  # the model's content counts, not where its file lies
     tree["head_model_sha256"] = head_model_sha256
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -96,6 +96,7 @@ def make_plan(config: CurateConfig, out: str, *, offline: bool = False) -> Plan:
         score=ScoreStage(
             config.clips, config.bind, config_hash=digest, code_version=__version__,
             backends=(shot_detector(config.scan.shots).backend, faces, who, *voices, head_backend(head)),
+            keep_landmarks=run.landmarks,
         ),
     )  # fmt: skip
     work = WorkStore(join(out, "_work"))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import apache_beam as beam
 
 from ..schemas.errors import UsageError
 from ..schemas.finish import finish_dataset, write_rejects, write_shard
+from ..schemas.landmarks import write_landmark_shard
 from ..schemas.manifest import MANIFEST, FileEntry, read_manifest
 from ..schemas.records import Reject
 from ..schemas.row import Row
@@ -22,7 +23,7 @@ from ..transforms.storage import files_at
 from ..transforms.work import WorkStore
 from .funnel import build_funnel
 from .plan import Plan
-from .rows import row_from_bytes
+from .rows import landmark_row_from_bytes, row_from_bytes
 
 MOST_EARLIER = 8  # rows of a band that another is held against; keeps a common jingle from costing n squared
 Duplicate = tuple[str, str, float]  # pair_id, the earlier row it repeats, similarity 0..1
@@ -85,17 +86,22 @@ class FindDuplicates(beam.PTransform):
 
 
 class WriteShard(beam.DoFn):
-    """Write one shard: (index, rows) -> FileEntry. A retry writes the same bytes under the same name."""
+    """Write one shard of pairs, and of their landmarks: (index, rows) -> FileEntry each.
 
-    def __init__(self, out: str, work: WorkStore) -> None:
+    A retry writes the same bytes under the same names.
+    """
+
+    def __init__(self, out: str, work: WorkStore, landmarks: bool) -> None:
         self.out = out
         self.work = work
+        self.landmarks = landmarks
 
     def process(self, item: tuple[int, dict[str, Iterable[Any]]], count: int) -> Iterator[FileEntry]:
         index, groups = item
         duplicates = {pair_id: (of, similarity) for pair_id, of, similarity in groups["duplicates"]}
         takedowns = read_takedowns(files_at(self.out))
         rows = sorted({row.pair_id: row for row in groups["rows"]}.values(), key=lambda row: row.pair_id)
+        written: list[Any] = []
 
         def load() -> Iterator[Row]:
             for done in rows:
@@ -111,9 +117,14 @@ class WriteShard(beam.DoFn):
                     continue
                 if done.pair_id in duplicates:
                     row["duplicate_of"], row["scores.duplicate_similarity"] = duplicates[done.pair_id]
+                written.append(done)
                 yield row
 
-        yield write_shard(files_at(self.out), load(), index, count)
+        files = files_at(self.out)
+        yield write_shard(files, load(), index, count)
+        if self.landmarks:
+            tracks = (landmark_row_from_bytes(self.work.get(done.landmarks)) for done in written)
+            yield write_landmark_shard(files, tracks, index, count)
 
 
 class Finish(beam.DoFn):
@@ -134,19 +145,40 @@ class Finish(beam.DoFn):
         files = files_at(self.out)
         order = sorted(set(rejects), key=lambda r: (r.video_id, r.start_s, r.end_s, r.shot_index, r.stage, r.reason))
         old = read_manifest(files).files if files.exists(MANIFEST) else ()
+        kinds = {kind: sorted(entry for entry in shards if entry.kind == kind) for kind in ("pairs", "landmarks")}
         manifest = finish_dataset(
             files,
-            sorted(shards),
+            kinds["pairs"],
             write_rejects(files, order),
             config_hash=self.config_hash,
             code_version=self.code_version,
             config_yaml=self.config_yaml,
             funnel=build_funnel(tallies),
             options=SelectionOptions(**self.options),
+            landmarks=kinds["landmarks"],
         )
         for stale in {entry.path for entry in old} - {entry.path for entry in manifest.files}:
             files.delete(stale)
         yield from manifest.files
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a run writes, and with which provenance.
+
+    Attributes:
+        out: the data-set folder. select: thresholds of the selection it is published with.
+        landmarks: every row has its landmarks, and they are written beside it.
+    """
+
+    out: str
+    work: WorkStore
+    rows_per_shard: int
+    config_hash: str
+    config_yaml: str
+    code_version: str
+    select: SelectionOptions
+    landmarks: bool
 
 
 class WriteDataset(beam.PTransform):
@@ -154,16 +186,28 @@ class WriteDataset(beam.PTransform):
 
     def __init__(self, plan: Plan) -> None:
         super().__init__()
-        self.out = plan.out
-        self.work = plan.work
-        self.rows_per_shard = plan.config.run.rows_per_shard
-        self.finish = Finish(
-            plan.out, plan.config_hash, plan.config_yaml, plan.code_version, asdict(plan.config.select)
-        )
+        run = plan.config.run
+        self.target = Target(
+            plan.out, plan.work, run.rows_per_shard, plan.config_hash, plan.config_yaml, plan.code_version,
+            plan.config.select, run.landmarks,
+        )  # fmt: skip
 
     def expand(self, inputs: tuple[beam.PCollection, beam.PCollection, beam.PCollection]) -> beam.PCollection:
         rows, rejects, tallies = inputs
-        per_shard = self.rows_per_shard
+        return (rows, rows | FindDuplicates(), rejects, tallies) | WriteRows(self.target)
+
+
+class WriteRows(beam.PTransform):
+    """(rows, their :data:`Duplicate`, rejects, tallies) -> a published data set."""
+
+    def __init__(self, target: Target) -> None:
+        super().__init__()
+        self.target = target
+
+    def expand(self, inputs: tuple[beam.PCollection, ...]) -> beam.PCollection:
+        rows, duplicates, rejects, tallies = inputs
+        target = self.target
+        per_shard = target.rows_per_shard
         count = beam.pvalue.AsSingleton(
             rows
             | "count" >> beam.combiners.Count.Globally()
@@ -173,21 +217,18 @@ class WriteDataset(beam.PTransform):
         indices = rows.pipeline | "one" >> beam.Create([None])
         empty = indices | "indices" >> beam.FlatMap(lambda _, n: [(index, None) for index in range(n)], n=count)
         keyed = rows | "to shard" >> beam.Map(lambda row, n: (shard_index(row.pair_id, n), row), n=count)
-        duplicates = (
-            rows
-            | FindDuplicates()
-            | "dup to shard" >> beam.Map(lambda found, n: (shard_index(found[0], n), found), n=count)
-        )
+        meant = duplicates | "dup to shard" >> beam.Map(lambda found, n: (shard_index(found[0], n), found), n=count)
         shards = (
-            {"rows": keyed, "duplicates": duplicates, "every": empty}
+            {"rows": keyed, "duplicates": meant, "every": empty}
             | "meet" >> beam.CoGroupByKey()
-            | "write" >> beam.ParDo(WriteShard(self.out, self.work), count)
+            | "write" >> beam.ParDo(WriteShard(target.out, target.work, target.landmarks), count)
         )
+        finish = Finish(target.out, target.config_hash, target.config_yaml, target.code_version, asdict(target.select))
         return (
             rows.pipeline
             | "finish" >> beam.Create([None])
             | beam.ParDo(
-                self.finish,
+                finish,
                 beam.pvalue.AsList(shards),
                 beam.pvalue.AsList(rejects),
                 beam.pvalue.AsList(tallies),

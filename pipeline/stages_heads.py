@@ -14,6 +14,7 @@ from ..fitting.fit import FitOptions
 from ..fitting.head_model import HeadModel
 from ..schemas.audio import encode_audio
 from ..schemas.heads import FittedPair
+from ..schemas.landmarks import landmark_row, rounded
 from ..schemas.pair import pair_id
 from ..schemas.records import Backend, Turn
 from ..schemas.row import Pair, Provenance, Source, Voices, pair_row
@@ -27,7 +28,7 @@ from ..transforms.sound import read_sound, turns_from_bytes
 from ..transforms.speaking import SpeakingOptions, speaking_masks
 from ..transforms.stage import Shared, Subject
 from ..transforms.work import WorkStore
-from .rows import row_bytes
+from .rows import landmark_row_bytes, row_bytes
 from .stages_pixels import video_subject
 
 
@@ -42,7 +43,8 @@ def clip_key(task: ClipTask) -> str:
 
 
 def clip_tracks(task: ClipTask, options: ClipOptions, work: WorkStore) -> ClipTracks:
-    return load_clip_tracks(task.clip, work.get_arrays, options)
+    """The measured tracks of a clip, rounded as ``landmarks/`` stores them."""
+    return rounded(load_clip_tracks(task.clip, work.get_arrays, options))
 
 
 def head_backend(head: HeadModel) -> Backend:
@@ -82,11 +84,12 @@ class ScoreStage:
     config_hash: str
     code_version: str
     backends: tuple[Backend, ...]
+    keep_landmarks: bool = True
     name: str = "score"
     kinds: tuple[type, ...] = (PairDone,)
 
     def identity(self, element: FittedClip) -> tuple[Any, ...]:
-        return (element, self.clips, self.bind, self.config_hash, self.backends)
+        return (element, self.clips, self.bind, self.config_hash, self.backends, self.keep_landmarks)
 
     def subject(self, element: FittedClip) -> Subject:
         return clip_subject(element.bound.task)
@@ -117,7 +120,8 @@ class ScoreStage:
         )  # fmt: skip
         file = work.put(self.name, identifier, row_bytes(pair_row(pair)), ".arrow")
         bands = tuple(fingerprint_bands(prints))
-        return [PairDone(identifier, video.video_id, clip.start_s, clip.end_s, file, bands, prints)]
+        kept = put_landmarks(identifier, tracks, work) if self.keep_landmarks else ""
+        return [PairDone(identifier, video.video_id, clip.start_s, clip.end_s, file, bands, prints, kept)]
 
     def _voices(
         self, bound: BoundClip, tracks: ClipTracks, fitted: FittedPair, work: WorkStore
@@ -145,6 +149,11 @@ class ScoreStage:
             found.turns, found.speaking_a, found.speaking_b, found.voice_a, found.voice_b, encode_audio(sound)
         )
         return voices, scores, fingerprint(sound)
+
+
+def put_landmarks(identifier: str, tracks: ClipTracks, work: WorkStore) -> str:
+    """The work file with the pair's row of ``landmarks/``."""
+    return work.put("landmarks", identifier, landmark_row_bytes(landmark_row(identifier, tracks)), ".arrow")
 
 
 def floor_changes(turns: Sequence[Turn]) -> int:

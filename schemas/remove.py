@@ -20,7 +20,7 @@ from .manifest import WORK, FileEntry, put
 from .reject import reject_table, table_to_rejects
 from .row import Row, table_to_rows
 from .selection import DEFAULTS, selection_options
-from .shard import open_shard, read_table, shard_bytes, table_bytes
+from .shard import ROWS_PER_GROUP, open_shard, read_table, shard_bytes, table_bytes
 from .takedown import TAKEDOWNS, Takedown, is_taken_down, read_takedowns, takedown_bytes
 from .verify import QUARANTINE
 
@@ -101,8 +101,9 @@ def _without(files: Files, entry: FileEntry, gone: set[str], takedowns: Sequence
     if left == len(keys) and not any(key.get("duplicate_of") in gone for key in keys):
         return None
     arrow = schema.pair_schema() if entry.kind == "pairs" else landmarks.landmark_schema()
+    per_group = ROWS_PER_GROUP if entry.kind == "pairs" else landmarks.ROWS_PER_GROUP
     rows = shard_rows(files, entry.path, {column.name: column for column in columns}, gone)
-    return _put_renamed(files, entry, shard_bytes(rows, columns, arrow), left)
+    return _put_renamed(files, entry, shard_bytes(rows, columns, arrow, per_group), left)
 
 
 def shard_rows(files: Files, path: str, columns: Mapping[str, schema.Column], gone: set[str]) -> Iterator[Row]:

@@ -36,7 +36,10 @@ def shard_name(index: int, count: int, table: str = "pairs") -> str:
 
 
 def shard_bytes(
-    rows: Iterable[Row], columns: Sequence[schema.Column] = schema.COLUMNS, arrow: pa.Schema | None = None
+    rows: Iterable[Row],
+    columns: Sequence[schema.Column] = schema.COLUMNS,
+    arrow: pa.Schema | None = None,
+    rows_per_group: int = ROWS_PER_GROUP,
 ) -> bytes:
     """A shard of pair rows (:func:`duologue.schemas.row.pair_row`), read one row group at a time.
 
@@ -50,12 +53,12 @@ def shard_bytes(
     stream = io.BytesIO()
     arrow = schema.pair_schema() if arrow is None else arrow
     with pq.ParquetWriter(stream, arrow, **_writer_options(columns)) as writer:
-        for group in _groups(rows):
-            writer.write_table(rows_to_table(group, columns, arrow), row_group_size=ROWS_PER_GROUP)
+        for group in _groups(rows, rows_per_group):
+            writer.write_table(rows_to_table(group, columns, arrow), row_group_size=rows_per_group)
     return stream.getvalue()
 
 
-def _groups(rows: Iterable[Row]) -> Iterator[list[Row]]:
+def _groups(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
     group: list[Row] = []
     last = ""
     for row in rows:
@@ -63,7 +66,7 @@ def _groups(rows: Iterable[Row]) -> Iterator[list[Row]]:
             raise ValueError(f"pair {row['pair_id']} after {last}: rows must rise by pair_id")
         last = row["pair_id"]
         group.append(row)
-        if len(group) == ROWS_PER_GROUP:
+        if len(group) == size:
             yield group
             group = []
     if group:

@@ -154,7 +154,10 @@ class FittedClip:
 
 @dataclass(frozen=True)
 class PairDone:
-    """A finished row in ``file``; ``bands`` are the near-duplicate keys of its audio, ``fingerprint`` the evidence."""
+    """A finished row in ``file``; ``bands`` are the near-duplicate keys of its audio, ``fingerprint`` the evidence.
+
+    ``landmarks``: the work file of its measured tracks, "" where they are not kept.
+    """
 
     pair_id: str
     video_id: str
@@ -163,6 +166,7 @@ class PairDone:
     file: str
     bands: tuple[str, ...]
     fingerprint: tuple[int, ...]
+    landmarks: str = ""
 
 
 @dataclass(frozen=True)
