@@ -121,10 +121,7 @@ def write_page(dataset: Dataset, ids: list[str], out: Path, model: HeadModel | N
         "total": len(dataset),
         "pairs": entries,
         "model": used,
-        "model_note": "" if model is None else (
-            f"The row refers to another head model than {model.model_id}: heads are drawn as plain shapes, without "
-            "expression. Give the right one with --head-model."
-        ),
+        "model_note": "Plain shapes, no expression: the row refers to another head model. Give it with --head-model.",
     }  # fmt: skip
     if used and model is not None:
         _write(out / "model.js", as_script("App.model", model_data(model)))

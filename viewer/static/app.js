@@ -62,6 +62,9 @@ const App = (() => {
   function show(pair, time) {
     pause();
     problem("");
+    const note = $("#note");
+    note.textContent = pair.a.neutral ? "" : state.facts.model_note;
+    note.hidden = !note.textContent;
     state.pair = pair;
     if (audio.src) URL.revokeObjectURL(audio.src);
     audio.removeAttribute("src");
@@ -149,7 +152,7 @@ const App = (() => {
     }
     const whole = [0, 0, pair.width, pair.height];
     const room = Number.isFinite(boxes[0]) ? 0.3 * (boxes[3] - boxes[1]) : 0;
-    pair.windows = { image: whole, heads: Number.isFinite(boxes[0]) ? [boxes[0] - room, boxes[1] - 1.6 * room, boxes[2] + room, boxes[3] + 1.2 * room] : whole };
+    pair.windows = { image: whole, heads: Number.isFinite(boxes[0]) ? [boxes[0] - room, boxes[1] - 2.6 * room, boxes[2] + room, boxes[3] + 1.2 * room] : whole };
     pressed("orbit", "above");
     pressed("zoom", state.zoom);
   }
@@ -187,9 +190,11 @@ const App = (() => {
     if (person.neutral && state.head && state.head.sha256 === pair.model.sha256) {
       const head = state.head, points = Pose.vertices(head, person, k), count = points.length / 3;
       if (!person.look) {
-        person.parts = Float32Array.from(head.parts);
+        person.parts = new Float32Array(2 * count);
         person.look = new Float32Array(points.length);
         for (let v = 0; v < count; v++) {
+          person.parts[2 * v] = head.parts[v] === 1 || head.parts[v] === 2 ? 1 : 0;
+          person.parts[2 * v + 1] = head.parts[v] === 3 ? 1 : 0;
           const joint = head.parts[v] === 1 ? 3 : 4;
           for (let i = 0; i < 3; i++) person.look[3 * v + i] = person.neutral[3 * v + i] - person.joints[3 * joint + i];
         }
@@ -204,7 +209,7 @@ const App = (() => {
       for (let i = 0; i < 3; i++) points[v + i] = p[i] + c[i];
     }
     return { points, normals: Pose.normals(points, egg.triangles), triangles: egg.triangles,
-      parts: new Float32Array(points.length / 3).fill(4), look: new Float32Array(points.length) };
+      parts: new Float32Array(points.length / 3 * 2), look: new Float32Array(points.length) };
   }
 
   function drawViews(pair, k) {
@@ -215,18 +220,26 @@ const App = (() => {
       const width = Math.max(1, Math.round(box.width * ratio)), height = Math.max(1, Math.round(box.height * ratio));
       for (const canvas of [view.gl.canvas, view.ink]) if (canvas.width !== width || canvas.height !== height) { canvas.width = width; canvas.height = height; }
       const aspect = box.width / box.height;
-      const camera = side === "left" ? Scene.pinhole(pair, pair.windows[state.zoom], aspect) : Scene.orbit(state.orbit, aspect);
+      const only = { face_a: "a", face_b: "b" }[side], people = (only ? [only] : ["a", "b"]).filter((who) => heads[who]);
+      const camera = side === "right" ? Scene.orbit(state.orbit, aspect)
+        : Scene.pinhole(pair, only ? closeUp(pair, only, k) : pair.windows[state.zoom], aspect);
       view.gl.begin(camera, BACKGROUND);
       if (side === "right") drawFloor(view.gl, pair);
-      for (const who of ["a", "b"]) if (heads[who]) {
-        view.gl.drawHead(heads[who], TINT[who], iris);
-      }
-      for (const who of ["a", "b"]) if (heads[who]) drawGaze(view.gl, pair, who, k, side);
+      for (const who of people) view.gl.drawHead(heads[who], TINT[who], iris);
+      if (!only) for (const who of people) drawGaze(view.gl, pair, who, k, side);
       const c = view.ink.getContext("2d");
       c.setTransform(ratio, 0, 0, ratio, 0, 0);
       c.clearRect(0, 0, box.width, box.height);
-      Ink.draw(c, { pair, k, camera, heads, side, width: box.width, height: box.height, sd: state.cones });
+      Ink.draw(c, { pair, k, camera, heads, side, only, width: box.width, height: box.height, sd: state.cones });
     }
+  }
+
+  // The part of the image round one face, 0.27 m high at the head's distance: as the camera sees it, only larger.
+  function closeUp(pair, who, k) {
+    const known = Pose.finite(pair[who].head_centre, 3 * k, 3);
+    const [x, y, z] = known ? vector(pair[who].head_centre, k) : [0, 0, 1];
+    const half = 0.135 * pair.focal.px / z, u = pair.width / 2 + pair.focal.px * x / z, v = pair.height / 2 + pair.focal.px * (y + 0.012) / z;
+    return [u - half, v - half, u + half, v + half];
   }
 
   function drawFloor(gl, pair) {
@@ -353,7 +366,7 @@ const App = (() => {
     list();
     try {
       views = {};
-      for (const side of ["left", "right"]) {
+      for (const side of ["left", "face_a", "face_b", "right"]) {
         const figure = $(`#${side}`);
         views[side] = { figure, gl: new Scene.View(figure.querySelector(".gl")), ink: figure.querySelector(".ink") };
       }

@@ -6,7 +6,7 @@ const Details = (() => {
   function format(value, unit) {
     if (unit === "share") return `${(100 * value).toFixed(value > 0 && value < 0.1 ? 1 : 0)} %`;
     const size = Math.abs(value);
-    return value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : size >= 0.1 || size === 0 ? 2 : size >= 0.001 ? 3 : 1 > 0 && size < 1e-6 ? 0 : 5);
+    return value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : size >= 0.1 || size === 0 ? 2 : size >= 0.001 ? 3 : size >= 1e-6 ? 6 : 0);
   }
 
   const suffix = (unit) => (unit && unit !== "share" ? ` ${unit}` : "");
@@ -25,7 +25,9 @@ const Details = (() => {
     heading("selection");
     root.append(verdict(pair, e));
     heading("captions");
-    root.append(pair.captions.length ? e("ol", {}, ...pair.captions.map((text) => e("li", {}, text))) : e("p", { className: "note" }, "none"));
+    if (!pair.captions.length) root.append(e("p", { className: "note" }, "none"));
+    else root.append(e("div", {}, pair.captions[0]));
+    if (pair.captions.length > 1) root.append(e("details", {}, e("summary", {}, `${pair.captions.length - 1} other wordings`), e("ol", {}, ...pair.captions.slice(1).map((text) => e("li", {}, text)))));
     heading("layout");
     root.append(e("div", { className: "codes" }, ...pair.codes.map((code) => {
       const [name, value] = code.split(":");
@@ -37,8 +39,9 @@ const Details = (() => {
     const names = Object.keys(facts.scores), people = names.filter((n) => n.endsWith("_a") && names.includes(n.slice(0, -1) + "b"));
     root.append(table(["", "a", "b", "limit"], people.map((name) => {
       const stem = name.slice(0, -2), about = facts.scores[name], limit = facts.limits[name];
-      return [e("td", { title: about.meaning }, stem.replaceAll("_", " ")), cell(pair.scores[name], about, limit, e),
-        cell(pair.scores[`${stem}_b`], facts.scores[`${stem}_b`], facts.limits[`${stem}_b`], e), limitCell(limit, about, e)];
+      const bare = { ...about, unit: about.unit === "share" ? "share" : "" }; // the unit stands by the name
+      return [e("td", { title: about.meaning }, stem.replaceAll("_", " "), e("span", { className: "unit" }, about.unit === "share" ? "" : suffix(about.unit))),
+        cell(pair.scores[name], bare, limit, e), cell(pair.scores[`${stem}_b`], bare, facts.limits[`${stem}_b`], e), limitCell(limit, about, e)];
     }), e));
     heading("scores of the clip");
     const rest = names.filter((n) => !people.includes(n) && !people.includes(n.slice(0, -1) + "a"));
@@ -49,6 +52,7 @@ const Details = (() => {
       const fails = limit && pair.selection ? failing.includes(limit.name) : null;
       return [e("td", { title: about.meaning }, name.replaceAll("_", " ")), cell(pair.scores[name], about, limit, e, fails), limitCell(limit, about, e)];
     }), e));
+    root.append(e("p", { className: "note" }, "n/m: not measured. Hover a name for its meaning; red fails its limit."));
     heading("people");
     root.append(table(["", "a", "b"], [["track", "track_id"], ["voice", "voice_id"], ["person", "person_id"]].map(([text, name]) =>
       [e("td", {}, text), ...["a", "b"].map((who) => e("td", { className: pair[who][name] ? "" : "absent" }, pair[who][name] || "unknown"))]).concat([
@@ -69,8 +73,7 @@ const Details = (() => {
       ["head model", `${pair.model.id} (${pair.model.tier})`], ...pair.provenance.backends.map((b) => [b.stage, `${b.name}${b.license ? `, ${b.license}` : ""}`]),
       ["version", pair.provenance.code_version], ["config", pair.provenance.config_hash],
     ], e));
-    if (!pair.a.neutral) root.append(e("p", { className: "note" }, facts.model_note || "The head model of this row is not at hand: heads are drawn as plain shapes, without expression."));
-    else if (pair.model.tier === "canonical") root.append(e("p", { className: "note" }, "The canonical head shows pose, place, gaze, blinks and mouth opening. Identity and lip detail need a statistical head model."));
+    if (pair.a.neutral && pair.model.tier === "canonical") root.append(e("p", { className: "note" }, "The canonical head shows pose, place, gaze, blinks and mouth opening. Identity and lip detail need a statistical head model."));
   }
 
   function verdict(pair, e) {

@@ -38,9 +38,27 @@ const Ink = (() => {
     return best;
   }
 
+  // A close-up says what it shows, or why it shows nothing.
+  function face(c, view) {
+    const { pair, k, only, heads, width, height } = view, person = pair[only];
+    c.font = "11px system-ui, sans-serif"; c.textBaseline = "middle"; c.fillStyle = MUTED;
+    if (heads[only]) {
+      const speaking = person.speaking[k], words = [];
+      if (Number.isFinite(speaking)) words.push(`speaking ${speaking.toFixed(2)}`);
+      if (width > 200 && Number.isFinite(person.residual[k])) words.push(`residual ${(100 * person.residual[k]).toFixed(1)} %`);
+      c.fillText(words.join("   "), 24, 15);
+      if (Number.isFinite(speaking) && speaking > 0.5) { c.fillStyle = Timeline.COLOURS[only]; c.fillRect(0, height - 3, width, 3); }
+      return;
+    }
+    c.textAlign = "center"; c.textBaseline = "middle";
+    c.fillText(only === "b" && pair.source.n_people === 1 ? "one person only" : "not measured at this frame", width / 2, height / 2);
+    c.textAlign = "left";
+  }
+
   function draw(c, view) {
     const { pair, k, camera, heads, side, width, height } = view;
     const at = (p) => project(camera, p, width, height);
+    if (view.only) { face(c, view); return; }
     if (side === "left") {
       const corner = (x, y) => at([(x - pair.width / 2) / pair.focal.px, (y - pair.height / 2) / pair.focal.px, 1]);
       const [p, q] = [corner(0, 0), corner(pair.width, pair.height)];

@@ -2,9 +2,9 @@
 // A small WebGL renderer: shaded heads with irises, gaze rays, uncertainty cones, a floor grid. Camera frame, metres.
 const Scene = (() => {
   const MESH_VERTEX = `
-    attribute vec3 position; attribute vec3 normal; attribute float part; attribute vec3 look;
+    attribute vec3 position; attribute vec3 normal; attribute vec2 part; attribute vec3 look;
     uniform mat4 viewProjection; uniform vec3 eye;
-    varying vec3 vNormal; varying vec3 vView; varying float vPart; varying vec3 vLook;
+    varying vec3 vNormal; varying vec3 vView; varying vec2 vPart; varying vec3 vLook;
     void main() {
       vNormal = normal; vView = eye - position; vPart = part; vLook = look;
       gl_Position = viewProjection * vec4(position, 1.0);
@@ -12,26 +12,26 @@ const Scene = (() => {
   const MESH_FRAGMENT = `
     precision highp float;
     uniform vec3 tint; uniform float irisCosine; uniform vec3 light;
-    varying vec3 vNormal; varying vec3 vView; varying float vPart; varying vec3 vLook;
+    varying vec3 vNormal; varying vec3 vView; varying vec2 vPart; varying vec3 vLook;
     void main() {
       vec3 v = normalize(vView), n = normalize(vNormal);
       bool inside = dot(n, v) < 0.0;
       if (inside) n = -n;
       vec3 base = mix(vec3(0.86, 0.82, 0.79), tint, 0.30);
       float gloss = 0.10, sharp = 18.0;
-      if (vPart > 0.5 && vPart < 2.5) {
+      if (vPart.x > 0.5) {
         float c = normalize(vLook).z;
         float soft = 0.012;
         vec3 iris = mix(tint * 0.55, vec3(0.05), smoothstep(1.0 - 0.22 * (1.0 - irisCosine) - soft, 1.0 - 0.22 * (1.0 - irisCosine), c));
         base = mix(vec3(0.97), iris, smoothstep(irisCosine - soft, irisCosine + soft, c));
         gloss = 0.5; sharp = 60.0;
-      } else if (vPart > 2.5 && vPart < 3.5) {
+      } else if (vPart.y > 0.5) {
         base = vec3(0.36, 0.16, 0.16);
       }
-      if (inside && vPart < 0.5 || inside && vPart > 3.5) base *= 0.45;
+      if (inside && vPart.x < 0.5) base *= 0.45;
       float key = max(dot(n, light), 0.0), sky = 0.5 - 0.5 * n.y;
       float rim = pow(1.0 - max(dot(n, v), 0.0), 3.0) * 0.12;
-      vec3 colour = base * (0.30 + 0.22 * sky + 0.62 * key) + gloss * pow(max(dot(n, normalize(light + v)), 0.0), sharp) - rim;
+      vec3 colour = base * (0.40 + 0.22 * sky + 0.52 * key) + gloss * pow(max(dot(n, normalize(light + v)), 0.0), sharp) - rim;
       gl_FragColor = vec4(colour, 1.0);
     }`;
   const PLAIN_VERTEX = `
@@ -189,7 +189,7 @@ const Scene = (() => {
       gl.vertexAttribPointer(location, size, gl.FLOAT, false, 0, 0);
     }
 
-    // head: {points, normals, triangles, parts, look}; tint: RGB 0..1.
+    // head: {points, normals, triangles, parts (eye, inner mouth), look}; tint: RGB 0..1.
     drawHead(head, tint, irisCosine) {
       const gl = this.gl, p = this.mesh;
       gl.useProgram(p.handle);
@@ -200,7 +200,7 @@ const Scene = (() => {
       gl.uniform1f(p.uniform("irisCosine"), irisCosine);
       this.attribute(p.at("position"), head.points, 3, "position");
       this.attribute(p.at("normal"), head.normals, 3, "normal");
-      this.attribute(p.at("part"), head.parts, 1, "part");
+      this.attribute(p.at("part"), head.parts, 2, "part");
       this.attribute(p.at("look"), head.look, 3, "look");
       this.buffers.index = this.upload(this.buffers.index, head.triangles, gl.ELEMENT_ARRAY_BUFFER);
       gl.drawElements(gl.TRIANGLES, head.triangles.length, gl.UNSIGNED_INT, 0);

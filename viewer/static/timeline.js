@@ -3,6 +3,7 @@
 const Timeline = (() => {
   const GUTTER = 178, RIGHT = 14, INK = "#1d2530", MUTED = "#697485", RULE = "#e3e7ec";
   const A = "#c85f00", B = "#1763c6", BOTH = "#1f8a5b";
+  const LIGHT = { a: "#e2b07d", b: "#89acdf" };
   const COLOURS = { a: A, b: B, "": "#7a8391" };
 
   // rows: {key, label, height, people, draw(context, box, pair), value(frame) -> [[text, colour], ...]}
@@ -22,33 +23,35 @@ const Timeline = (() => {
       label: "speaking", height: 38, draw: mirrored("speaking", 1), value: both("speaking", 2),
       none: pair.audio ? null : "no audio: not measured",
     });
+    const jaw = (who, k) => pair[who].jaw[3 * k] * 180 / Math.PI, [shut, open] = extent(pair, jaw);
+    const low = shut < -0.5 ? Math.floor(shut / 5) * 5 : 0, high = Math.max(10, Math.ceil(open / 5) * 5);
     rows.push({
-      label: "jaw open", height: 34, people: "ab", range: "0–" + jawTop(pair).toFixed(0) + "°",
-      draw: curves((who, k) => pair[who].jaw[3 * k] * 180 / Math.PI, 0, jawTop(pair)),
+      label: "jaw open", height: 34, people: "ab", range: `${low} to ${high}°`, draw: curves(jaw, low, high),
       value: both("jaw", 1, 180 / Math.PI, "°", 0, 3),
     });
+    const wide = extent(pair, (who, k) => pair[who].looking[k] * 180 / Math.PI)[1] > 90 ? 180 : 90;
     rows.push({
-      label: "gaze off partner", height: 40, people: "ab", range: "0–90°",
-      draw: curves((who, k) => pair[who].looking[k] * 180 / Math.PI, 0, 90, 10), value: both("looking", 0, 180 / Math.PI, "°"),
+      label: "gaze off partner", height: 40, people: "ab", range: `0 to ${wide}°`,
+      draw: curves((who, k) => pair[who].looking[k] * 180 / Math.PI, 0, wide, 10), value: both("looking", 0, 180 / Math.PI, "°"),
     });
-    rows.push({ label: "mutual gaze", height: 30, people: "joint", range: "0–1", draw: area("mutual_gaze", BOTH),
+    rows.push({ label: "mutual gaze", height: 30, people: "joint", range: "0 to 1", draw: area("mutual_gaze", BOTH),
       value: (k) => [[number(pair.mutual_gaze[k], 2), BOTH]] });
     rows.push({ label: "distance ± sd", height: 46, people: "joint", draw: distance,
       value: (k) => [[Number.isFinite(pair.distance[k]) ? `${number(pair.distance[k], 2)} ± ${number(pair.distance_sd[k], 2)} m` : "–", INK]] });
-    rows.push({ label: "confidence", height: 30, people: "ab", range: "0–1",
+    rows.push({ label: "confidence", height: 30, people: "ab", range: "0 to 1",
       draw: curves((who, k) => (pair[who].valid[k] ? pair[who].confidence[k] : NaN), 0, 1), value: both("confidence", 2) });
     rows.push({ label: "measured", height: 24, draw: validity, value: (k) => ["a", "b"].map(
       (who) => [`${who} ${pair[who].valid[k] ? "yes" : "no"}`, pair[who].valid[k] ? COLOURS[who] : "#b3261e"]) });
     return rows;
   }
 
-  function jawTop(pair) {
-    let top = 10;
+  function extent(pair, value) {
+    let low = Infinity, high = -Infinity;
     for (const who of ["a", "b"]) for (let k = 0; k < pair.frames; k++) {
-      const v = pair[who].jaw[3 * k] * 180 / Math.PI;
-      if (v > top) top = v;
+      const v = value(who, k);
+      if (Number.isFinite(v)) { low = Math.min(low, v); high = Math.max(high, v); }
     }
-    return Math.ceil(top / 5) * 5;
+    return [low, high];
   }
 
   function speakers(pair, k) {
@@ -91,18 +94,25 @@ const Timeline = (() => {
     }
   }
 
+  // Steps of one value a frame, filled from the base line as one path (abutting bars would show seams).
+  function steps(c, box, pair, value, base, scale) {
+    c.beginPath();
+    for (let k = 0; k < pair.frames; k++) {
+      const v = value(k);
+      if (!Number.isFinite(v) || v <= 0) continue;
+      const x0 = Math.round(frameX(box, pair, k) * 2) / 2, x1 = Math.round(frameX(box, pair, k + 1) * 2) / 2;
+      c.rect(x0, Math.min(base, base - v * scale), x1 - x0, Math.abs(v * scale));
+    }
+    c.fill();
+  }
+
   function mirrored(name, top) {
     return (c, box, pair) => {
       const middle = box.y + box.h / 2;
       for (const [who, sign] of [["a", -1], ["b", 1]]) {
         c.fillStyle = COLOURS[who];
         c.globalAlpha = 0.75;
-        for (let k = 0; k < pair.frames; k++) {
-          const v = pair[who][name][k];
-          if (!Number.isFinite(v)) continue;
-          const h = Math.min(v / top, 1) * (box.h / 2 - 1), x = frameX(box, pair, k);
-          c.fillRect(x, sign < 0 ? middle - h : middle, frameX(box, pair, k + 1) - x + 0.3, h);
-        }
+        steps(c, box, pair, (k) => Math.min(pair[who][name][k] / top, 1), middle, -sign * (box.h / 2 - 1));
         c.globalAlpha = 1;
       }
       c.fillStyle = "#9aa4b1";
@@ -136,12 +146,7 @@ const Timeline = (() => {
     return (c, box, pair) => {
       c.fillStyle = colour;
       c.globalAlpha = 0.7;
-      for (let k = 0; k < pair.frames; k++) {
-        const v = pair[name][k];
-        if (!Number.isFinite(v)) continue;
-        const x = frameX(box, pair, k);
-        c.fillRect(x, box.y + box.h * (1 - v), frameX(box, pair, k + 1) - x + 0.3, box.h * v);
-      }
+      steps(c, box, pair, (k) => pair[name][k], box.y + box.h, box.h);
       c.globalAlpha = 1;
       c.fillStyle = "#c8cfd8";
       c.fillRect(box.x, box.y + box.h - 0.5, box.w, 1);
@@ -160,10 +165,12 @@ const Timeline = (() => {
   function distance(c, box, pair) {
     const [low, high] = distanceRange(pair), y = (v) => box.y + box.h - Math.max(0, Math.min(1, (v - low) / (high - low))) * box.h;
     c.fillStyle = "#dfe4ea";
+    c.beginPath();
     for (let k = 0; k < pair.frames; k++) {
-      const v = pair.distance[k], sd = pair.distance_sd[k], x = frameX(box, pair, k);
-      if (Number.isFinite(v) && Number.isFinite(sd)) c.fillRect(x, y(v + sd), frameX(box, pair, k + 1) - x + 0.3, y(v - sd) - y(v + sd));
+      const v = pair.distance[k], sd = pair.distance_sd[k], x = Math.round(frameX(box, pair, k) * 2) / 2;
+      if (Number.isFinite(v) && Number.isFinite(sd)) c.rect(x, y(v + sd), Math.round(frameX(box, pair, k + 1) * 2) / 2 - x, y(v - sd) - y(v + sd));
     }
+    c.fill();
     c.lineWidth = 1.4;
     c.strokeStyle = INK;
     polyline(c, box, pair, (k) => pair.distance[k], low, high);
@@ -176,13 +183,11 @@ const Timeline = (() => {
   function validity(c, box, pair) {
     const h = (box.h - 2) / 2;
     ["a", "b"].forEach((who, lane) => {
-      for (let k = 0; k < pair.frames; k++) {
-        const x = frameX(box, pair, k), ok = pair[who].valid[k] === 1;
-        c.fillStyle = ok ? COLOURS[who] : "#f3c9c5";
-        c.globalAlpha = ok ? 0.55 : 1;
-        c.fillRect(x, box.y + lane * (h + 2), frameX(box, pair, k + 1) - x + 0.3, h);
-      }
-      c.globalAlpha = 1;
+      const top = box.y + lane * (h + 2);
+      c.fillStyle = "#f3c9c5";
+      c.fillRect(box.x, top, box.w, h);
+      c.fillStyle = LIGHT[who];
+      steps(c, box, pair, (k) => pair[who].valid[k], top + h, h);
     });
   }
 
@@ -211,14 +216,17 @@ const Timeline = (() => {
     show(pair) {
       this.pair = pair;
       this.rows = rowsOf(pair);
-      this.height = 20 + this.rows.reduce((total, row) => total + row.height + 7, 0) + 4;
-      this.canvas.style.height = this.height + "px";
+      for (const row of this.rows) row.full = row.height;
       this.resize();
     }
 
     resize() {
       if (!this.pair) return;
-      const ratio = window.devicePixelRatio || 1;
+      const ratio = window.devicePixelRatio || 1, tight = window.innerHeight < 840;
+      this.gap = tight ? 4 : 7;
+      for (const row of this.rows) row.height = tight && row.full > 30 ? Math.max(30, Math.round(row.full * 0.8)) : row.full;
+      this.height = 24 + this.rows.reduce((total, row) => total + row.height + this.gap, 0);
+      this.canvas.style.height = this.height + "px";
       this.width = this.canvas.clientWidth;
       for (const canvas of [this.canvas, this.back]) { canvas.width = Math.round(this.width * ratio); canvas.height = Math.round(this.height * ratio); }
       const c = this.back.getContext("2d");
@@ -239,12 +247,12 @@ const Timeline = (() => {
           c.fillText(row.none, box.x + 8, box.y + box.h / 2);
         } else row.draw(c, box, this.pair);
         c.fillStyle = INK; c.font = "600 11px system-ui, sans-serif"; c.textBaseline = "top";
-        c.fillText(row.label, 10, box.y + (row.height > 30 ? 3 : 1));
+        c.fillText(row.label, 10, box.y + 2);
         if (row.range) {
           c.fillStyle = "#98a2af"; c.font = "9px system-ui, sans-serif"; c.textAlign = "right";
           c.fillText(row.range, box.x - 4, box.y + 2); c.textAlign = "left";
         }
-        y += row.height + 7;
+        y += row.height + this.gap;
       }
       this.draw(this.time ?? this.pair.start, this.frame ?? 0);
     }
@@ -284,7 +292,7 @@ const Timeline = (() => {
       for (const row of this.rows) {
         let x = 10;
         c.font = "11px ui-monospace, Menlo, Consolas, monospace"; c.textBaseline = "top";
-        const tall = row.height > 29, y = row.box.y + (tall ? 17 : 1);
+        const tall = row.height > 29, y = row.box.y + (tall ? 16 : 2);
         if (!tall) x = 76;
         if (row.none) continue;
         for (const [text, colour] of row.value(frame)) { c.fillStyle = colour; c.fillText(text, x, y); x += c.measureText(text).width + 9; }
