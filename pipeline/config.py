@@ -98,10 +98,6 @@ NOT_MEASURING = {
     "run": ("rows_per_shard", "landmarks", "max_failed_share", "min_failed"),
     "probe": None,
 }
-    "select": None,
-    "run": ("rows_per_shard", "landmarks", "max_failed_share", "min_failed"),
-    "probe": None,
-}
 
 
 def load_config(text: str = "", settings: Sequence[str] = ()) -> CurateConfig:

@@ -39,8 +39,12 @@ def test_faults_are_one_line_that_names_the_option(text: str, settings: list[str
 
 def test_the_hash_is_of_what_is_measured() -> None:
     base = CurateConfig()
-    same = replace(base, select=replace(base.select, snr_db=9.0), run=replace(base.run, rows_per_shard=7))
+    same = replace(
+        base, select=replace(base.select, snr_db=9.0), run=replace(base.run, rows_per_shard=7, landmarks=False)
+    )
+    elsewhere = replace(base, backends=replace(base.backends, head_model="elsewhere/head.npz"))
     other = replace(base, clips=replace(base.clips, clip_s=9.0))
     assert config_hash(base, "m") == config_hash(same, "m")
+    assert config_hash(base, "m") == config_hash(elsewhere, "m")  # a model is what it holds, not where it lies
     assert config_hash(base, "m") != config_hash(other, "m")
     assert config_hash(base, "m") != config_hash(base, "another head")
