@@ -59,7 +59,7 @@ class ListenStage:
         keep = (element.start_s, element.end_s)
         if self.backend == "pyannote":
             diarize = Shared.get("pyannote", PyannoteTurns, self.backend_path)
-            arrays = diarize(sound, element.read_start_s, keep).to_arrays()
+            arrays = diarize.piece(sound, element.read_start_s, keep).to_arrays()
         else:
             models = Shared.get("listen models", listen_models)
             arrays = listen_piece(sound, element.read_start_s, self.options, models, keep).to_arrays()

@@ -56,8 +56,10 @@ def fitted_from_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> FittedPair:
         who: HeadTrack(**{item.name: _value(arrays[f"{who}.{item.name}"]) for item in fields(HeadTrack)})
         for who in "ab"
     }
-    rest = {item.name: _value(arrays[item.name]) for item in fields(FittedPair) if item.name not in "ab"}
-    return FittedPair(**rest, **heads)
+    rest: dict[str, Any] = {
+        item.name: _value(arrays[item.name]) for item in fields(FittedPair) if item.name not in "ab"
+    }
+    return FittedPair(**rest, a=heads["a"], b=heads["b"])
 
 
 def _value(array: npt.NDArray[Any]) -> Any:

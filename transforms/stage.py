@@ -63,8 +63,11 @@ class Stage(Protocol):
         kinds: dataclasses that may be among the outputs (besides Reject).
     """
 
-    name: str
-    kinds: tuple[type, ...]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def kinds(self) -> tuple[type, ...]: ...
 
     def identity(self, element: Any) -> tuple[Any, ...]:
         """What, besides the code's version, decides the outputs: ids, bounds, this stage's options."""

@@ -40,7 +40,8 @@ def pack(arrays: Arrays) -> bytes:
         if array.dtype.hasobject:
             raise TypeError(f"array {name!r} holds Python objects")
     buffer = io.BytesIO()
-    np.savez(buffer, **{name: np.asarray(arrays[name], order="C") for name in sorted(arrays)})
+    ordered: dict[str, Any] = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
+    np.savez(buffer, **ordered)
     return buffer.getvalue()
 
 
