@@ -29,6 +29,7 @@ class FaceTrack:
         confidence: [T] 0..1, an estimate of landmark reliability; 0 where not valid.
         sharpness: [T] variance of the Laplacian on the face crop at fixed crop size; NaN where not valid.
         identity: [D] appearance descriptor (L2-normalised, zeros where none), averaged over the track.
+        crops: [T, 112, 112] uint8 grey crops of the mouth, zeros where not ``valid``; None unless they were asked for.
     """
 
     track_id: str
@@ -38,6 +39,7 @@ class FaceTrack:
     confidence: Float32
     sharpness: Float32
     identity: Float32
+    crops: npt.NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)

@@ -229,6 +229,7 @@ def _assemble(name: str, keys: Sequence[str], pieces: Sequence[PieceTracks], tim
     confidence = np.zeros(n, np.float32)
     sharp = np.full(n, np.nan, np.float32)
     looks: list[tuple[int, Float32]] = []
+    crops: npt.NDArray[np.uint8] | None = None
     for key in keys:
         position, tracklet_id = key.split(":")
         t = _find(pieces[int(position)], tracklet_id)
@@ -239,11 +240,14 @@ def _assemble(name: str, keys: Sequence[str], pieces: Sequence[PieceTracks], tim
         rows = at[better]
         landmarks[rows], box[rows], valid[rows] = t.landmarks[better], t.box[better], t.valid[better]
         confidence[rows], sharp[rows] = t.confidence[better], t.sharpness[better]
+        if t.crops is not None:
+            crops = np.zeros((n, *t.crops.shape[1:]), np.uint8) if crops is None else crops
+            crops[rows] = t.crops[better]
         if t.identity_count:
             looks.append((t.identity_count, t.identity))
     mean = sum((k * v for k, v in looks), np.zeros(len(looks[0][1]) if looks else 1, np.float32))
     identity = np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-9), dtype=np.float32)
-    return FaceTrack(name, landmarks, box, valid, confidence, sharp, identity)
+    return FaceTrack(name, landmarks, box, valid, confidence, sharp, identity, crops)
 
 
 def _find(piece: PieceTracks, tracklet_id: str) -> Tracklet:

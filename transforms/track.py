@@ -30,6 +30,7 @@ from .face_quality import (
     rigid_change,
 )
 from .identify import Identifier, similarity
+from .mouth_crop import CROP, mouth_crop
 from .tracklet import PieceTracks, Tracklet
 
 SURE_ERROR = 0.06  # expected error (fraction of face scale) under which a frame tells how a face moves
@@ -104,6 +105,7 @@ class _Row:
     landmarks: Float32 | None = None
     error: float = 1.0
     sharp: float = math.nan
+    crop: UInt8 | None = None
 
 
 @dataclass
@@ -171,17 +173,19 @@ def track_piece(
     identifier: Identifier,
     keep_from_s: float = -math.inf,
     keep_to_s: float = math.inf,
+    keep_crops: bool = False,
 ) -> PieceTracks:
     """Tracks the faces of one piece.
 
     Args:
         frames: the piece's frames in time order, warm-up frames first.
         keep_from_s, keep_to_s: frames with keep_from_s <= time < keep_to_s are kept; earlier ones only warm up.
+        keep_crops: also keep a grey crop of each face's mouth (:func:`mouth_crop`), for an active-speaker network.
 
     Returns:
         The kept frames' times and the tracklets over them, in order of first sighting (then from left to right).
     """
-    tracker = _Tracker(options, detector, mesh, identifier)
+    tracker = _Tracker(options, detector, mesh, identifier, keep_crops)
     for frame in frames:
         if frame.time_s >= keep_to_s:
             break
@@ -190,8 +194,11 @@ def track_piece(
 
 
 class _Tracker:
-    def __init__(self, options: TrackOptions, detector: Finder, mesh: Mesher, identifier: Identifier) -> None:
+    def __init__(
+        self, options: TrackOptions, detector: Finder, mesh: Mesher, identifier: Identifier, keep_crops: bool = False
+    ) -> None:
         self.options = options
+        self.keep_crops = keep_crops
         self.detector = detector
         self.mesh = mesh
         self.identifier = identifier
@@ -242,7 +249,8 @@ class _Tracker:
         judged = self.judged.get(face.number)
         if judged is None or judged.face is not seen:
             judged = self._judge(face, seen, time)
-        face.rows[index] = _Row(box_of(seen.landmarks), seen.landmarks, judged.error, judged.sharp)
+        crop = self._crop(rgb, seen)
+        face.rows[index] = _Row(box_of(seen.landmarks), seen.landmarks, judged.error, judged.sharp, crop)
         face.landmarks = seen.landmarks
         face.mesh_time = face.seen_time = time
         face.lost_since = None
@@ -251,6 +259,9 @@ class _Tracker:
         if time - face.identity_time >= self.options.identify_every_s and not unsure:
             face.identities.append((index, self.identifier.describe(rgb, seen.landmarks)))
             face.identity_time = time
+
+    def _crop(self, rgb: UInt8, seen: MeshFace) -> UInt8 | None:
+        return mouth_crop(rgb, seen.landmarks) if self.keep_crops else None
 
     def _remember(self, index: int, time: float, rgb: UInt8) -> None:
         """Copies a frame in which somebody may be missing, for :meth:`_look_back`."""
@@ -277,7 +288,7 @@ class _Tracker:
             box = box_of(earlier.landmarks)
             if any(k in f.rows and _apart(box, f.rows[k].box) < 0.5 for f in self.faces if f is not face):
                 break
-            face.rows[k] = _Row(box, earlier.landmarks, error, sharp)
+            face.rows[k] = _Row(box, earlier.landmarks, error, sharp, self._crop(rgb, earlier))
             later, later_time = earlier, at
 
     def _judge(self, face: _Face, seen: MeshFace, time: float) -> _Judged:
@@ -497,7 +508,7 @@ class _Tracker:
         kept = _without_doubles(kept)
         kept.sort(key=lambda k: (k[0], k[1], k[2].number))
         tracklets = [
-            _tracklet(f"t{n}", face, rows, times[start:stop], start)
+            _tracklet(f"t{n}", face, rows, times[start:stop], start, self.keep_crops)
             for n, (start, _, face, rows, stop) in enumerate(kept)
         ]
         return PieceTracks(times[first:], tuple(tracklets))
@@ -521,20 +532,25 @@ def _without_doubles(kept: list[_Kept]) -> list[_Kept]:
     return left
 
 
-def _tracklet(name: str, face: _Face, rows: dict[int, _Row], times: npt.NDArray[np.float64], start: int) -> Tracklet:
+def _tracklet(
+    name: str, face: _Face, rows: dict[int, _Row], times: npt.NDArray[np.float64], start: int, keep_crops: bool
+) -> Tracklet:
     n = len(times)
     landmarks = np.full((n, N_LANDMARKS, 3), np.nan, np.float32)
     box = np.full((n, 4), np.nan, np.float32)
     valid = np.zeros(n, np.bool_)
     confidence = np.zeros(n, np.float32)
     sharp = np.full(n, np.nan, np.float32)
+    crops = np.zeros((n, CROP, CROP), np.uint8) if keep_crops else None
     for index, row in rows.items():
         k = index - start
         box[k] = row.box
+        if crops is not None and row.crop is not None:
+            crops[k] = row.crop
         if row.landmarks is not None:
             landmarks[k], valid[k], sharp[k] = row.landmarks, True, row.sharp
             confidence[k] = confidence_from_error(row.error)
-    return Tracklet(name, times, landmarks, box, valid, confidence, sharp, face.identity, len(face.identities))
+    return Tracklet(name, times, landmarks, box, valid, confidence, sharp, face.identity, len(face.identities), crops)
 
 
 def _apart(one: Float32, other: Float32) -> float:

@@ -26,6 +26,7 @@ class Tracklet:
             landmarks is a detection on which no plausible mesh could be measured (a head seen from behind).
         identity: [D] L2-normalised mean descriptor, zeros where none was measured.
         identity_count: number of descriptors in that mean.
+        crops: [T, 112, 112] grey crops of the mouth, zeros where not valid; None where they were not asked for.
     """
 
     tracklet_id: str
@@ -37,6 +38,7 @@ class Tracklet:
     sharpness: Float32
     identity: Float32
     identity_count: int = 0
+    crops: npt.NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.times)
@@ -60,7 +62,7 @@ class PieceTracks:
     def to_arrays(self) -> dict[str, AnyArray]:
         """Flat arrays for a piece file: ``times``, ``ids``, ``starts``, ``identity_counts``, and ``t0.landmarks`` ...
 
-        Landmarks are stored for valid frames only.
+        Landmarks and crops are stored for valid frames only; crops only where they were asked for.
         """
         arrays: dict[str, AnyArray] = {
             "times": self.times,
@@ -72,6 +74,8 @@ class PieceTracks:
             for name in _FIELDS:
                 arrays[f"{t.tracklet_id}.{name}"] = getattr(t, name)
             arrays[f"{t.tracklet_id}.landmarks"] = t.landmarks[t.valid]
+            if t.crops is not None:
+                arrays[f"{t.tracklet_id}.crops"] = t.crops[t.valid]
         return arrays
 
     @staticmethod
@@ -85,6 +89,11 @@ class PieceTracks:
             landmarks = np.full((len(valid), N_LANDMARKS, 3), np.nan, dtype=np.float32)
             landmarks[valid] = values["landmarks"]
             start = int(np.asarray(arrays["starts"])[i])
+            stored = arrays.get(f"{name}.crops")
+            crops = None
+            if stored is not None:
+                crops = np.zeros((len(valid), *stored.shape[1:]), np.uint8)
+                crops[valid] = stored
             tracklets.append(
                 Tracklet(
                     name,
@@ -96,6 +105,7 @@ class PieceTracks:
                     values["sharpness"].astype(np.float32),
                     values["identity"].astype(np.float32),
                     int(np.asarray(arrays["identity_counts"])[i]),
+                    crops,
                 )
             )
         return PieceTracks(times, tuple(tracklets))
