@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import contextlib
 import importlib
+import os
 import sys
 from typing import NoReturn
 
@@ -42,7 +45,29 @@ def split_beam_args(argv: list[str]) -> tuple[list[str], list[str]]:
     return argv, []
 
 
+def leave(code: int) -> NoReturn:
+    """End the process after its exit handlers, without finalizing the interpreter.
+
+    Finalizing kills Beam's daemon threads wherever they are; inside a C++ frame that aborts a finished run.
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(BrokenPipeError):
+            stream.flush()
+    os._exit(code)
+
+
+def program() -> NoReturn:
+    """The installed program: one verb, then the process ends."""
+    try:
+        code = main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    leave(code)
+
+
 def main(argv: list[str] | None = None) -> int:
+    """Run one verb; returns its exit code: 0 done, 1 the work failed, 2 the request was wrong, 130 interrupted."""
     own, beam_args = split_beam_args(list(sys.argv[1:] if argv is None else argv))
     parser = Parser(
         prog="duologue",
@@ -57,8 +82,8 @@ def main(argv: list[str] | None = None) -> int:
             importlib.import_module(f".{module}", __package__).configure(sub)
     args = parser.parse_args(own)
     args.beam_args = beam_args
-    if beam_args and args.verb != "curate":
-        parser.error("only `curate` takes options for Beam after --")
+    if beam_args and args.verb not in ("curate", "refit"):
+        parser.error("only `curate` and `refit` take options for Beam after --")
     try:
         return int(importlib.import_module(f".{VERBS[args.verb][0]}", __package__).run(args))
     except UsageError as error:
@@ -72,4 +97,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    program()

@@ -51,5 +51,5 @@ setup(
         "soundfile",
         "torch>=2.11",
     ],
-    entry_points={"console_scripts": ["duologue=duologue.cli:main"]},
+    entry_points={"console_scripts": ["duologue=duologue.cli:program"]},
 )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.options.pipeline_options import StandardOptions
 
 from ..schemas.records import Video
 from ..transforms.elements import ClipTask, Span, TrackDone, TurnsDone
@@ -24,9 +25,14 @@ from .stages_sound import listen_pieces
 
 @dataclass
 class _Flow:
-    """Applies stages and gathers what leaves them sideways."""
+    """Applies stages and gathers what leaves them sideways.
+
+    Attributes:
+        hinted: tell the runner what each stage needs. The DirectRunner would start a set of workers per hint.
+    """
 
     plan: Plan
+    hinted: bool
     rejects: list[beam.PCollection]
     tallies: list[beam.PCollection]
 
@@ -35,8 +41,9 @@ class _Flow:
 
         class Apply(beam.PTransform):
             def expand(self, elements: beam.PCollection) -> beam.PCollection:
+                plan, needs = flow.plan, hints if flow.hinted else {}
                 out: StageOutputs = elements | RunStage(
-                    stage, flow.plan.work, flow.plan.code_version, flow.plan.failure_limit, **hints
+                    stage, plan.work, plan.code_version, plan.failure_limit, **needs
                 )
                 flow.rejects.append(out.rejects)
                 flow.tallies.append(out.tally)
@@ -47,7 +54,8 @@ class _Flow:
 
 def build(root: beam.Pipeline, plan: Plan, item_chunks: list[str]) -> beam.PCollection:
     """Add the whole flow to a pipeline; returns the entries of the manifest it writes."""
-    flow = _Flow(plan, [], [])
+    runner = root.options.view_as(StandardOptions).runner or "DirectRunner"
+    flow = _Flow(plan, runner != "DirectRunner", [], [])
     run, stages, config = flow.run, plan.stages, plan.config.run
 
     videos = (
