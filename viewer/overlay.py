@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,9 +26,10 @@ from ..transforms.probe import probe
 UInt8 = npt.NDArray[np.uint8]
 Array = npt.NDArray[np.float64]
 
-COLOURS = {"a": (255, 170, 60), "b": (70, 190, 255)}  # RGB
+COLOURS = {"a": (255, 150, 40), "b": (70, 170, 255), "": (170, 170, 170)}  # RGB
 AXES = ((235, 70, 70), (80, 210, 90), (90, 120, 255))  # x: subject's left, y: up, z: out of the face
 AXIS_M, GAZE_M = 0.09, 0.45
+HEIGHT = 720  # small sources are enlarged to about this height, so that what is written on them can be read
 FLIP = np.diag([1.0, -1.0, -1.0])
 
 
@@ -43,27 +48,34 @@ def head_vertices(model: HeadModel, head: HeadTrack, frame: int) -> Array:
     return np.asarray((mesh - root) @ (rotation @ FLIP).T + head.translation[frame])
 
 
-def draw_pair(rgb: UInt8, pair: Pair, frame: int, model: HeadModel | None, edges: npt.NDArray[np.int64]) -> UInt8:
-    """A copy of a frame with everything the row says about it.
+def draw_pair(
+    rgb: UInt8, pair: Pair, frame: int, model: HeadModel | None, triangles: npt.NDArray[np.int64], scale: int = 1
+) -> UInt8:
+    """A copy of a frame, ``scale`` times as large, with everything the row says about it.
 
     Args:
         rgb: [H, W, 3] the frame at ``pair.fitted.times[frame]``, at the original size.
-        edges: [N, 2] vertex indices of the lines to draw.
+        triangles: [F, 3] of the mesh; lines on the side turned away from the camera are left out.
     """
-    canvas = np.ascontiguousarray(rgb.copy())
+    height, width = rgb.shape[:2]
+    canvas = np.ascontiguousarray(
+        rgb.copy() if scale == 1 else cv2.resize(rgb, (width * scale, height * scale), interpolation=cv2.INTER_CUBIC)
+    )
     fitted = pair.fitted
-    view = (fitted.focal_px, fitted.width, fitted.height)
-    for who, head in (("a", fitted.a), ("b", fitted.b)):
+    view = (fitted.focal_px * scale, fitted.width * scale, fitted.height * scale)
+    for who, head in _people(pair):
         colour = COLOURS[who]
         speaking = float((pair.voices.speaking_a if who == "a" else pair.voices.speaking_b)[frame])
-        box = head.box[frame]
+        if head.valid[frame] and model is not None:
+            points = project(head_vertices(model, head, frame), *view)
+            edges = facing_edges(points, triangles)
+            _lines(canvas, points[edges[:, 0]], points[edges[:, 1]], colour, 0.4)
+        box = head.box[frame] * scale
         if np.isfinite(box).all():
             _box(canvas, box, colour, who, speaking)
+    for _, head in _people(pair):
         if not head.valid[frame]:
             continue
-        if model is not None:
-            points = project(head_vertices(model, head, frame), *view)
-            _lines(canvas, points[edges[:, 0]], points[edges[:, 1]], colour, 0.45)
         centre = head.head_centre[frame].astype(np.float64)
         rotation = Rotation.from_rotvec(head.rotation[frame].astype(np.float64)).as_matrix() @ FLIP
         for axis, tone in zip(rotation.T, AXES, strict=True):
@@ -75,12 +87,27 @@ def draw_pair(rgb: UInt8, pair: Pair, frame: int, model: HeadModel | None, edges
     return canvas
 
 
+def _people(pair: Pair) -> tuple[tuple[str, HeadTrack], ...]:
+    both = (("a", pair.fitted.a), ("b", pair.fitted.b))
+    return both[: pair.source.n_people]
+
+
 def _box(canvas: UInt8, box: npt.NDArray[np.float32], colour: tuple[int, ...], who: str, speaking: float) -> None:
     x0, y0, x1, y1 = (round(float(v)) for v in box)
     talks = speaking > 0.5
-    cv2.rectangle(canvas, (x0, y0), (x1, y1), colour, 4 if talks else 1, cv2.LINE_AA)
-    text = f"{who} speaking {speaking:.2f}" if talks else who
-    cv2.putText(canvas, text, (x0, max(18, y0 - 8)), cv2.FONT_HERSHEY_SIMPLEX, 0.6, colour, 2, cv2.LINE_AA)
+    cv2.rectangle(canvas, (x0, y0), (x1, y1), colour, 3 if talks else 1, cv2.LINE_AA)
+    _text(canvas, f"{who} speaks {speaking:.2f}" if talks else who, (x0, y0 - 6), colour)
+
+
+def _text(canvas: UInt8, text: str, place: tuple[int, int], colour: tuple[int, ...], size: float = 0.6) -> int:
+    """Text on a dark ground, its lower left corner at ``place``; returns where it ends."""
+    (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 1)
+    x = int(np.clip(place[0], 4, max(4, canvas.shape[1] - width - 4)))
+    y = int(np.clip(place[1], height + 4, canvas.shape[0] - base - 2))
+    patch = canvas[max(0, y - height - 4) : y + base + 2, max(0, x - 4) : x + width + 4]
+    patch[:] = (patch * 0.3).astype(np.uint8)
+    cv2.putText(canvas, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, size, colour, 1, cv2.LINE_AA)
+    return x + width
 
 
 def _lines(canvas: UInt8, start: Array, end: Array, colour: tuple[int, ...], alpha: float) -> None:
@@ -99,24 +126,50 @@ def _ray(
     cv2.arrowedLine(canvas, (round(x0), round(y0)), (round(x1), round(y1)), colour, width, cv2.LINE_AA, tipLength=0.15)
 
 
-def _caption(canvas: UInt8, pair: Pair, frame: int) -> None:
+def caption_text(pair: Pair, frame: int) -> str:
+    """One line: time, distance and its standard deviation, mutual gaze, who was not measured."""
     relation = pair.relation
-    lines = [f"{pair.fitted.times[frame]:8.2f} s   distance {relation.distance_m[frame]:.2f} m   "
-             f"mutual gaze {relation.mutual_gaze[frame]:.2f}"]  # fmt: skip
-    for k, text in enumerate(lines):
-        place = (12, canvas.shape[0] - 14 - 24 * k)
-        cv2.putText(canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.6, (0, 0, 0), 4, cv2.LINE_AA)
-        cv2.putText(canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.6, (255, 255, 255), 1, cv2.LINE_AA)
+    distance, sd, mutual = (
+        float(values[frame]) for values in (relation.distance_m, relation.relative_position_sd, relation.mutual_gaze)
+    )
+    words = [f"{pair.fitted.times[frame]:.2f} s"]
+    words.append(f"distance {distance:.2f} +- {sd:.2f} m" if np.isfinite(distance) else "distance unknown")
+    words.append(f"mutual gaze {mutual:.2f}" if np.isfinite(mutual) else "mutual gaze unknown")
+    words += [f"{who} not measured" for who, head in _people(pair) if not head.valid[frame]]
+    return "   ".join(words)
 
 
-def mesh_edges(model: HeadModel) -> npt.NDArray[np.int64]:
-    """[N, 2] unique edges of the mesh's triangles."""
-    pairs = np.concatenate([model.triangles[:, [0, 1]], model.triangles[:, [1, 2]], model.triangles[:, [2, 0]]])
+def _caption(canvas: UInt8, pair: Pair, frame: int) -> None:
+    """The caption, and under it the turns of the clip with a play-head."""
+    height, width = canvas.shape[:2]
+    lane = 7
+    strip = canvas[height - 2 * lane - 3 :]
+    strip[:] = (strip * 0.3).astype(np.uint8)
+    times, fps = pair.fitted.times, pair.fitted.fps
+    share = width * fps / max(len(times), 1)
+    for turn in pair.voices.turns:
+        x0, x1 = (round((t - times[0]) * share) for t in (turn.start_s, turn.end_s))
+        top, bottom = {"a": (0, lane), "b": (lane + 2, 2 * lane + 2)}.get(turn.face, (lane, lane + 2))
+        y = height - 2 * lane - 3
+        cv2.rectangle(canvas, (max(x0, 0), y + top), (min(x1, width - 1), y + bottom - 1), COLOURS[turn.face], -1)
+    x = round((frame + 0.5) * width / max(len(times), 1))
+    cv2.line(canvas, (x, height - 2 * lane - 6), (x, height), (255, 255, 255), 2)
+    _text(canvas, caption_text(pair, frame), (10, height - 2 * lane - 16), (255, 255, 255), 0.65)
+
+
+def facing_edges(points: Array, triangles: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """[N, 2] unique edges of the triangles that face the camera. points: [V, 2] pixels, y down."""
+    corners = points[triangles]
+    u, v = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    front = triangles[u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0] < 0]
+    pairs = np.concatenate([front[:, [0, 1]], front[:, [1, 2]], front[:, [2, 0]]])
     return np.unique(np.sort(pairs, axis=1), axis=0).astype(np.int64)
 
 
 def overlay_frames(pair: Pair, video_path: str, model: HeadModel | None) -> Iterator[tuple[int, UInt8]]:
-    """(frame of the clip clock, drawn picture [H, W, 3]) for every frame, from the source frame nearest in time.
+    """(frame of the clip clock, drawn picture) for every frame, on the last source frame not after it.
+
+    Pictures are [s H, s W, 3] with s = :func:`enlargement`.
 
     Raises:
         UsageError: the file is not the one the pair was measured on.
@@ -124,7 +177,8 @@ def overlay_frames(pair: Pair, video_path: str, model: HeadModel | None) -> Iter
     video = probe(video_path, InputItem(video_path))
     if video.video_id != pair.source.video_id:
         raise UsageError(f"{video_path} is not the video of pair {pair.pair_id} (its content differs)")
-    edges = mesh_edges(model) if model is not None else np.zeros((0, 2), np.int64)
+    triangles = model.triangles if model is not None else np.zeros((0, 3), np.int64)
+    scale = enlargement(pair)
     times = pair.fitted.times
     slack = 1.0 / pair.fitted.fps
     done = 0
@@ -136,19 +190,27 @@ def overlay_frames(pair: Pair, video_path: str, model: HeadModel | None) -> Iter
         for source in reader:
             while done < len(times) and times[done] < source.time_s:
                 shown = source.rgb if last is None else last
-                yield done, draw_pair(shown, pair, done, model, edges)
+                yield done, draw_pair(shown, pair, done, model, triangles, scale)
                 done += 1
             last = source.rgb.copy()
     while last is not None and done < len(times):
-        yield done, draw_pair(last, pair, done, model, edges)
+        yield done, draw_pair(last, pair, done, model, triangles, scale)
         done += 1
 
 
-def write_overlay(pair: Pair, video_path: str, out: Path, model: HeadModel | None) -> None:
-    """An mp4 of one pair with everything drawn over it, and its sound."""
-    import tempfile
+def enlargement(pair: Pair) -> int:
+    """How many times a small source is enlarged for drawing."""
+    return max(1, round(HEIGHT / pair.fitted.height))
 
-    width, height = pair.fitted.width // 2 * 2, pair.fitted.height // 2 * 2
+
+def write_overlay(pair: Pair, video_path: str, out: Path, model: HeadModel | None) -> None:
+    """An mp4 of one pair with everything drawn over it, and its sound.
+
+    Raises:
+        UsageError: the file is not the one that was measured, or ffmpeg cannot write ``out``.
+    """
+    scale = enlargement(pair)
+    width, height = (side * scale // 2 * 2 for side in (pair.fitted.width, pair.fitted.height))
     with tempfile.TemporaryDirectory() as folder:
         picture = ffmpeg.input(
             "pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{width}x{height}", framerate=pair.fitted.fps
@@ -158,15 +220,28 @@ def write_overlay(pair: Pair, video_path: str, out: Path, model: HeadModel | Non
             sound = Path(folder) / "sound.flac"
             sound.write_bytes(pair.voices.audio)
             streams.append(ffmpeg.input(str(sound)))
+        made, log = Path(folder) / "overlay.mp4", Path(folder) / "log"
         command = ffmpeg.output(
-            *streams, str(out), vcodec="libx264", pix_fmt="yuv420p", crf=20, preset="veryfast", acodec="aac"
-        ).overwrite_output()
-        process = command.run_async(pipe_stdin=True, quiet=True)
+            *streams, str(made), vcodec="libx264", pix_fmt="yuv420p", crf=20, preset="veryfast", acodec="aac",
+            movflags="+faststart",
+        ).global_args("-loglevel", "error", "-nostdin")  # fmt: skip
+        with open(log, "wb") as errors:
+            process = subprocess.Popen(command.compile(), stdin=subprocess.PIPE, stdout=errors, stderr=errors)
+            assert process.stdin is not None
+            try:
+                with contextlib.suppress(BrokenPipeError):  # ffmpeg ended early: its status and log say why
+                    for _, canvas in overlay_frames(pair, video_path, model):
+                        process.stdin.write(np.ascontiguousarray(canvas[:height, :width]).tobytes())
+                    process.stdin.close()
+            except BaseException:
+                process.kill()
+                raise
+            finally:
+                status = process.wait()
+        if status != 0:
+            lines = log.read_text(errors="replace").splitlines() or [f"exit status {status}"]
+            raise UsageError(f"ffmpeg could not write {out}: {lines[-1]}")
         try:
-            for _, canvas in overlay_frames(pair, video_path, model):
-                process.stdin.write(np.ascontiguousarray(canvas[:height, :width]).tobytes())
-        finally:
-            process.stdin.close()
-        errors = process.stderr.read()
-        if process.wait() != 0:
-            raise UsageError(f"ffmpeg could not write {out}: {errors.decode(errors='replace').splitlines()[-1]}")
+            shutil.move(made, out)
+        except OSError as error:
+            raise UsageError(f"cannot write {out}: {error.strerror}") from error

@@ -16,6 +16,7 @@ from ..schemas.heads import HeadTrack
 from ..schemas.pair import LAYOUT, SCORES
 from ..schemas.row import Pair
 from ..schemas.selection import SelectionOptions
+from .compact import Basis
 
 Json = dict[str, Any]
 PEAKS = 1600  # bins of the drawn waveform
@@ -52,8 +53,12 @@ def pack_modes(modes: npt.NDArray[np.floating]) -> Json:
     return {"q": pack(np.rint(rows / scale[:, None, None]), "int16"), "scale": pack(scale)}
 
 
-def model_data(model: HeadModel) -> Json:
-    """What posing needs besides the person: modes, skinning, triangles; identity is baked into each person's vertices."""
+def model_data(model: HeadModel, basis: Basis | None = None) -> Json:
+    """What posing needs besides the person: modes, skinning, triangles; identity is baked into each person's vertices.
+
+    Args:
+        basis: expression modes that stand for the model's own (:mod:`compact`).
+    """
     return {
         "sha256": model.sha256,
         "id": model.model_id,
@@ -61,18 +66,21 @@ def model_data(model: HeadModel) -> Json:
         "triangles": pack(model.triangles, "uint32"),
         "parts": pack(model.parts, "uint8"),
         "weights": pack(model.weights),
-        "expression": pack_modes(model.expression_dirs),
+        "expression": pack_modes(model.expression_dirs if basis is None else basis.modes),
         "pose": None if model.pose_dirs is None else pack_modes(model.pose_dirs),
         "eyeball_radius": model.eyeball_radius,
         "iris_radius": model.iris_radius,
     }
 
 
-def pair_data(pair: Pair, model: HeadModel | None, verdict: Mapping[str, Any] | None) -> Json:
+def pair_data(
+    pair: Pair, model: HeadModel | None, verdict: Mapping[str, Any] | None, basis: Basis | None = None
+) -> Json:
     """One pair for the page.
 
     Args:
         model: the head model that the row refers to, or None where it is not at hand.
+        basis: what the page's expression coefficients refer to, where not to the model's own modes.
         verdict: its row of ``selection.parquet``, or None where nothing was selected yet.
     """
     fitted, relation, voices, source = pair.fitted, pair.relation, pair.voices, pair.source
@@ -99,8 +107,8 @@ def pair_data(pair: Pair, model: HeadModel | None, verdict: Mapping[str, Any] | 
             "code_version": pair.provenance.code_version,
             "backends": [vars(backend) for backend in pair.provenance.backends],
         },
-        "a": person_data(fitted.a, model, relation.looking_a, voices.speaking_a, voices.voice_a, pair.person_a),
-        "b": person_data(fitted.b, model, relation.looking_b, voices.speaking_b, voices.voice_b, pair.person_b),
+        "a": person_data(fitted.a, model, basis, relation.looking_a, voices.speaking_a, voices.voice_a, pair.person_a),
+        "b": person_data(fitted.b, model, basis, relation.looking_b, voices.speaking_b, voices.voice_b, pair.person_b),
         "mutual_gaze": pack(relation.mutual_gaze),
         "distance": pack(relation.distance_m),
         "distance_sd": pack(relation.relative_position_sd),
@@ -111,6 +119,7 @@ def pair_data(pair: Pair, model: HeadModel | None, verdict: Mapping[str, Any] | 
 def person_data(
     head: HeadTrack,
     model: HeadModel | None,
+    basis: Basis | None,
     looking: npt.ArrayLike,
     speaking: npt.ArrayLike,
     voice_id: str,
@@ -130,6 +139,8 @@ def person_data(
         "neutral": None,
     }
     if model is not None:
+        if basis is not None:
+            out["expression"] = pack(basis.coefficients(head.expression))
         shape = head.shape.astype(np.float64)
         moving = model.joint_expression_dirs is not None
         expression = np.nan_to_num(head.expression.astype(np.float64)) if moving else None

@@ -8,12 +8,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..fitting.head_model import HeadModel, load_head_model
 from ..schemas.dataset import Dataset
 from ..schemas.errors import UsageError
 from ..schemas.files import Files, LocalFiles
 from ..schemas.row import Pair
 from ..schemas.selection import selection_options
+from .compact import LARGEST, Basis, compact_modes
 from .page_data import Json, as_json, as_script, model_data, page_facts, pair_data
 
 STATIC = Path(__file__).parent / "static"
@@ -105,12 +108,13 @@ def write_page(dataset: Dataset, ids: list[str], out: Path, model: HeadModel | N
         raise UsageError(f"cannot write {out}: {error.strerror}") from error
     verdicts = _verdicts(dataset)
     entries: list[Json] = []
+    basis = None if model is None else _basis(dataset, ids, model)
     used = False
     for pair in _pairs(dataset, ids):
         fits = model is not None and model.sha256 == pair.fitted.head_model_sha256
         used |= fits
         verdict = verdicts.get(pair.pair_id)
-        data = pair_data(pair, model if fits else None, verdict)
+        data = pair_data(pair, model if fits else None, verdict, basis)
         _write(folder / f"{pair.pair_id}.js", as_script("App.pair", data))
         entries.append(_entry(pair, verdict))
     entries.sort(key=lambda entry: ids.index(entry["id"]))
@@ -124,10 +128,21 @@ def write_page(dataset: Dataset, ids: list[str], out: Path, model: HeadModel | N
         "model_note": "Plain shapes, no expression: the row refers to another head model. Give it with --head-model.",
     }  # fmt: skip
     if used and model is not None:
-        _write(out / "model.js", as_script("App.model", model_data(model)))
+        _write(out / "model.js", as_script("App.model", model_data(model, basis)))
     page = out / "index.html"
     _write(page, page_html(Path(dataset.files.root).name, facts))
     return page
+
+
+def _basis(dataset: Dataset, ids: list[str], model: HeadModel) -> Basis | None:
+    """Fewer modes for a head model whose own would make a heavy page; None where they fit."""
+    if model.expression_dirs.size <= LARGEST:
+        return None
+    names = ("head_model_sha256", "a.expression", "b.expression")
+    rows = [row for row in dataset.rows(names, ids) if row["head_model_sha256"] == model.sha256]
+    if not rows:
+        return None
+    return compact_modes(model.expression_dirs, np.concatenate([row[name] for row in rows for name in names[1:]]))
 
 
 def page_html(name: str, facts: Json) -> str:

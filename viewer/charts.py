@@ -1,0 +1,110 @@
+"""Small charts as SVG text: what a report needs, drawn without a plotting library."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Values = npt.NDArray[np.float64]
+
+
+def escaped(text: object) -> str:
+    """Text safe in HTML and SVG, in attributes too."""
+    return html.escape(str(text), quote=True)
+
+
+def figure(value: float, unit: str = "") -> str:
+    """A number as people read it; shares in percent."""
+    if unit == "share":
+        return f"{100 * value:.{1 if 0 < abs(value) < 0.01 else 0}f} %"
+    size = abs(value)
+    digits = 0 if size >= 100 or value == 0 else 1 if size >= 10 else 2 if size >= 0.1 else 3
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def bin_edges(values: Values, limits: Sequence[float], bins: int = 24) -> Values:
+    """Edges over the values and the limits, on round steps; extremes beyond the 0.5 and 99.5 percentiles are clipped."""
+    low, high = (float(v) for v in np.percentile(values, [0.5, 99.5]))
+    low, high = min(low, *limits, high), max(high, *limits, low)
+    if high - low < 1e-9:
+        low, high = (0.0, 1.0) if 0 <= low <= 1 else (low - 0.5, high + 0.5)
+    step = (high - low) / bins
+    power = 10.0 ** math.floor(math.log10(step))
+    step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= step * 0.999)
+    first, last = math.floor(low / step), max(math.ceil(high / step), math.floor(low / step) + 1)
+    return np.arange(first, last + 1) * step
+
+
+def histogram(
+    values: Values,
+    *,
+    fails: npt.NDArray[np.bool_],
+    limits: Sequence[float],
+    unit: str,
+    width: int = 250,
+    height: int = 84,
+) -> str:
+    """Bars of counts, failing values in red, thresholds as dashed lines.
+
+    Args:
+        values: finite numbers; ``fails`` says of each whether its threshold stops it.
+        limits: places of the threshold lines.
+    """
+    if not len(values):
+        return f'<svg class="chart" viewBox="0 0 {width} {height}"></svg>'
+    edges = bin_edges(values, limits)
+    clipped = np.clip(values, edges[0], edges[-1])
+    good = np.histogram(clipped[~fails], edges)[0]
+    bad = np.histogram(clipped[fails], edges)[0]
+    top = max(int((good + bad).max()), 1)
+    floor, left, span = height - 16, 2.0, width - 4.0
+    bar = span / (len(edges) - 1)
+
+    def place(value: float) -> float:
+        return left + (value - edges[0]) / (edges[-1] - edges[0]) * span
+
+    parts = [f'<svg class="chart" viewBox="0 0 {width} {height}" role="img">']
+    for k, (yes, no) in enumerate(zip(good, bad, strict=True)):
+        x, base = left + k * bar, float(floor)
+        for count, kind in ((yes, "good"), (no, "bad")):
+            tall = float(count) / top * (floor - 12)
+            if count:
+                label = f"{figure(edges[k], unit)} to {figure(edges[k + 1], unit)}: {count}"
+                parts.append(
+                    f'<rect class="{kind}" x="{x + 0.5:.2f}" y="{base - tall:.2f}" width="{max(bar - 1, 0.5):.2f}" '
+                    f'height="{tall:.2f}"><title>{escaped(label)}</title></rect>'
+                )
+            base -= tall
+    parts.append(f'<line class="axis" x1="{left}" x2="{left + span}" y1="{floor}" y2="{floor}"/>')
+    for limit in limits:
+        x = place(limit)
+        parts.append(f'<line class="limit" x1="{x:.2f}" x2="{x:.2f}" y1="2" y2="{floor}"/>')
+        anchor = "end" if x > width * 0.6 else "start"
+        parts.append(
+            f'<text class="limit" x="{x + (3 if anchor == "start" else -3):.2f}" y="9" text-anchor="{anchor}">'
+            f"{escaped(figure(limit, unit))}</text>"
+        )
+    parts.append(f'<text x="{left}" y="{height - 4}">{escaped(figure(edges[0], unit))}</text>')
+    parts.append(
+        f'<text x="{left + span}" y="{height - 4}" text-anchor="end">{escaped(figure(edges[-1], unit))}</text>'
+    )
+    parts.append(f'<text x="{width / 2}" y="{height - 4}" text-anchor="middle">most {top}</text></svg>')
+    return "".join(parts)
+
+
+def bar(share: float, kind: str = "good") -> str:
+    """A horizontal bar, 0..1 of its cell."""
+    return f'<div class="bar"><i class="{kind}" style="width:{100 * min(max(share, 0.0), 1.0):.2f}%"></i></div>'
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, kind: str = "") -> str:
+    """A table of cells that are already HTML."""
+    if not rows:
+        return '<p class="none">None.</p>'
+    top = "".join(f"<th>{escaped(name)}</th>" for name in head)
+    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    return f'<table class="{kind}"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>'
