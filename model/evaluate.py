@@ -1,0 +1,182 @@
+"""``duologue evaluate``: score anybody's predictions by a board's own protocol, with trivial baselines beside them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..schemas.errors import UsageError
+from ..schemas.tracks import Float32
+from .baselines import NearestNeighbour, copy_partner, mean_pose, oracle_mean, zero
+from .dualtalk_format import GROUPS, clip_names, file_stem, read_motion, split_name
+from .metrics import SCALES, clip_metrics, mean_metrics, published
+
+HELP = "score predictions by a board's protocol, beside trivial baselines"
+GIVEN = {"partner-motion": "the partner's true motion and sound", "audio": "sound only"}
+# Tables do not mix what models are given; baselines are marked in the same way.
+_BASELINES = {
+    "zero": "the neutral face",
+    "oracle_mean": "the clip's own true mean frame, held (no method is given this)",
+    "train_mean": "the mean frame of --train, held",
+    "copy_partner": "the partner's true motion",
+    "nearest_neighbour": "the answer of --train to the most similar partner motion",
+}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.description = (
+        "Score predictions in DualTalk's file format: <clip>_speaker1/2.npy of [T, 56] (expression 50, jaw 3, head 3) "
+        "or .npz with exp and pose, against a folder of true .npz files. Measures are per clip, then averaged."
+    )
+    parser.add_argument("--protocol", choices=("dualtalk",), required=True, help="whose measures")
+    parser.add_argument("--truth", required=True, metavar="DIR", help="true npz files, both sides of every clip")
+    parser.add_argument("--predictions", required=True, metavar="DIR", help="predicted npy or npz files")
+    parser.add_argument("--given", choices=tuple(GIVEN), help="what the model was given; written into the result")
+    parser.add_argument("--train", metavar="DIR", help="training npz files: adds mean and nearest-neighbour baselines")
+    parser.add_argument("--no-baselines", action="store_true", help="only the predictions")
+    parser.add_argument("--json", action="store_true", help="print one JSON object, unscaled; 'published' is scaled")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Means over predicted clips.
+
+    Attributes:
+        files: predicted files; a clip has two people.
+        missing: true sides without a prediction, by file stem.
+        means: unscaled, keys of :data:`.metrics.KEYS`.
+        baselines: the same of each baseline.
+    """
+
+    files: int
+    missing: tuple[str, ...]
+    means: dict[str, float]
+    baselines: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+def score_dualtalk(
+    truth: str | Path, predictions: str | Path, *, baselines: bool = True, train: str | Path | None = None
+) -> Scored:
+    """DualTalk's protocol over two folders.
+
+    Args:
+        truth: npz files of both sides. predictions: npy or npz files named alike.
+        train: a folder for the baselines that need one.
+
+    Raises:
+        UsageError: nothing predicted, a prediction without its truth or its partner's, one side predicted twice, or an
+            unreadable file.
+    """
+    found = _by_stem(predictions, (".npy", ".npz"))
+    true = _by_stem(truth, (".npz",))
+    if not found:
+        raise UsageError(f"{predictions} holds no <clip>_speaker1/2.npy or .npz")
+    library = NearestNeighbour.of(_sides(train)) if baselines and train is not None else None
+    tables: dict[str, list[dict[str, float]]] = {"": []}
+    for stem in sorted(found):
+        name = split_name(stem)
+        assert name is not None
+        partner_stem = file_stem(name[0], 3 - name[1])
+        for needed in (stem, partner_stem):
+            if needed not in true:
+                raise UsageError(f"{found[stem].name} is predicted, but {truth} has no {needed}.npz")
+        own, partner = read_motion(true[stem]), read_motion(true[partner_stem])
+        predicted = read_motion(found[stem])
+        if min(len(predicted), len(own), len(partner)) < 2:
+            raise UsageError(f"{stem}: a clip of fewer than two frames cannot be scored")
+        tables[""].append(clip_metrics(predicted, own, partner))
+        if baselines:
+            for key, motion in _baseline_motions(own, partner, library):
+                tables.setdefault(key, []).append(clip_metrics(motion, own, partner))
+    missing = tuple(stem for stem in sorted(true) if stem not in found)
+    means = {key: mean_metrics(clips) for key, clips in tables.items()}
+    return Scored(len(tables[""]), missing, means.pop(""), means)
+
+
+def _baseline_motions(
+    own: Float32, partner: Float32, library: NearestNeighbour | None
+) -> Iterator[tuple[str, Float32]]:
+    yield "zero", zero(own)
+    yield "oracle_mean", oracle_mean(own)
+    yield "copy_partner", copy_partner(partner, len(own))
+    if library is not None:
+        yield "train_mean", mean_pose(library.mean, len(own))
+        yield "nearest_neighbour", library.predict(partner, len(own))
+
+
+def _by_stem(folder: str | Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    root = Path(folder)
+    if not root.is_dir():
+        raise UsageError(f"{folder} is not a folder")
+    out: dict[str, Path] = {}
+    for path in sorted(root.iterdir()):
+        if path.suffix not in suffixes or split_name(path.stem) is None:
+            continue
+        if path.stem in out:
+            raise UsageError(f"{folder} has both {out[path.stem].name} and {path.name}")
+        out[path.stem] = path
+    return out
+
+
+def _sides(folder: str | Path) -> Iterator[tuple[Float32, Float32]]:
+    """(own, partner) of every side of every clip that has both npz files."""
+    true = _by_stem(folder, (".npz",))
+    for name in clip_names(folder):
+        stems = [file_stem(name, speaker) for speaker in (1, 2)]
+        if all(stem in true for stem in stems):
+            one, two = (read_motion(true[stem]) for stem in stems)
+            yield one, two
+            yield two, one
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score and print."""
+    scored = score_dualtalk(args.truth, args.predictions, baselines=not args.no_baselines, train=args.train)
+    if scored.missing:
+        total = len(scored.missing) + scored.files
+        print(
+            f"{scored.files} of {total} true sides are predicted; the figures are of those alone "
+            f"(missing: {', '.join(scored.missing[:3])}{', ...' if len(scored.missing) > 3 else ''})",
+            file=sys.stderr,
+        )
+    if args.json:
+        print(json.dumps(as_json(scored, args.given)))
+        return 0
+    print(f"DualTalk protocol, {scored.files} files, mean over files, published scales")
+    print(f"given: {GIVEN[args.given] if args.given else 'not stated (--given)'}")
+    print(table(scored))
+    return 0
+
+
+def as_json(scored: Scored, given: str | None) -> dict[str, object]:
+    """The result as one object: unscaled means at the top, ``published`` with the board's scale factors."""
+    return {
+        "protocol": "dualtalk",
+        "given": given,
+        "files": scored.files,
+        "missing": len(scored.missing),
+        **scored.means,
+        "published": published(scored.means),
+        "baselines": {name: {**means, "published": published(means)} for name, means in scored.baselines.items()},
+    }
+
+
+def table(scored: Scored) -> str:
+    """Lines for a person: one table a group, a row a system, published scales."""
+    systems = {"predictions": published(scored.means)}
+    systems |= {name: published(means) for name, means in sorted(scored.baselines.items())}
+    width = max(len(name) for name in systems)
+    lines = []
+    for group in GROUPS:
+        lines.append(f"{group:<{width}}" + "".join(f"{measure:>13}" for measure in SCALES))
+        for name, means in systems.items():
+            figures = (round(means[f"{measure}_{group}"], 2) + 0.0 for measure in SCALES)  # + 0.0: no minus zero
+            lines.append(f"{name:<{width}}" + "".join(f"{figure:13.2f}" for figure in figures))
+        lines.append("")
+    lines += [f"{name}: {_BASELINES[name]}" for name in sorted(scored.baselines)]
+    return "\n".join(lines)
