@@ -34,6 +34,8 @@ class BackendOptions:
         faces: "mediapipe", or "insightface" with ``faces_path``.
         identity: "appearance" (no network), or "insightface" with ``identity_path``.
         turns: "silero" (silero-vad, Resemblyzer, clustering), or "pyannote" with ``turns_path`` (a folder or hub id).
+        speaker: "lips" (speed of the lips), or "light-asd" with the weights' file in ``speaker_path``: crops of the
+            mouths are then kept among the work files.
         head_model: "" for the canonical head, or the path of a FLAME, GNM, ICT-FaceKit or MediaPipe model.
     """
 
@@ -43,6 +45,8 @@ class BackendOptions:
     identity_path: str = ""
     turns: str = "silero"
     turns_path: str = ""
+    speaker: str = "lips"
+    speaker_path: str = ""
     head_model: str = ""
 
 

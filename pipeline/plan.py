@@ -16,7 +16,7 @@ from ..transforms.work import WorkStore
 from .config import CurateConfig, config_hash, config_yaml
 from .stages_heads import FitStage, ScoreStage, head_backend
 from .stages_pixels import ClipsStage, ProbeStage, ScanStage, ShotsStage, TrackStage
-from .stages_sound import BindStage, EvidenceStage, ListenStage, TurnsStage, turns_backend
+from .stages_sound import BindStage, EvidenceStage, ListenStage, TurnsStage, speaker_backend, turns_backend
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ def make_plan(config: CurateConfig, out: str, *, offline: bool = False) -> Plan:
     faces = Shared.get("face detector", face_detector, backends.faces, backends.faces_path).backend
     who = Shared.get("identifier", face_identifier, backends.identity, backends.identity_path).backend
     voices = turns_backend(backends.turns, backends.turns_path)
+    voices += speaker_backend(backends.speaker, backends.speaker_path)
     head = load_head_model(backends.head_model or None)
     digest = config_hash(config, head.sha256)
     run = config.run
@@ -86,11 +87,14 @@ def make_plan(config: CurateConfig, out: str, *, offline: bool = False) -> Plan:
         ),
         scan=ScanStage(config.scan, config.decode, *detector),
         shots=ShotsStage(config.scan),
-        track=TrackStage(config.track, config.decode, *detector, backends.identity, backends.identity_path),
+        track=TrackStage(
+            config.track, config.decode, *detector, backends.identity, backends.identity_path,
+            keep_crops=backends.speaker != "lips",
+        ),
         clips=ClipsStage(config.clips, config.stitch),
         listen=ListenStage(config.listen, config.audio, backends.turns, backends.turns_path),
         turns=TurnsStage(config.listen, backends.turns),
-        evidence=EvidenceStage(config.clips, config.bind.binding),
+        evidence=EvidenceStage(config.clips, config.bind.binding, backends.speaker, backends.speaker_path),
         bind=BindStage(config.bind.binding),
         fit=FitStage(config.clips, config.fit, backends.head_model, head.sha256),
         score=ScoreStage(

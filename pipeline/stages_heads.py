@@ -22,10 +22,11 @@ from ..schemas.tracks import ClipTracks
 from ..transforms.audio_scores import fingerprint, fingerprint_bands, sound_scores
 from ..transforms.clips import ClipOptions, load_clip_tracks
 from ..transforms.elements import BoundClip, ClipTask, FittedClip, PairDone
+from ..transforms.evidence import ActiveScores
 from ..transforms.fit import fit_pair, fitted_from_arrays, fitted_to_arrays, head_fitter
 from ..transforms.score import clip_scores
 from ..transforms.sound import read_sound, turns_from_bytes
-from ..transforms.speaking import SpeakingOptions, speaking_masks
+from ..transforms.speaking import SpeakingOptions, shift_turns, speaking_masks, sync_shift
 from ..transforms.stage import Shared, Subject
 from ..transforms.work import WorkStore
 from .rows import landmark_row_bytes, row_bytes
@@ -63,7 +64,7 @@ class FitStage:
     kinds: tuple[type, ...] = (FittedClip,)
 
     def identity(self, element: BoundClip) -> tuple[Any, ...]:
-        return (element.task.clip, self.clips, self.options, self.head_sha256, element.faces)
+        return (element, self.clips, self.options, self.head_sha256)  # the whole of it: the output carries it on
 
     def subject(self, element: BoundClip) -> Subject:
         return clip_subject(element.task)
@@ -132,9 +133,12 @@ class ScoreStage:
             unknown = np.full(len(fitted.times), np.nan, np.float32)
             return Voices((), unknown, unknown), {}, ()
         start, end = bound.start_s, bound.end_s
-        sound = read_sound(work, heard.sound, start, end)
-        turns = turns_from_bytes(work.get(heard.file))
-        found = speaking_masks(tracks, sound, start, turns, dict(bound.faces), fitted.times, self.bind)
+        shift = sync_shift((bound.offset_s, bound.offset_confidence), self.bind)
+        sound = read_sound(work, heard.sound, start + shift, end + shift)
+        turns = shift_turns(turns_from_bytes(work.get(heard.file)), shift)
+        left = (bound.offset_s - shift, bound.offset_confidence)
+        active = ActiveScores.from_arrays(work.get_arrays(bound.active)) if bound.active else None
+        found = speaking_masks(tracks, sound, start, turns, dict(bound.faces), fitted.times, self.bind, left, active)
         scores = sound_scores(sound, start, turns)
         scores |= {
             "bound_share": found.share_bound,

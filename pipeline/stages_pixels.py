@@ -196,12 +196,13 @@ class TrackStage:
     detector_path: str
     identity_backend: str
     identity_path: str
+    keep_crops: bool = False
     name: str = "track"
     kinds: tuple[type, ...] = (TrackDone,)
 
     def identity(self, element: TrackTask) -> tuple[Any, ...]:
         backends = (self.detector, self.detector_path, self.identity_backend, self.identity_path)
-        return (element, self.options, self.decode, backends)
+        return (element, self.options, self.decode, backends, self.keep_crops)
 
     def subject(self, element: TrackTask) -> Subject:
         return video_subject(element.span.video, element.start_s, element.end_s, element.span.shot_index)
@@ -223,7 +224,8 @@ class TrackStage:
                 options=self.decode,
             ) as frames,
         ):
-            piece = track.track_piece(frames, self.options, faces, mesh, identifier, element.start_s, element.end_s)
+            kept = (element.start_s, element.end_s, self.keep_crops)
+            piece = track.track_piece(frames, self.options, faces, mesh, identifier, *kept)
         key = f"{video.video_id[:16]}-{span.shot_index:05d}-{element.index:06d}"
         file = work.put_arrays(self.name, key, piece.to_arrays())
         summaries = stitch.summarise(piece, video.video_id, span.shot_index, element.index, file)

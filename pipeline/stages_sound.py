@@ -11,11 +11,12 @@ import torch
 
 from ..schemas.errors import UsageError
 from ..schemas.records import Backend, Video
+from ..transforms.active_speaker import FPS, ActiveSpeaker, clip_scores
 from ..transforms.audio import AudioOptions, read_audio
 from ..transforms.bind import bind_voices, people
 from ..transforms.clips import ClipOptions, load_clip_tracks
 from ..transforms.elements import BoundClip, ClipTask, Evidence, HeardPiece, PieceTask, TurnsDone
-from ..transforms.evidence import BindEvidence, BindOptions, bind_evidence
+from ..transforms.evidence import ActiveScores, BindEvidence, BindOptions, bind_evidence, video_offset
 from ..transforms.listen import ListenModels, ListenOptions, ListenPiece, cluster_turns, listen_grid, listen_piece
 from ..transforms.pyannote_turns import PyannotePiece, PyannoteTurns, join_pieces
 from ..transforms.sound import read_sound, store_sound, turns_from_bytes, turns_to_bytes
@@ -104,11 +105,13 @@ class EvidenceStage:
 
     clips: ClipOptions
     options: BindOptions
+    speaker: str = "lips"
+    speaker_path: str = ""
     name: str = "evidence"
     kinds: tuple[type, ...] = (Evidence,)
 
     def identity(self, element: ClipTask) -> tuple[Any, ...]:
-        return (element, self.clips, self.options)
+        return (element, self.clips, self.options, self.speaker, self.speaker_path)
 
     def subject(self, element: ClipTask) -> Subject:
         clip = element.clip
@@ -121,8 +124,17 @@ class EvidenceStage:
         else:
             sound = read_sound(work, element.turns.sound, element.start_s, element.end_s)
             turns = turns_from_bytes(work.get(element.turns.file))
-        found = bind_evidence(tracks, sound, element.start_s, turns, self.options)
-        return [Evidence(element, element.start_s, element.end_s, found.to_json())]
+        scores, file = None, ""
+        if self.speaker == "light-asd" and element.turns is not None:
+            network = Shared.get("active speaker", active_speaker, self.speaker_path)
+            times = np.arange(element.start_s, element.end_s, 1.0 / FPS)
+            odds = [clip_scores(t, tracks.times, sound, element.start_s, times, network) for t in (tracks.a, tracks.b)]
+            scores = ActiveScores(times, *odds)
+            clip = element.clip
+            key = f"{clip.video.video_id[:16]}-{clip.shot_index:05d}-{round(clip.start_s * 1000):09d}"
+            file = work.put_arrays(self.name, key, scores.to_arrays())
+        found = bind_evidence(tracks, sound, element.start_s, turns, self.options, scores)
+        return [Evidence(element, element.start_s, element.end_s, found.to_json(), file)]
 
 
 @dataclass(frozen=True)
@@ -145,12 +157,31 @@ class BindStage:
         person = people(found, self.options)
         video = element[0].task.clip.video.video_id
         outputs: list[Any] = []
-        for clip, evidence, faces in zip(element, found, bind_voices(found, self.options), strict=True):
-            who = [
-                f"{video[:16]}-p{person[evidence.shot_index, track]}" for track in (evidence.track_a, evidence.track_b)
-            ]
-            outputs.append(BoundClip(clip.task, clip.start_s, clip.end_s, tuple(sorted(faces.items())), *who))
+        bound = bind_voices(found, self.options)
+        offset = video_offset(found, bound, self.options)
+        for clip, evidence, faces in zip(element, found, bound, strict=True):
+            a, b = (f"{video[:16]}-p{person[evidence.shot_index, t]}" for t in (evidence.track_a, evidence.track_b))
+            faces_of = tuple(sorted(faces.items()))
+            outputs.append(BoundClip(clip.task, clip.start_s, clip.end_s, faces_of, a, b, *offset, clip.active))
         return outputs
+
+
+def active_speaker(path: str) -> ActiveSpeaker:
+    torch.set_num_threads(1)  # bytes must not depend on the machine's cores
+    return ActiveSpeaker(path)
+
+
+def speaker_backend(name: str, path: str) -> tuple[Backend, ...]:
+    """The network that sees who speaks, opened once to be sure of it; none for lip speed.
+
+    Raises:
+        UsageError: an unknown name, or weights that cannot be loaded.
+    """
+    if name == "lips":
+        return ()
+    if name == "light-asd":
+        return (Shared.get("active speaker", active_speaker, path).backend,)
+    raise UsageError(f"unknown speaker backend {name!r}; choose lips or light-asd")
 
 
 def turns_backend(name: str, path: str) -> tuple[Backend, ...]:

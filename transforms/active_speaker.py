@@ -12,7 +12,6 @@ import pickle
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn import functional
@@ -20,13 +19,12 @@ from torch.nn import functional
 from ..schemas.errors import UsageError
 from ..schemas.records import Backend
 from ..schemas.tracks import Bool, FaceTrack, Float32, Float64
+from .mouth_crop import UInt8
 
-CROP = 112  # px, side of a crop
 FPS = 25.0
 SAMPLE_RATE = 16000
 MFCC = 13
 MFCC_PER_FRAME = 4
-UInt8 = npt.NDArray[np.uint8]
 
 _PIXEL_MEAN, _PIXEL_SD = 0.4161, 0.1688
 _EPS = 1e-3
@@ -179,11 +177,11 @@ class ActiveSpeaker:
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
         self.backend = Backend("bind", "light-asd", digest, "MIT (weights by their own licence)")
 
-    def __call__(self, crops: UInt8, audio: Float32, window_s: float = 20.0) -> Float32:
+    def __call__(self, crops: UInt8, audio: Float32, window_s: float = 12.0) -> Float32:
         """Log odds that this face is speaking, in every frame.
 
         Args:
-            crops: [T, 112, 112] grey crops (:func:`mouth_crop`) at 25 fps.
+            crops: [T, 112, 112] grey crops (``mouth_crop.mouth_crop``) at 25 fps.
             audio: 16 kHz mono from the first frame's time on, -1..1; cut or filled with silence to T frames.
             window_s: longer input is read in windows that share 2 s, so that memory is bounded.
 
@@ -249,3 +247,34 @@ def _mel_triangles(bands: int = 26, n_fft: int = 512) -> Float64:
     rise = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
     fall = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
     return np.asarray(np.clip(np.minimum(rise, fall), 0.0, None))
+
+
+def clip_scores(
+    track: FaceTrack, times: Float64, audio: Float32, audio_start_s: float, clock_s: Float64, network: ActiveSpeaker
+) -> Float32:
+    """Log odds that the face of a track speaks at each time of a 25 fps clock.
+
+    Args:
+        track: with crops, at ``times`` [T]. The nearest crop stands for a time of the clock.
+        audio: [n] 16 kHz mono from ``audio_start_s``; silence where there is none.
+        clock_s: [N] times 1 / 25 s apart.
+
+    Returns:
+        [N]; 0 where no crop lies within 50 ms.
+
+    Raises:
+        ValueError: the track has no crops.
+    """
+    if track.crops is None:
+        raise ValueError(f"track {track.track_id} has no crops: the track pass was not asked to keep them")
+    if len(clock_s) == 0 or not track.valid.any():
+        return np.zeros(len(clock_s), np.float32)
+    known = np.flatnonzero(track.valid)
+    after = np.clip(np.searchsorted(times[known], clock_s), 1, max(len(known) - 1, 1))
+    before, later = known[after - 1], known[np.minimum(after, len(known) - 1)]
+    nearest = np.where(clock_s - times[before] <= times[later] - clock_s, before, later)
+    seen: Bool = np.abs(times[nearest] - clock_s) <= 0.05
+    first = round((float(clock_s[0]) - audio_start_s) * SAMPLE_RATE)
+    sound = np.asarray(audio, np.float32)
+    sound = sound[first:] if first >= 0 else np.concatenate([np.zeros(-first, np.float32), sound])
+    return np.where(seen, network(track.crops[nearest], sound), np.float32(0.0)).astype(np.float32)

@@ -122,17 +122,24 @@ class ClipTask:
 
 @dataclass(frozen=True)
 class Evidence:
-    """How each voice goes with each face of one clip (JSON of ``bind.BindEvidence``; "" for an unheard clip)."""
+    """How each voice goes with each face of one clip (JSON of ``bind.BindEvidence``; "" for an unheard clip).
+
+    ``active``: the work file of an active-speaker network's scores, "" where lip speed serves.
+    """
 
     task: ClipTask
     start_s: float
     end_s: float
     evidence: str
+    active: str = ""
 
 
 @dataclass(frozen=True)
 class BoundClip:
-    """A clip whose voices were given to faces: ``faces`` are (voice id, "a" | "b" | ""). Person ids hold for the video."""
+    """A clip whose voices were given to faces: ``faces`` are (voice id, "a" | "b" | ""). Person ids hold for the video.
+
+    ``offset_s``: how late the video's sound is against its picture, with its confidence; ``active``: as in Evidence.
+    """
 
     task: ClipTask
     start_s: float
@@ -140,6 +147,9 @@ class BoundClip:
     faces: tuple[tuple[str, str], ...]
     person_a: str
     person_b: str
+    offset_s: float = 0.0
+    offset_confidence: float = 0.0
+    active: str = ""
 
 
 @dataclass(frozen=True)

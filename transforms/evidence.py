@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..schemas.records import Turn
 from ..schemas.tracks import Bool, ClipTracks, Float32, Float64
@@ -27,6 +29,7 @@ class BindOptions:
         lip_lead_s: lips move ahead of the sound by this much in live speech; the offset is measured against it.
         own_correlation: correlation of lips with sound expected of the speaker (1-8 Hz).
         least_llr: log-likelihood ratio a voice must reach to belong to a face.
+        active_weight: log-likelihood ratio of one moment per unit of an active-speaker network's log odds.
         same_person: cosine of appearance above which faces of two shots are one person; above 1 turns it off.
     """
 
@@ -38,6 +41,7 @@ class BindOptions:
     lip_lead_s: float = 0.12
     own_correlation: float = 0.3
     least_llr: float = 1.0
+    active_weight: float = 0.5
     same_person: float = 0.94
 
 
@@ -108,6 +112,47 @@ def speaking_llr(lips: LipSignal, options: BindOptions) -> Float64:
     return np.asarray(np.where(lips.valid, np.clip(llr, -options.most, options.most), 0.0))
 
 
+@dataclass(frozen=True)
+class ActiveScores:
+    """What an active-speaker network says of both faces of a clip.
+
+    Attributes:
+        times: [N] seconds on the video clock.
+        a, b: [N] log odds of speaking.
+    """
+
+    times: Float64
+    a: Float32
+    b: Float32
+
+    def to_arrays(self) -> dict[str, npt.NDArray[np.generic]]:
+        return {"times": self.times, "a": self.a, "b": self.b}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> ActiveScores:
+        return cls(
+            np.asarray(arrays["times"], np.float64),
+            np.asarray(arrays["a"], np.float32),
+            np.asarray(arrays["b"], np.float32),
+        )
+
+
+def face_llr(lips: LipSignal, options: BindOptions, active: tuple[Float64, Float32] | None = None) -> Float64:
+    """[N] log-likelihood ratio that a face speaks at each of ``lips.times``: from lip speed, or from a network.
+
+    Args:
+        active: (times, log odds) of the network; None: lip speed.
+    """
+    if active is None:
+        return speaking_llr(lips, options)
+    times, odds = active
+    if len(times) == 0:
+        return np.zeros(len(lips.times))
+    llr = options.active_weight * np.interp(lips.times, times, odds)
+    inside = (lips.times >= times[0] - 0.04) & (lips.times <= times[-1] + 0.04)
+    return np.asarray(np.where(lips.valid & inside, np.clip(llr, -options.most, options.most), 0.0))
+
+
 def heard(turns: Sequence[Turn], voice: str, times: Float64) -> Bool:
     """[N] moments in which a voice speaks."""
     mask = np.zeros(len(times), bool)
@@ -133,6 +178,7 @@ def bind_evidence(
     audio_start_s: float,
     turns: Sequence[Turn],
     options: BindOptions | None = None,
+    active: ActiveScores | None = None,
 ) -> BindEvidence:
     """Evidence of one clip, between the clip's own bounds.
 
@@ -140,12 +186,14 @@ def bind_evidence(
         audio: [n] 16 kHz mono; may be shorter or longer than the clip.
         audio_start_s: time of its first sample on the video clock.
         turns: of the whole video, or of this stretch of it.
+        active: scores of an active-speaker network, which take the place of lip speed.
     """
     options = options or BindOptions()
     times = clock(tracks.start_s, tracks.end_s)
     sound = syllables(loudness(audio, audio_start_s, times))
     lips = [lip_signal(track, tracks.times, times) for track in (tracks.a, tracks.b)]
-    llr = [speaking_llr(signal, options) for signal in lips]
+    odds = (None, None) if active is None else ((active.times, active.a), (active.times, active.b))
+    llr = [face_llr(signal, options, one) for signal, one in zip(lips, odds, strict=True)]
     moving = [syllables(signal.aperture_mm) for signal in lips]
     inside = [t for t in turns if t.end_s > tracks.start_s and t.start_s < tracks.end_s]
     names = sorted({t.speaker for t in inside})

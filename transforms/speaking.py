@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from ..schemas.records import Turn
 from ..schemas.tracks import Bool, ClipTracks, Float32, Float64
-from .evidence import BindOptions, bind_evidence, heard, speaking_llr, video_offset
+from .evidence import ActiveScores, BindOptions, bind_evidence, face_llr, heard, video_offset
 from .lips import clock, lip_signal
 
 _OFF, _A, _B, _BOTH = range(4)
@@ -27,6 +28,10 @@ class SpeakingOptions:
         overlap_cost: log-odds per frame against both speaking while one voice is heard.
         change_cost: log-odds against a change of speakers from one frame to the next.
         correct_offset: read the lips at the measured A/V offset.
+        out_of_sync: what is done with sound that is out of sync by more than ``least_offset_s``: "correct" moves the
+            video's sound and turns by its common offset, "keep" leaves them. What is left is stored, and selection
+            drops clips by it.
+        least_offset_s: one frame; smaller offsets are left as they are.
         least_confidence: confidence an offset needs to be used.
         shortest_turn_s: turns that the lips add are at least this long.
         binding: how lips are read.
@@ -37,6 +42,8 @@ class SpeakingOptions:
     overlap_cost: float = 0.1
     change_cost: float = 4.0
     correct_offset: bool = True
+    out_of_sync: Literal["correct", "keep"] = "correct"
+    least_offset_s: float = 0.04
     least_confidence: float = 0.9
     shortest_turn_s: float = 0.3
     binding: BindOptions = field(default_factory=BindOptions)
@@ -127,6 +134,25 @@ def _voice_scores(
     return score, anyone
 
 
+def sync_shift(video_offset_s: tuple[float, float], options: SpeakingOptions | None = None) -> float:
+    """Seconds by which a video's sound is late and must be read later to fit the picture; 0 to leave it.
+
+    Args:
+        video_offset_s: (offset, confidence) of the whole video (:func:`evidence.video_offset`).
+    """
+    options = options or SpeakingOptions()
+    offset, confidence = video_offset_s
+    told = confidence >= options.least_confidence and abs(offset) > options.least_offset_s
+    return round(offset, 3) if told and options.out_of_sync == "correct" else 0.0
+
+
+def shift_turns(turns: Sequence[Turn], shift_s: float) -> list[Turn]:
+    """Turns of sound that is read ``shift_s`` later."""
+    if shift_s == 0.0:
+        return list(turns)
+    return [replace(t, start_s=round(t.start_s - shift_s, 3), end_s=round(t.end_s - shift_s, 3)) for t in turns]
+
+
 def speaking_masks(
     tracks: ClipTracks,
     audio: Float32,
@@ -136,6 +162,7 @@ def speaking_masks(
     times_out: Float64,
     options: SpeakingOptions | None = None,
     video_offset_s: tuple[float, float] | None = None,
+    active: ActiveScores | None = None,
 ) -> SpeakingResult:
     """Probability of speaking for both people, turns with faces, offset and shares.
 
@@ -148,10 +175,11 @@ def speaking_masks(
         faces: voice id -> "a", "b" or "" (:func:`bind.bind_voices`).
         times_out: [T] frame times of the clip clock, seconds.
         video_offset_s: (offset, confidence) of the whole video, used where the clip's own is less sure.
+        active: scores of an active-speaker network, which take the place of lip speed.
     """
     options = options or SpeakingOptions()
     inside = [t for t in turns if t.end_s > tracks.start_s and t.start_s < tracks.end_s]
-    evidence = bind_evidence(tracks, audio, audio_start_s, inside, options.binding)
+    evidence = bind_evidence(tracks, audio, audio_start_s, inside, options.binding, active)
     offset, confidence = video_offset([evidence], [dict(faces)], options.binding)
     if video_offset_s is not None and video_offset_s[1] > confidence:
         offset, confidence = video_offset_s
@@ -160,9 +188,11 @@ def speaking_masks(
     times = np.asarray(times_out, np.float64)
     fine = clock(min(tracks.start_s, float(times[0])) - 1.0, max(tracks.end_s, float(times[-1])) + 1.0)
     lips = []
-    for track in (tracks.a, tracks.b):
-        llr = speaking_llr(lip_signal(track, tracks.times, fine), options.binding)
-        lips.append(np.interp(times - shift - options.binding.lip_lead_s, fine, llr) * options.lip_weight)
+    lead = options.binding.lip_lead_s if active is None else 0.0  # a network knows the lips' lead
+    odds = (None, None) if active is None else ((active.times, active.a), (active.times, active.b))
+    for track, one in zip((tracks.a, tracks.b), odds, strict=True):
+        llr = face_llr(lip_signal(track, tracks.times, fine), options.binding, one)
+        lips.append(np.interp(times - shift - lead, fine, llr) * options.lip_weight)
     score, anyone = _voice_scores(inside, faces, times, options)
     score[:, _A] += lips[0]
     score[:, _B] += lips[1]

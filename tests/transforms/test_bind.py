@@ -97,7 +97,7 @@ def converse(
     length_s: float = 14.0,
 ) -> Conversation:
     """Turns in ``order`` ("a", "b", "o" = off-screen voice); v0 is a's voice, v1 is b's, v2 nobody's."""
-    from duologue.synthesis.motion import RATE, mouth_track
+    from duologue.synthesis.motion import LIP_LEAD_S, RATE, mouth_track
     from duologue.synthesis.script import Line
 
     rng = np.random.default_rng(seed)
@@ -123,7 +123,7 @@ def converse(
         mine = tuple(line for w, line in lines if w == who)
         shape = mouth_track(tuple(mine), index, length_s + 1)[:, 0] * 18.0
         moment = np.arange(len(shape)) / RATE
-        aperture = np.interp(times - offset_s + LEAD - 0.02, moment, shape)
+        aperture = np.interp(times - offset_s + LEAD - LIP_LEAD_S, moment, shape)
         tracks.append(face(who, times, 1.0 + aperture, scale, noise_px, 10 * seed + index))
         speaks[who] = np.zeros(len(clock25), bool)
         for line in mine:
