@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,9 +48,11 @@ class ProgressLine:
 
     Args:
         folder: where workers append their progress.
+        found: stage -> seconds of media that were found for it to do, where that is known before it starts.
     """
 
-    def __init__(self, folder: Path, out: TextIO) -> None:
+    def __init__(self, folder: Path, out: TextIO, found: Mapping[str, float] | None = None) -> None:
+        self.found = found or {}
         self.folder = folder
         self.out = out
         self._current = ""
@@ -59,7 +61,7 @@ class ProgressLine:
 
     def draw(self) -> None:
         stages = read_progress(self.folder)
-        seen = [stage for stage in STAGES if stage in stages]
+        seen = [stage for stage in (*STAGES, *self.found) if stage in stages]
         if not seen:
             return
         stage = seen[-1]
@@ -76,7 +78,9 @@ class ProgressLine:
         elapsed = max(1e-3, time.monotonic() - self._entered)
         rate = done / elapsed
         text = f"{stage:<7} {hours(done)}"
-        total = stages[BEFORE[stage]].media_s if BEFORE.get(stage) in stages else 0.0
+        total = self.found.get(stage, 0.0)
+        if BEFORE.get(stage) in stages:
+            total = stages[BEFORE[stage]].media_s
         if total > done > 0:
             text += f" of {hours(total)}  {rate:.1f}x real time  ETA {clock((total - done) / rate)}"
         elif rate > 0:
@@ -100,12 +104,12 @@ def clock(seconds: float) -> str:
 
 
 @contextmanager
-def progress_line(folder: Path, out: TextIO = sys.stderr) -> Iterator[None]:
+def progress_line(folder: Path, out: TextIO = sys.stderr, found: Mapping[str, float] | None = None) -> Iterator[None]:
     """Draw the progress of the workers every two seconds while the block runs."""
     for stale in folder.glob("*.tsv"):
         stale.unlink()
     stop = threading.Event()
-    line = ProgressLine(folder, out)
+    line = ProgressLine(folder, out, found)
 
     def loop() -> None:
         while not stop.wait(INTERVAL_S):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache
 
 import pyarrow as pa
@@ -66,7 +67,7 @@ def landmark_row(pair_id: str, tracks: ClipTracks) -> Row:
     """A clip's measured tracks as a row; landmarks are rounded to 1/32 pixel."""
     row: Row = {"pair_id": pair_id}
     row |= {name: getattr(tracks, name) for name in ("video_id", "shot_index", "start_s", "end_s", "width", "height")}
-    row |= {"focal_px": tracks.focal_px, "times": tracks.times}
+    row |= {"focal_px": tracks.focal_px, "times": tracks.times}  # never crops: no pixels of a face are stored
     for who, track in (("a", tracks.a), ("b", tracks.b)):
         row |= {f"{who}.{name}": value for name, value in vars(track).items()}
     return {column.name: stored(column, row[column.name]) for column in COLUMNS}
@@ -74,7 +75,8 @@ def landmark_row(pair_id: str, tracks: ClipTracks) -> Row:
 
 def tracks_from_row(row: Row) -> ClipTracks:
     """The tracks of :func:`landmark_row` (read with ``table_to_rows(table, landmarks.BY_NAME)``)."""
-    a, b = (FaceTrack(**{name: row[f"{who}.{name}"] for name in FaceTrack.__dataclass_fields__}) for who in ("a", "b"))
+    parts = [name for name in FaceTrack.__dataclass_fields__ if f"a.{name}" in BY_NAME]
+    a, b = (FaceTrack(**{name: row[f"{who}.{name}"] for name in parts}) for who in ("a", "b"))
     names = ("video_id", "shot_index", "start_s", "end_s", "width", "height", "times", "focal_px")
     return ClipTracks(**{name: row[name] for name in names}, a=a, b=b)
 
@@ -82,7 +84,9 @@ def tracks_from_row(row: Row) -> ClipTracks:
 def rounded(tracks: ClipTracks) -> ClipTracks:
     """The tracks as a landmark row holds them. What is fitted first is fitted on these, so that a later fit sees the
     same numbers to the last bit."""
-    return tracks_from_row(landmark_row("", tracks))
+    stored_ones = tracks_from_row(landmark_row("", tracks))
+    a, b = replace(stored_ones.a, crops=tracks.a.crops), replace(stored_ones.b, crops=tracks.b.crops)
+    return replace(stored_ones, a=a, b=b)
 
 
 def write_landmark_shard(files: Files, rows: Iterable[Row], index: int, count: int) -> FileEntry:

@@ -1,0 +1,189 @@
+"""``duologue refit``: label a data set again with another head model, from its stored landmarks, without pixels."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+
+from .. import __version__
+from ..fitting.head_model import load_head_model
+from ..schemas.dataset import Dataset
+from ..schemas.errors import UsageError
+from ..schemas.finish import CONFIG, FUNNEL
+from ..schemas.manifest import MANIFEST, read_manifest
+from ..schemas.selection import DEFAULTS, SelectionOptions, selection_options
+from ..schemas.takedown import TAKEDOWNS, read_takedowns, takedown_bytes
+from ..transforms.stage import FailureLimit, Tally
+from ..transforms.storage import files_at, is_local, join, local_path
+from ..transforms.work import WorkStore
+from .config import config_hash, config_yaml, load_config
+from .curate import quiet_libraries
+from .progress import progress_line
+from .refit_graph import RefitPlan, build_refit, refit_stage, shards_of
+from .runners import RUNNERS, beam_options
+from .sink import Target, check_writable
+from .verb_files import files_of
+
+HELP = "re-label a data set with another head model, from its stored landmarks; no pixels"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.description = (
+        "Fit every pair of a data set again with another head model, from the landmarks stored beside it. Heads, gaze, "
+        "relation, layout and the scores that follow from them are new; sound, turns and tracks stay. Writes a whole "
+        "new data set; DIR is only read. Run the same command again to go on after an interruption."
+    )
+    add = parser.add_argument
+    add("dataset", metavar="DIR", help="a data-set folder with landmarks/")
+    add("--head-model", required=True, metavar="PATH", help="FLAME, GNM, ICT-FaceKit or MediaPipe head, or 'canonical'")
+    add("--out", metavar="DIR2", help="the folder to write (default: DIR-<head model>)")
+    add("--workers", type=int, default=1, help="processes on this machine (default 1)")
+    add("--runner", default="DirectRunner", help=f"Beam runner: {', '.join(RUNNERS)} (default DirectRunner)")
+    add("--quiet", action="store_true", help="no progress, no summary")
+    add("--json", action="store_true", help="print the result as one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Refit, publish, and say what came out."""
+    options = beam_options(args.runner, args.workers, getattr(args, "beam_args", ()))
+    plan = make_refit_plan(args.dataset, args.head_model, args.out)
+    if plan.head_model_note and not args.quiet:
+        print(f"note: {plan.head_model_note}", file=sys.stderr)
+    started = time.monotonic()
+    folder = _progress_folder(plan)
+    with quiet_libraries():
+        pipeline = beam.Pipeline(options=options)
+        build_refit(pipeline, plan)
+        try:
+            if folder is None or args.quiet:
+                state = str(pipeline.run().wait_until_finish())
+            else:
+                with progress_line(folder, found={"refit": plan.seconds}):
+                    state = str(pipeline.run().wait_until_finish())
+        except Exception as error:
+            # Runners wrap a worker's exception in their own, with its traceback as text.
+            given_up = re.search(r"(?:TooManyFailures|UsageError): (.*)", str(error))
+            if given_up is None:
+                raise
+            print(f"duologue refit: gave up: {given_up.group(1)}", file=sys.stderr)
+            return 1
+    if state != "DONE":
+        print(f"duologue refit: the Beam job ended as {state}; run the same command again to go on", file=sys.stderr)
+        return 1
+    _report(plan, time.monotonic() - started, as_json=args.json, quiet=args.quiet)
+    return 0
+
+
+def make_refit_plan(where: str, head_model: str, out: str | None = None) -> RefitPlan:
+    """Check everything that can be checked before work starts.
+
+    Raises:
+        UsageError: DIR is no data set or holds no landmarks, the head model cannot be read, or DIR2 is something else.
+    """
+    data = Dataset(files_of(where))
+    if len(data) and not data.manifest.rows("landmarks"):
+        raise UsageError(
+            f"{where} holds no landmarks to refit from: curate with --set run.landmarks=true keeps them (the default)"
+        )
+    # Before anything is loaded from it: a worker elsewhere must open the same file.
+    path = str(Path(head_model).resolve()) if is_local(head_model) and Path(head_model).exists() else head_model
+    head = load_head_model(path)
+    config = load_config(
+        data.files.read_bytes(CONFIG).decode() if data.manifest.entry(CONFIG) else "",
+        [f"backends.head_model={json.dumps(path)}"],
+    )
+    digest = config_hash(config, head.sha256)
+    target = out or f"{where.rstrip('/')}-{re.sub(r'[^A-Za-z0-9._-]+', '-', head.model_id)}"
+    _check_target(where, target, digest)
+    _take_over_takedowns(data, target)
+    run = config.run
+    funnel = json.loads(data.files.read_bytes(FUNNEL)) if data.manifest.entry(FUNNEL) else {}
+    work = WorkStore(join(target, "_work"))
+    root = data.files.root
+    clips = data.table(["start_s", "end_s"]).to_pydict()
+    return RefitPlan(
+        root=root,
+        shards=shards_of(data),
+        rejects=tuple(entry.path for entry in data.manifest.of_kind("rejects")),
+        before=tuple(_tallies(funnel)),
+        seconds=float(sum(clips["end_s"]) - sum(clips["start_s"])),
+        target=Target(
+            target, work, run.rows_per_shard, digest, config_yaml(config), __version__, _thresholds(data),
+            landmarks=True,
+        ),
+        stage=refit_stage(root, head, path, config.fit, digest, __version__),
+        head_model=head.model_id,
+        head_model_note="; ".join(head.notes),
+        limit=FailureLimit(run.max_failed_share, run.min_failed),
+    )  # fmt: skip
+
+
+def _check_target(where: str, out: str, digest: str) -> None:
+    """Raises UsageError where writing ``out`` would damage anything that is there."""
+    if _resolved(where) == _resolved(out):
+        raise UsageError(f"--out {out} is the data set itself; refit writes a new one")
+    files = files_at(out)
+    if files.exists(MANIFEST) and read_manifest(files).config_hash != digest:
+        raise UsageError(f"{out} holds another data set; name a folder of its own with --out")
+    check_writable(out)
+
+
+def _resolved(where: str) -> str:
+    return str(local_path(where).resolve()) if is_local(where) else where.rstrip("/")
+
+
+def _take_over_takedowns(data: Dataset, out: str) -> None:
+    """What was taken down from either folder must not come back in the new one."""
+    files = files_at(out)
+    entries = (*read_takedowns(data.files), *read_takedowns(files))
+    if entries:
+        files.write_bytes_atomic(TAKEDOWNS, takedown_bytes(entries))
+
+
+def _thresholds(data: Dataset) -> SelectionOptions:
+    try:
+        return selection_options(data.selection())
+    except UsageError:
+        return DEFAULTS
+
+
+def _tallies(funnel: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[Tally]:
+    return [
+        Tally(stage, outcome, int(cell["items"]), 3600 * float(cell["hours"]))
+        for stage, outcomes in funnel.items()
+        if stage != "refit"  # of an earlier refit; this one is counted anew
+        for outcome, cell in outcomes.items()
+    ]
+
+
+def _progress_folder(plan: RefitPlan) -> Path | None:
+    root = plan.target.work.root
+    if not is_local(root):
+        return None
+    folder = local_path(root) / "progress"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _report(plan: RefitPlan, seconds: float, *, as_json: bool, quiet: bool) -> None:
+    data = Dataset(files_at(plan.target.out))
+    lost = json.loads(data.files.read_bytes(FUNNEL)).get("refit", {})
+    lost = {reason: int(cell["items"]) for reason, cell in lost.items() if reason != "kept"}
+    selected = len(data.ids(selected=True))
+    if as_json:
+        print(json.dumps({"out": plan.target.out, "pairs": len(data), "selected": selected, "lost": lost}))
+    elif not quiet:
+        what = ", ".join(f"{count} {reason}" for reason, count in lost.items())
+        print(
+            f"{len(data)} pairs ({selected} selected) in {seconds:.0f} s" + (f"; not refitted: {what}" if what else "")
+        )
+        print(f"shards: {plan.target.out}/pairs/*.parquet  (head model: {plan.head_model})")
