@@ -27,7 +27,7 @@ def figure(value: float, unit: str = "") -> str:
 
 
 def bin_edges(values: Values, limits: Sequence[float], bins: int = 24) -> Values:
-    """Edges over the values and the limits, on round steps; extremes beyond the 0.5 and 99.5 percentiles are clipped."""
+    """Edges on round steps over the limits and the 0.5 to 99.5 percentiles of the values."""
     low, high = (float(v) for v in np.percentile(values, [0.5, 99.5]))
     low, high = min(low, *limits, high), max(high, *limits, low)
     if high - low < 1e-9:
@@ -36,7 +36,7 @@ def bin_edges(values: Values, limits: Sequence[float], bins: int = 24) -> Values
     power = 10.0 ** math.floor(math.log10(step))
     step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= step * 0.999)
     first, last = math.floor(low / step), max(math.ceil(high / step), math.floor(low / step) + 1)
-    return np.arange(first, last + 1) * step
+    return np.asarray(np.arange(first, last + 1) * step, np.float64)
 
 
 def histogram(

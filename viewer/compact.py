@@ -37,11 +37,12 @@ def compact_modes(
     """Principal directions of the vertex motion that the coefficients make.
 
     Args:
-        modes: [V, 3, E]. coefficients: [N, E], everything that will be shown; rows with NaN are left out.
+        modes: [V, 3, E]. coefficients: [N, <=E], everything that will be shown; rows with NaN are left out.
 
     Returns:
         The smallest basis whose root-mean-square vertex error is at most ``tolerance_m`` in every row.
     """
+    modes = modes[..., : coefficients.shape[1]]
     vertices, _, count = modes.shape
     flat = modes.reshape(vertices * 3, count).astype(np.float64)
     rows = coefficients[np.isfinite(coefficients).all(axis=1)].astype(np.float64)

@@ -6,6 +6,7 @@ import base64
 import json
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,7 @@ def pack(array: npt.ArrayLike, kind: str = "float32") -> Json:
 
 
 def pack_modes(modes: npt.NDArray[np.floating]) -> Json:
-    """[V, 3, K] modes -> [K, V, 3] int16, each with its own scale: the rounding is 1/65534 of a mode's largest value."""
+    """[V, 3, K] modes -> [K, V, 3] int16, each with its own scale: rounded to 1/32767 of a mode's largest value."""
     rows = np.moveaxis(np.asarray(modes, dtype=np.float64), 2, 0)
     largest = np.abs(rows).max(axis=(1, 2)) if rows.size else np.zeros(len(rows))
     scale = np.where(largest > 0, largest, 1.0) / 32767.0
@@ -158,7 +159,7 @@ def sound_data(pair: Pair) -> Json | None:
     samples = pair.voices.samples()
     edges = np.linspace(0, len(samples), PEAKS + 1).astype(np.int64)
     outline = np.zeros((PEAKS, 2))
-    for k, (first, last) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for k, (first, last) in enumerate(pairwise(edges)):
         if last > first:
             outline[k] = samples[first:last].min(), samples[first:last].max()
     return {

@@ -271,8 +271,8 @@ def _score_card(facts: Facts, names: tuple[str, ...]) -> str | None:
     meaning = meaning.removesuffix(" of a").replace("person a was", "the person was")
     chart = histogram(known, fails=fails, limits=limits, unit=unit)
     return (
-        f'<figure title="{escaped(both + meaning)}"><figcaption><b>{escaped(_title(names))}</b> <span>{escaped(told)}</span>'
-        f"</figcaption>{chart}<p>{escaped(', '.join(words))}</p></figure>"
+        f'<figure title="{escaped(both + meaning)}"><figcaption><b>{escaped(_title(names))}</b> '
+        f"<span>{escaped(told)}</span></figcaption>{chart}<p>{escaped(', '.join(words))}</p></figure>"
     )
 
 
@@ -305,7 +305,8 @@ def _rejects(facts: Facts) -> str:
     for (stage, reason), found in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0])):
         shown = sorted(found, key=lambda reject: (reject.uri, reject.start_s))[:EXAMPLES]
         examples = "".join(
-            f"<li><code>{escaped(reject.uri)}</code> {reject.start_s:.2f}–{reject.end_s:.2f} s: {escaped(reject.detail)}"
+            f"<li><code>{escaped(reject.uri)}</code> {reject.start_s:.2f}–{reject.end_s:.2f} s: "
+            f"{escaped(reject.detail)}"
             for reject in shown
         )
         more = f"<li>and {len(found) - len(shown)} more" if len(found) > len(shown) else ""
@@ -353,9 +354,8 @@ def _layouts(facts: Facts) -> str:
             [escaped(value.replace("_", " ")), str(count), bar(count / total)]
             for value, count in sorted(groups[name].items(), key=lambda item: (-item[1], item[0]))
         ]
-        cards.append(
-            f"<figure><figcaption><b>{escaped(name.replace('_', ' '))}</b></figcaption>{table(['', 'pairs', ''], rows)}</figure>"
-        )
+        title = escaped(name.replace("_", " "))
+        cards.append(f"<figure><figcaption><b>{title}</b></figcaption>{table(['', 'pairs', ''], rows)}</figure>")
     return (
         '<div class="cards">' + "".join(cards) + "</div>" if cards else '<p class="none">No pair has layout codes.</p>'
     )

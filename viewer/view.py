@@ -129,6 +129,8 @@ def write_page(dataset: Dataset, ids: list[str], out: Path, model: HeadModel | N
     }  # fmt: skip
     if used and model is not None:
         _write(out / "model.js", as_script("App.model", model_data(model, basis)))
+    else:
+        (out / "model.js").unlink(missing_ok=True)
     page = out / "index.html"
     _write(page, page_html(Path(dataset.files.root).name, facts))
     return page

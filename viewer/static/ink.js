@@ -90,7 +90,7 @@ const Ink = (() => {
       const talks = Number.isFinite(speaking) && speaking > 0.5;
       label(c, talks ? `${who} speaks` : who, Math.max(30, Math.min(width - 30, top[0])), Math.max(36, top[1] - 14), Timeline.COLOURS[who], talks);
     }
-    let y = height - 10;
+    let y = side === "left" ? height - 10 : 48;
     c.textBaseline = "bottom";
     for (const who of ["b", "a"]) {
       if (who === "b" && pair.source.n_people === 1) continue;
@@ -100,7 +100,7 @@ const Ink = (() => {
       if (!text) continue;
       c.font = "600 12px system-ui, sans-serif"; c.fillStyle = Timeline.COLOURS[who];
       c.fillText(text, 10, y);
-      y -= 17;
+      y += side === "left" ? -17 : 17;
     }
     if (side === "right") scale(c, view, at);
   }

@@ -12,7 +12,7 @@ const Timeline = (() => {
     const both = (name, digits, factor = 1, suffix = "", offset = 0, step = 1) => (k) => [
       ["a " + number(pair.a[name][step * k + offset] * factor, digits, suffix), A],
       ["b " + number(pair.b[name][step * k + offset] * factor, digits, suffix), B]];
-    const rows = [];
+    const rows = [], measured = (k) => pair.a.valid[k] && pair.b.valid[k];
     if (pair.audio) rows.push({ label: "sound", height: 34, draw: waveform, value: () => [] });
     const voices = pair.turns.some((turn) => !turn.face);
     rows.push({
@@ -34,12 +34,13 @@ const Timeline = (() => {
       label: "gaze off partner", height: 40, people: "ab", range: `0 to ${wide}°`,
       draw: curves((who, k) => pair[who].looking[k] * 180 / Math.PI, 0, wide, 10), value: both("looking", 0, 180 / Math.PI, "°"),
     });
-    rows.push({ label: "mutual gaze", height: 30, people: "joint", range: "0 to 1", draw: area("mutual_gaze", BOTH),
-      value: (k) => [[number(pair.mutual_gaze[k], 2), BOTH]] });
+    rows.push({ label: "mutual gaze", height: 30, people: "joint", range: "0 to 1", draw: area("mutual_gaze", BOTH, measured),
+      value: (k) => [[measured(k) ? number(pair.mutual_gaze[k], 2) : "–", BOTH]] });
     rows.push({ label: "distance ± sd", height: 46, people: "joint", draw: distance,
       value: (k) => [[Number.isFinite(pair.distance[k]) ? `${number(pair.distance[k], 2)} ± ${number(pair.distance_sd[k], 2)} m` : "–", INK]] });
     rows.push({ label: "confidence", height: 30, people: "ab", range: "0 to 1",
-      draw: curves((who, k) => (pair[who].valid[k] ? pair[who].confidence[k] : NaN), 0, 1), value: both("confidence", 2) });
+      draw: curves((who, k) => (pair[who].valid[k] ? pair[who].confidence[k] : NaN), 0, 1),
+      value: (k) => both("confidence", 2)(k).map(([text, colour], i) => [pair["ab"[i]].valid[k] ? text : `${"ab"[i]} –`, colour]) });
     rows.push({ label: "measured", height: 24, draw: validity, value: (k) => ["a", "b"].map(
       (who) => [`${who} ${pair[who].valid[k] ? "yes" : "no"}`, pair[who].valid[k] ? COLOURS[who] : "#b3261e"]) });
     return rows;
@@ -142,11 +143,11 @@ const Timeline = (() => {
     };
   }
 
-  function area(name, colour) {
+  function area(name, colour, measured) {
     return (c, box, pair) => {
       c.fillStyle = colour;
       c.globalAlpha = 0.7;
-      steps(c, box, pair, (k) => pair[name][k], box.y + box.h, box.h);
+      steps(c, box, pair, (k) => (measured(k) ? pair[name][k] : NaN), box.y + box.h, box.h);
       c.globalAlpha = 1;
       c.fillStyle = "#c8cfd8";
       c.fillRect(box.x, box.y + box.h - 0.5, box.w, 1);
