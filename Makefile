@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 OUT ?= out/demo
 INPUT ?=
 WORKERS ?= 2
+TEST_WORKERS ?= 2
 DEBIAN := ffmpeg espeak-ng
 DEBIAN_TEST := $(DEBIAN) chromium
 TORCH := torch==2.13.0
@@ -47,13 +48,13 @@ lint: install-dev
 	MYPYPATH=.cache/mypy $(BIN)/mypy -p duologue
 
 test: debian-test lint
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n $(TEST_WORKERS) --dist loadfile
 
 bench: debian install
 	for script in bench/*.py; do $(BIN)/python $$script --json || exit 1; done
 
 docs: install-dev
-	$(BIN)/python -m pytest -q tests/test_docs.py
+	$(BIN)/python -m pytest -q tests/test_house.py
 
 clean:
 	rm -rf .cache .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info
