@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from .. import __version__
 from ..fitting.head_model import load_head_model
 from ..schemas.takedown import read_takedowns
+from ..transforms.decode import for_scan
 from ..transforms.detect_faces import face_detector
 from ..transforms.identify import face_identifier
 from ..transforms.shots import shot_detector
@@ -85,7 +86,7 @@ def make_plan(config: CurateConfig, out: str, *, offline: bool = False) -> Plan:
             focal_px=run.focal_px or None,
             takedowns=() if offline else read_takedowns(files_at(out)),
         ),
-        scan=ScanStage(config.scan, config.decode, *detector),
+        scan=ScanStage(config.scan, for_scan(config.decode), *detector),
         shots=ShotsStage(config.scan),
         track=TrackStage(
             config.track, config.decode, *detector, backends.identity, backends.identity_path,

@@ -99,7 +99,7 @@ class PyAVSource:
         self.damage = ""
         self._turn = _Turn(request.rotation)
         self._reformatter = VideoReformatter()
-        self._interpolation = "AREA" if request.fast else "BILINEAR"
+        self._shrinker = VideoReformatter() if request.fast else None
 
     def frames(self, tick: Tick) -> Generator[tuple[float, Picture], None, None]:
         with open_media(self.request.path) as container:
@@ -182,16 +182,22 @@ class PyAVSource:
         self.damage = self.damage or text
 
     def _picture(self, frame: Any) -> Picture:
-        return lambda: _rgb_view(
-            self._reformatter.reformat(
-                self._turn(frame),
-                width=self.request.width,
-                height=self.request.height,
-                format="rgb24",
-                interpolation=self._interpolation,
-                threads=1,
-            )
+        return lambda: self._convert(self._turn(frame))
+
+    def _convert(self, frame: Any) -> UInt8:
+        width, height = self.request.width, self.request.height
+        interpolation = "BILINEAR"
+        if self._shrinker is not None and (width < frame.width or height < frame.height):
+            interpolation = "AREA"
+            if frame.format.name == "yuv420p":
+                # Planes first: swscale has fast code for scaling alone and for converting alone, not for both at once.
+                frame = self._shrinker.reformat(
+                    frame, width=width, height=height, format="yuv420p", interpolation=interpolation, threads=1
+                )
+        rgb = self._reformatter.reformat(
+            frame, width=width, height=height, format="rgb24", interpolation=interpolation, threads=1
         )
+        return _rgb_view(rgb)
 
 
 class _Turn:

@@ -86,6 +86,8 @@ class Child:
 
     def __init__(self, connection: Connection, ring_fd: int) -> None:
         self._connection = connection
+        self._poll = select.poll()  # Connection.poll builds a selector at every call
+        self._poll.register(connection.fileno(), select.POLLIN)
         self._ring_fd = ring_fd
         self._ring: mmap.mmap | None = None
         self._said = time.monotonic()
@@ -123,7 +125,7 @@ class Child:
     def _tick(self) -> None:
         if time.monotonic() - self._said > HEARTBEAT_S:
             self._send(TICK)
-            while self._connection.poll():
+            while self._poll.poll(0):
                 self._wait_for_parent()
 
     def _fail(self, reason: str, detail: str, clean: bool = False) -> None:
@@ -170,7 +172,7 @@ class Child:
         with closing(source.frames(self._tick)) as decoded:
             counted = self._counted(decoded, request["max_frames"])
             for time_s, picture in select_frames(counted, start_s, end_s, rate, origin_s):
-                while self._free == 0 or self._connection.poll():
+                while self._free == 0 or self._poll.poll(0):
                     self._wait_for_parent()
                 slot = sent % len(slots)
                 np.copyto(slots[slot], picture())

@@ -13,6 +13,7 @@ import fcntl
 import json
 import mmap
 import os
+import select
 import socket
 import struct
 import subprocess
@@ -79,6 +80,8 @@ class DecoderChild:
             theirs.close()
             os.close(lifeline_read)
         self._connection = Connection(ours.detach())
+        self._poll = select.poll()  # Connection.poll builds a selector at every call
+        self._poll.register(self._connection.fileno(), select.POLLIN)
 
     @property
     def pid(self) -> int:
@@ -145,7 +148,7 @@ class DecoderChild:
 
     def _receive(self, timeout_s: float) -> tuple[bytes, bytes]:
         try:
-            if not self._connection.poll(timeout_s):
+            if not self._poll.poll(1e3 * timeout_s):
                 self.kill()
                 raise BadInput("decode_timeout", f"no progress in {timeout_s:g} s")
             message = self._connection.recv_bytes()

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import pathlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -23,6 +21,7 @@ import numpy.typing as npt
 from ..schemas.errors import UsageError
 from ..schemas.records import Backend
 from ..schemas.tracks import N_LANDMARKS, Float32
+from .quiet import load_mediapipe, without_noise
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -172,17 +171,11 @@ def sharpness(crop: UInt8) -> float:
     return float(cv2.Laplacian(grey, cv2.CV_32F).var())
 
 
-@lru_cache(maxsize=1)
 def _mediapipe() -> Any:
-    os.environ.setdefault("GLOG_minloglevel", "2")
     try:
-        import mediapipe
-        from mediapipe.python._framework_bindings import resource_util
+        return load_mediapipe()
     except ImportError as error:
         raise UsageError(f"landmarks backend 'mediapipe' needs mediapipe 0.10.21: {error}") from error
-
-    resource_util.set_resource_dir(str(pathlib.Path(mediapipe.__file__).parents[1]))
-    return mediapipe
 
 
 def _refinement_indices() -> tuple[list[npt.NDArray[np.intp]], list[npt.NDArray[np.intp]]]:
@@ -245,16 +238,19 @@ class FaceMesh:
         )
         config = text_format.Parse(_GRAPH + split + floats, calculator_pb2.CalculatorGraphConfig())
         self._packets: dict[str, Any] = {}
-        self._graph = calculator_graph.CalculatorGraph(graph_config=config)
-        for output in _OUTPUTS:
-            self._graph.observe_output_stream(output, self._packets.__setitem__)
-        self._graph.start_run({"with_attention": packet_creator.create_bool(True)})
         self._image = packet_creator.create_image_frame
         self._format = image_frame.ImageFormat.SRGB
         self._floats = packet_getter.get_float_list
         self._targets, self._depths = _refinement_indices()
         self._clock = 0
         self.enhance = enhance
+        cv2.setNumThreads(1)  # work is spread over processes
+        with without_noise():
+            self._graph = calculator_graph.CalculatorGraph(graph_config=config)
+            for output in _OUTPUTS:
+                self._graph.observe_output_stream(output, self._packets.__setitem__)
+            self._graph.start_run({"with_attention": packet_creator.create_bool(True)})
+            self.infer(np.zeros((CROP_PX, CROP_PX, 3), np.uint8))
         model = pathlib.Path(mediapipe.__file__).parent / "modules/face_landmark/face_landmark_with_attention.tflite"
         weights = hashlib.sha256(model.read_bytes()).hexdigest()
         self.backend = Backend("landmarks", "mediapipe-face-mesh", weights, "Apache-2.0")

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+MODELS = """
+import numpy as np
+from duologue.transforms.detect_faces import FaceDetector
+from duologue.transforms.face_mesh import FaceMesh, Region
+picture = np.zeros((200, 300, 3), np.uint8)
+FaceDetector().detect(picture, 100.0)
+FaceMesh().measure(picture, Region(100, 100, 100))
+"""
+MIXED = """
+import os, sys
+from duologue.transforms.quiet import without_noise
+with without_noise():
+    os.write(2, b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\\n")
+    os.write(2, b"E0000 something is broken\\n")
+    print("and Python says so", file=sys.stderr)
+os.write(2, b"after\\n")
+"""
+
+
+def stderr_of(code: str) -> list[str]:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stderr.splitlines()
+
+
+def test_models_start_without_a_word() -> None:
+    assert stderr_of(MODELS) == []
+
+
+def test_only_known_lines_are_dropped_and_the_descriptor_comes_back() -> None:
+    assert stderr_of(MIXED) == ["E0000 something is broken", "and Python says so", "after"]
+
+
+def test_a_process_without_standard_error_is_left_alone() -> None:
+    code = (
+        "import os\nfrom duologue.transforms.quiet import without_noise\nos.close(2)\nwith without_noise():\n    pass"
+    )
+    assert stderr_of(code) == []
