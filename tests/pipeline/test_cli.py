@@ -1,0 +1,137 @@
+"""The command line: what is wrong with a request is one line and exit code 2, before any work."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from duologue import __version__, cli
+from duologue.pipeline.config import config_yaml, load_config
+
+Capture = pytest.CaptureFixture[str]
+
+
+def call(*words: str | Path) -> int:
+    """The exit code of the program, called in this process."""
+    try:
+        return cli.main([str(word) for word in words])
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    path = tmp_path / "film.mp4"
+    path.write_text("not opened by any of these tests\n")
+    return path
+
+
+WRONG = {
+    "missing path": (["curate", "nowhere.mp4", "--out", "OUT"], "no such file or folder: nowhere.mp4"),
+    "empty glob": (["curate", "*.none", "--out", "OUT"], "nothing matches"),
+    "empty folder": (["curate", "EMPTY", "--out", "OUT"], "holds no media files"),
+    "missing manifest": (["curate", "list.csv", "--out", "OUT"], "no such file or folder: list.csv"),
+    "out is a file": (["curate", "FILM", "--out", "FILM"], "cannot write to"),
+    "no input": (["curate", "--out", "OUT"], "INPUT"),
+    "no out": (["curate", "FILM"], "--out"),
+    "unknown option": (["curate", "FILM", "--out", "OUT", "--fast"], "--fast"),
+    "unknown verb": (["make-coffee"], "make-coffee"),
+    "no verb": ([], "VERB"),
+    "unknown setting": (["curate", "FILM", "--out", "OUT", "--set", "scan.speed=3"], "scan.speed"),
+    "unknown group": (["curate", "FILM", "--out", "OUT", "--set", "oven.heat=3"], "oven"),
+    "setting without value": (["curate", "FILM", "--out", "OUT", "--set", "scan.sample_s"], "stage.option=value"),
+    "setting of a wrong type": (["curate", "FILM", "--out", "OUT", "--set", "scan.sample_s=often"], "scan.sample_s"),
+    "missing configuration": (["curate", "FILM", "--out", "OUT", "--config", "none.yaml"], "none.yaml"),
+    "unknown runner": (["curate", "FILM", "--out", "OUT", "--runner", "TurtleRunner"], "TurtleRunner"),
+    "portable without endpoint": (["curate", "FILM", "--out", "OUT", "--runner", "PortableRunner"], "--job_endpoint"),
+    "no workers": (["curate", "FILM", "--out", "OUT", "--workers", "0"], "--workers"),
+    "workers in words": (["curate", "FILM", "--out", "OUT", "--workers", "two"], "two"),
+    "unknown faces": (["curate", "FILM", "--out", "OUT", "--set", "backends.faces=psychic"], "psychic"),
+    "unknown identity": (["curate", "FILM", "--out", "OUT", "--set", "backends.identity=psychic"], "psychic"),
+    "unknown turns": (["curate", "FILM", "--out", "OUT", "--set", "backends.turns=psychic"], "psychic"),
+    "unknown decoder": (["curate", "FILM", "--out", "OUT", "--set", "decode.backend=psychic"], "psychic"),
+    "missing head model": (["curate", "FILM", "--out", "OUT", "--head-model", "none.pkl"], "none.pkl"),
+    "faces without weights": (["curate", "FILM", "--out", "OUT", "--set", "backends.faces=insightface"], "needs the path"),
+    "Beam options elsewhere": (["doctor", "--", "--job_endpoint=x"], "after --"),
+    "verify nothing": (["verify", "nowhere"], "nowhere"),
+    "select nothing": (["select", "nowhere"], "nowhere"),
+    "view nothing": (["view", "nowhere"], "nowhere"),
+    "report nothing": (["report", "nowhere"], "nowhere"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_request_is_one_line_and_writes_nothing(
+    case: str, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    words, names = WRONG[case]
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    places = {"OUT": "out", "FILM": "film.mp4", "EMPTY": "empty"}
+    assert call(*(places.get(word, word) for word in words)) == 2
+    said = capsys.readouterr()
+    assert len(said.err.splitlines()) == 1, said.err
+    assert names in said.err
+    assert said.err.startswith("duologue")
+    assert said.out == ""
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {"film.mp4"}
+
+
+def test_the_program_itself_says_one_line(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "duologue.cli", "curate", "nowhere.mp4", "--out", str(tmp_path / "out")]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == ["duologue curate: no such file or folder: nowhere.mp4"]
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_every_verb_teaches_its_use(verb: str, capsys: Capture) -> None:
+    assert call(verb, "--help") == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"usage: duologue {verb}")
+    assert len(said.splitlines()) > 4
+
+
+def test_the_program_lists_its_verbs(capsys: Capture) -> None:
+    assert call("--help") == 0
+    said = capsys.readouterr().out
+    for verb, (_, text) in cli.VERBS.items():
+        assert verb in said
+        assert text.split()[0] in said
+
+
+def test_its_version(capsys: Capture) -> None:
+    assert call("--version") == 0
+    assert capsys.readouterr().out == f"duologue {__version__}\n"
+
+
+def test_a_dry_run_prints_the_whole_configuration_and_writes_nothing(
+    film: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    out = tmp_path / "out"
+    words = ["--set", "scan.sample_s=0.25", "--geometry-only", "--dry-run"]
+    assert call("curate", film, "--out", out, *words) == 0
+    printed = capsys.readouterr().out
+    config = load_config(printed)  # the lines after it are comments
+    assert config.scan.sample_s == 0.25
+    assert config.run.geometry_only
+    assert config_yaml(config) == "".join(line for line in printed.splitlines(True) if not line.startswith("#"))
+    assert "# stages: probe -> scan -> shots -> track" in printed
+    assert not out.exists()
+
+
+def test_a_printed_configuration_is_taken_back(film: Path, tmp_path: Path, capsys: Capture) -> None:
+    assert call("curate", film, "--out", tmp_path / "out", "--set", "clips.shortest_s=2", "--dry-run") == 0
+    first = capsys.readouterr().out
+    saved = tmp_path / "saved.yaml"
+    saved.write_text(first)
+    assert call("curate", film, "--out", tmp_path / "out", "--config", saved, "--dry-run") == 0
+    assert capsys.readouterr().out == first
+
+
+def test_an_empty_folder_of_a_name_is_not_an_output_of_something_else(film: Path, tmp_path: Path) -> None:
+    assert call("curate", film, "--out", film / "below") == 2

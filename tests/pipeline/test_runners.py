@@ -1,0 +1,96 @@
+"""The same graph on other runners gives the same bytes: a job server with workers here, and with a pool of workers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from apache_beam.options.pipeline_options import DirectOptions
+from duologue.pipeline.runners import beam_options
+from duologue.schemas.errors import UsageError
+from duologue.tests.pipeline.conftest import Run, published, start
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def serving(module: str, *options: str, port: int, log: Path) -> Iterator[None]:
+    """A Python module run as a server; yields once it accepts connections, and ends its whole process group."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    with log.open("wb") as stream:
+        server = subprocess.Popen(
+            [sys.executable, "-m", module, *options],
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+            env={**os.environ, "PATH": path},
+        )
+    try:
+        deadline, tick = time.monotonic() + 90, threading.Event()
+        while True:
+            assert server.poll() is None, log.read_text()
+            with contextlib.suppress(OSError), socket.create_connection(("localhost", port), timeout=1):
+                break
+            assert time.monotonic() < deadline, f"{module} does not listen"
+            tick.wait(0.05)
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+@pytest.fixture(scope="module")
+def job_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    port, folder = free_port(), tmp_path_factory.mktemp("jobs")
+    options = ("-p", str(port), "--staging_dir", str(folder))
+    with serving("apache_beam.runners.portability.local_job_service_main", *options, port=port, log=folder / "log"):
+        yield f"localhost:{port}"
+
+
+def run_portable(silent_run: Run, out: Path, endpoint: str, *options: str) -> None:
+    log = out.with_suffix(".log")
+    words = ["curate", *silent_run.options, "--out", str(out), "--quiet", "--runner", "PortableRunner", "--"]
+    child = start(*words, f"--job_endpoint={endpoint}", *options, log=log)
+    try:
+        assert child.wait(timeout=240) == 0, log.read_text()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+    assert published(out) == published(silent_run.out)
+
+
+def test_a_job_server_with_workers_in_the_submitter(silent_run: Run, job_server: str, tmp_path: Path) -> None:
+    run_portable(silent_run, tmp_path / "loopback", job_server, "--environment_type=LOOPBACK")
+
+
+def test_a_job_server_with_a_pool_of_workers(silent_run: Run, job_server: str, tmp_path: Path) -> None:
+    port = free_port()
+    pool = "apache_beam.runners.worker.worker_pool_main"
+    with serving(pool, f"--service_port={port}", port=port, log=tmp_path / "pool.log"):
+        options = ("--environment_type=EXTERNAL", f"--environment_config=localhost:{port}")
+        run_portable(silent_run, tmp_path / "external", job_server, *options)
+
+
+@pytest.mark.parametrize(("workers", "mode"), [(1, "in_memory"), (3, "multi_processing")])
+def test_as_many_processes_as_asked_for(workers: int, mode: str) -> None:
+    options = beam_options("DirectRunner", workers, []).view_as(DirectOptions)
+    assert (options.direct_running_mode, options.direct_num_workers) == (mode, workers)
+
+
+def test_a_job_server_must_be_named() -> None:
+    with pytest.raises(UsageError, match="--job_endpoint"):
+        beam_options("PortableRunner", 1, [])
