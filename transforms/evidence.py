@@ -104,7 +104,7 @@ def speaking_llr(lips: LipSignal, options: BindOptions) -> Float64:
     Measurement noise (known from the nose, which cannot move) raises both expected speeds, so that jittery
     landmarks of a small face say less instead of saying "speaks".
     """
-    noise = 1.5 * lips.noise_mm_s
+    noise = lips.noise_mm_s
     silent = 0.5 * np.log(options.silent_mm_s**2 + noise**2)
     speaking = 0.5 * np.log(options.speaking_mm_s**2 + noise**2)
     speed = np.log(np.maximum(lips.speed_mm_s, 0.1).astype(np.float64))

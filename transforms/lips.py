@@ -18,7 +18,9 @@ LAG_STEP_S = 0.02
 LAGS_S: Float64 = np.round(np.arange(-MAX_LAG_S, MAX_LAG_S + 1e-9, LAG_STEP_S), 3)
 
 _INNER_LIPS = ((13, 14), (82, 87), (312, 317), (81, 178), (311, 402))  # upper, lower: across the opening
-_NOSE = ((168, 6), (6, 197), (197, 195), (5, 4))  # no muscle moves these: what they do is measurement noise
+# Upright pairs on the bridge of the nose, as many as lip pairs and none sharing a point, so that their mean has the
+# noise of the lips' mean; no muscle moves them: what they do is measurement noise.
+_NOSE = ((168, 195), (122, 3), (351, 248), (193, 196), (417, 419))
 _EYE_CORNERS = (33, 263)
 _EYE_SPAN_MM = 89.4  # schemas.tracks.face_scale_px: outer eye corners of a 63 mm inter-pupillary distance
 _LONGEST_GAP_S = 0.15
@@ -33,7 +35,7 @@ class LipSignal:
         times: [N] seconds on the video clock.
         aperture_mm: [N] distance of the inner lips, for a head with 63 mm between the pupils.
         speed_mm_s: [N] root-mean-square speed of the aperture over about a quarter of a second.
-        noise_mm_s: the same speed of rigid distances on the nose: what measurement alone would give.
+        noise_mm_s: the median of the same speed of as many rigid distances on the nose: what measurement alone gives.
         valid: [N] landmarks were measured within 0.15 s.
     """
 
@@ -71,9 +73,9 @@ def lip_signal(track: FaceTrack, source_times: Float64, times: Float64) -> LipSi
         return LipSignal(times, nothing, nothing, 0.0, np.zeros(len(times), bool))
     known = source_times[measured]
     lips = _distances(track.landmarks[measured], _INNER_LIPS).mean(axis=1)
-    nose = _distances(track.landmarks[measured], _NOSE)
+    nose = _distances(track.landmarks[measured], _NOSE).mean(axis=1)
     aperture = np.interp(times, known, lips)
-    rigid = np.stack([np.interp(times, known, nose[:, k]) for k in range(nose.shape[1])], axis=1)
+    rigid = np.interp(times, known, nose)[:, None]
     after = np.searchsorted(known, times)
     gap = np.minimum(
         np.abs(times - known[np.clip(after, 0, len(known) - 1)]),
