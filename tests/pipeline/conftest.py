@@ -31,14 +31,14 @@ class Run:
     stderr: str
 
 
-def curate(out: Path, *options: str) -> Run:
+def curate(out: Path | str, *options: str) -> Run:
     """Call the program's main function in this process, where models stay loaded."""
     from duologue.cli import main
 
     stdout, stderr = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
         code = main(["curate", *options, "--out", str(out)])
-    return Run(out, options, code, stdout.getvalue(), stderr.getvalue())
+    return Run(Path(out), options, code, stdout.getvalue(), stderr.getvalue())
 
 
 def start(*words: str, log: Path) -> subprocess.Popen[bytes]:

@@ -53,7 +53,7 @@ WRONG = {
     "unknown turns": (["curate", "FILM", "--out", "OUT", "--set", "backends.turns=psychic"], "psychic"),
     "unknown decoder": (["curate", "FILM", "--out", "OUT", "--set", "decode.backend=psychic"], "psychic"),
     "missing head model": (["curate", "FILM", "--out", "OUT", "--head-model", "none.pkl"], "none.pkl"),
-    "faces without weights": (["curate", "FILM", "--out", "OUT", "--set", "backends.faces=insightface"], "needs the path"),
+    "no weights": (["curate", "FILM", "--out", "OUT", "--set", "backends.faces=insightface"], "needs the path"),
     "Beam options elsewhere": (["doctor", "--", "--job_endpoint=x"], "after --"),
     "verify nothing": (["verify", "nowhere"], "nowhere"),
     "select nothing": (["select", "nowhere"], "nowhere"),
