@@ -18,7 +18,7 @@ import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
 from ..schemas.tracks import N_LANDMARKS, Float32
-from .detect_faces import Detections
+from .detect_faces import Detections, merge_detections, no_detections
 from .face_mesh import REGION_SCALE, MeshFace, Region, region_from_detection, region_from_landmarks, sharpness
 from .face_quality import (
     box_iou,
@@ -33,6 +33,7 @@ from .identify import Identifier, similarity
 from .mouth_crop import CROP, mouth_crop
 from .tracklet import PieceTracks, Tracklet
 
+CONFIRM_LOGIT = 6.0  # a followed face under this score of the landmark network must be seen by the detector too
 SURE_ERROR = 0.06  # expected error (fraction of face scale) under which a frame tells how a face moves
 
 UInt8 = npt.NDArray[np.uint8]
@@ -60,8 +61,9 @@ class TrackOptions:
     """How faces are followed.
 
     Attributes:
-        detect_every_s: the detector looks this often while every face is followed.
-        retry_every_s: and this often while a face is lost or fewer than two are followed.
+        detect_every_s: the detector looks this often while every face is followed, every second time for small faces
+            too; it searches the whole frame for small faces this often while not.
+        retry_every_s: it looks this often, where a face may be, while a face is lost or fewer than two are followed.
         max_faces: at most this many faces are followed, the largest first.
         smallest_px: width of the smallest face box, in pixels.
         smallest_share: faces smaller than this share of the second largest are passers-by and are not followed.
@@ -206,9 +208,10 @@ class _Tracker:
         self.faces: list[_Face] = []  # awake and asleep
         self.ended: list[_Face] = []
         self.born = 0
-        self.detect_time = -math.inf
+        self.detect_time = self.search_time = -math.inf
         self.judged: dict[int, _Judged] = {}  # of this frame
         self.recent: deque[tuple[int, float, UInt8]] = deque()  # frames since a face was lost
+        self.spare: list[UInt8] = []  # their memory: to ask for it anew costs more than to fill it
 
     # one frame
 
@@ -266,11 +269,14 @@ class _Tracker:
     def _remember(self, index: int, time: float, rgb: UInt8) -> None:
         """Copies a frame in which somebody may be missing, for :meth:`_look_back`."""
         if not self._missing() and self._awake() >= 2:
+            self.spare += [kept for _, _, kept in self.recent]
             self.recent.clear()
             return
-        self.recent.append((index, time, rgb.copy()))
+        copy = self.spare.pop() if self.spare and self.spare[-1].shape == rgb.shape else np.empty_like(rgb, order="C")
+        np.copyto(copy, rgb)
+        self.recent.append((index, time, copy))
         while self.recent[0][1] < time - self.options.look_back_s:
-            self.recent.popleft()
+            self.spare.append(self.recent.popleft()[2])
 
     def _look_back(self, face: _Face, seen: MeshFace, time: float, index: int) -> None:
         """Follows a face that was just found backwards through the frames since it was lost."""
@@ -339,13 +345,51 @@ class _Tracker:
     def _awake(self) -> int:
         return sum(f.lost_since is None for f in self.faces)
 
+    def _search(self, time: float, rgb: UInt8, smallest: float, found: dict[int, MeshFace]) -> tuple[Detections, bool]:
+        """What the detector sees, and whether it would have seen each followed face.
+
+        A search of the whole frame for small faces takes many looks. Between two of them one look at the whole frame
+        does, and where somebody is missing, one look at the place.
+        """
+        missing = self._missing()
+        well = not missing and self._awake() >= 2
+        if time - self.search_time >= self.options.detect_every_s * (2 if well else 1) - 1e-6:
+            self.search_time = time
+            return self.detector.detect(rgb, smallest), True
+        if missing:
+            # As far as _claim may reach, and half a head more.
+            reaches = [(f.predict(time), 1.2 + 0.8 * min(time - f.seen_time, 1.5)) for f in missing]
+            return _merged([self._look_at(rgb, place, reach) for place, reach in reaches]), False
+        parts = [self.detector.detect(rgb, float(max(rgb.shape[:2])))]
+        owners = {self._owner(box, found) for box in parts[0].boxes}
+        unsure = [seen.region for n, seen in found.items() if n not in owners and seen.logit < CONFIRM_LOGIT]
+        return _merged(parts + [self._look_at(rgb, place, 1.2) for place in unsure]), True
+
+    def _look_at(self, rgb: UInt8, place: Region, reach: float) -> Detections:
+        """One look at the part of a frame within ``reach`` sides of a place; faces that its edge cuts are left out."""
+        height, width = rgb.shape[:2]
+        far = reach * place.side
+        x0, y0 = max(0, int(place.x - far)), max(0, int(place.y - far))
+        x1, y1 = min(width, int(place.x + far) + 1), min(height, int(place.y + far) + 1)
+        if x1 - x0 < 8 or y1 - y0 < 8:
+            return no_detections()
+        seen = self.detector.detect(rgb[y0:y1, x0:x1], float(max(x1 - x0, y1 - y0)))
+        shift = np.array([x0, y0], np.float32)
+        boxes = seen.boxes + np.tile(shift, 2)
+        inside = np.ones(len(seen), np.bool_)
+        for side, edge, cut in ((0, x0, x0 > 0), (1, y0, y0 > 0)):
+            inside &= boxes[:, side] >= edge if cut else True
+        for side, edge, cut in ((2, x1, x1 < width), (3, y1, y1 < height)):
+            inside &= boxes[:, side] <= edge if cut else True
+        return Detections(boxes, seen.scores, seen.keypoints + shift).take(inside)
+
     def _look(self, time: float, rgb: UInt8, index: int, found: dict[int, MeshFace]) -> None:
         """Detects, checks followed faces against detections, wakes sleeping ones and starts new ones."""
         known = sorted((f.size / REGION_SCALE for f in self.faces if f.landmarks is not None), reverse=True)
         smallest = self.options.smallest_px
         if known:
             smallest = max(smallest, self.options.smallest_share * (known[1] if len(known) > 1 else 0.5 * known[0]))
-        detections = self.detector.detect(rgb, smallest)
+        detections, checked = self._search(time, rgb, smallest, found)
         sizes = sorted([float(w) for w in detections.widths], reverse=True)
         floor = max(self.options.smallest_px, self.options.smallest_share * sizes[1] if len(sizes) > 1 else 0.0)
         order = [int(i) for i in np.argsort(-detections.widths, kind="stable") if detections.widths[i] >= floor]
@@ -361,7 +405,7 @@ class _Tracker:
                     again = self._measure_detection(rgb, detections, d)
                     if again is not None and again.logit > found[owner].logit + 2:
                         found[owner] = again
-        for number in [n for n in found if n not in owned and found[n].logit < 6.0]:
+        for number in [n for n in found if checked and n not in owned and found[n].logit < CONFIRM_LOGIT]:
             del found[number]  # neither network is sure of it
         free = [(d, self._measure_detection(rgb, detections, d)) for d, _ in free]
         free = [(d, m) for d, m in free if m is None or self._owner(box_of(m.landmarks), found) is None]
@@ -551,6 +595,11 @@ def _tracklet(
             landmarks[k], valid[k], sharp[k] = row.landmarks, True, row.sharp
             confidence[k] = confidence_from_error(row.error)
     return Tracklet(name, times, landmarks, box, valid, confidence, sharp, face.identity, len(face.identities), crops)
+
+
+def _merged(parts: list[Detections]) -> Detections:
+    boxes, scores, points = (np.concatenate([getattr(p, k) for p in parts]) for k in ("boxes", "scores", "keypoints"))
+    return merge_detections(Detections(boxes, scores, points))
 
 
 def _apart(one: Float32, other: Float32) -> float:
