@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not on thi
 
 WIDTH, HEIGHT = 1280, 860
 CAMERA = np.s_[70:250, 210:580]  # parts of the picture at this window size: see viewer/static/view.css
-FACE_A, FACE_B, ABOVE = np.s_[310:420, 230:390], np.s_[310:420, 420:580], np.s_[70:400, 590:955]
+FACE_A, FACE_B, ABOVE = np.s_[310:420, 230:390], np.s_[310:420, 420:580], np.s_[100:400, 590:955]
 TIMELINE = np.s_[480:850, 390:940]
 SWITCHES = (
     "--headless", "--no-sandbox", "--disable-gpu", "--use-gl=angle", "--use-angle=swiftshader",
@@ -44,12 +44,12 @@ class Shot:
         return int(((red - blue if who == "a" else blue - red) > 25).sum())
 
 
-def visit(page: Path, fragment: str, folder: Path) -> Shot:
+def visit(page: Path, fragment: str, folder: Path, *more: str) -> Shot:
     assert CHROMIUM is not None
     profile, picture = folder / "profile", folder / "shot.png"
     places = (f"--window-size={WIDTH},{HEIGHT}", f"--user-data-dir={profile}", f"--screenshot={picture}", "--dump-dom")
     done = subprocess.run(
-        [CHROMIUM, *SWITCHES, *places, f"{page.as_uri()}{fragment}"],
+        [CHROMIUM, *SWITCHES, *places, *more, f"{page.as_uri()}{fragment}"],
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
@@ -140,6 +140,39 @@ def test_a_pair_without_sound_and_head_model_says_so(page: Path, tmp_path: Path)
     assert "Plain shapes, no expression" in shot.dom
     assert shot.coloured(FACE_A, "a") > 3000
     assert shot.coloured(CAMERA, "b") > 400
+
+
+BUDGET = "--virtual-time-budget=12000"  # the browser draws few frames a virtual second
+DRIVE = """<script>
+setTimeout(() => {
+  const key = (key, shiftKey) => document.dispatchEvent(new KeyboardEvent("keydown", { key, shiftKey }));
+  const log = [], note = () => log.push(document.querySelector("#clock").textContent.match(/frame (\\d+)/)[1]);
+  for (const [name, shift] of [["ArrowRight"], ["ArrowRight", true], ["ArrowLeft"], ["End"], ["Home"]]) {
+    key(name, shift); note();
+  }
+  document.querySelector("[data-orbit=side]").click();
+  key(" ");
+  setTimeout(() => { key(" "); note(); setTimeout(() => {
+    note(); document.documentElement.dataset.frames = log.join(" ");
+  }, 400); }, 2000);
+}, 800);
+</script>"""
+
+
+@pytest.mark.parametrize("sound", [True, False])
+def test_keys_step_and_play(page: Path, tmp_path: Path, sound: bool) -> None:
+    shutil.copytree(page.parent, tmp_path / "copy")
+    driven = tmp_path / "copy" / "index.html"
+    driven.write_text(driven.read_text() + DRIVE)
+    shown = clip().pair_id if sound else make_pair(5, frames=75).pair_id
+    shot = visit(driven, f"#pair={shown}", tmp_path, "--autoplay-policy=no-user-gesture-required", BUDGET)
+    found = re.search(r'data-frames="([^"]*)"', shot.dom)
+    assert found is not None
+    frames = [int(word) for word in found.group(1).split()]
+    assert frames[:5] == [1, 26, 25, 74, 0]
+    assert frames[5] > 0  # it played
+    assert frames[6] == frames[5]  # and stopped
+    assert shot.console == []
 
 
 def test_an_unknown_pair_and_a_missing_file_are_said(page: Path, tmp_path: Path) -> None:

@@ -103,28 +103,34 @@ const App = (() => {
     clock = performance.now();
     $("#play").textContent = "❚❚";
     audio.playbackRate = Number($("#speed").value);
-    if (pair.audio) audio.play().catch((error) => { state.playing = false; pause(); problem(`The sound cannot be played: ${error.message}`); });
+    if (pair.audio) audio.play().catch((error) => { pause(); problem(`The sound cannot be played: ${error.message}`); });
     requestAnimationFrame(tick);
   }
 
   function pause() {
+    if (state.playing) { advance(); redraw(); }
     state.playing = false;
     audio.pause();
     $("#play").textContent = "▶";
     if (state.pair) remember();
   }
 
-  function tick(now) {
-    if (!state.playing) return;
-    const pair = state.pair, end = pair.start + length(pair);
-    const sounding = pair.audio && !audio.ended && audio.readyState > 1;
-    if (sounding) state.time = pair.start + audio.currentTime;
-    else if (!pair.audio || audio.ended) state.time += (now - clock) / 1000 * Number($("#speed").value);
+  // The time of now while playing: the sound's own clock, or the page's where there is no sound (any more).
+  function advance() {
+    const pair = state.pair, now = performance.now();
+    if (pair.audio && !audio.ended) { if (audio.readyState > 1) state.time = pair.start + audio.currentTime; }
+    else state.time += (now - clock) / 1000 * Number($("#speed").value);
     clock = now;
-    if (state.time >= end) {
-      state.time = end;
-      if ($("#loop").checked) { seek(pair.start); play(); return; }
-      redraw(); pause(); return;
+    state.time = Math.min(state.time, pair.start + length(pair));
+  }
+
+  function tick() {
+    if (!state.playing) return;
+    const pair = state.pair;
+    advance();
+    if (state.time >= pair.start + length(pair)) {
+      if ($("#loop").checked) { seek(pair.start); play(); } else pause();
+      return;
     }
     redraw();
     requestAnimationFrame(tick);

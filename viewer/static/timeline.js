@@ -8,7 +8,7 @@ const Timeline = (() => {
 
   // rows: {key, label, height, people, draw(context, box, pair), value(frame) -> [[text, colour], ...]}
   function rowsOf(pair) {
-    const number = (v, digits, suffix = "") => (Number.isFinite(v) ? v.toFixed(digits) + suffix : "–");
+    const number = (v, digits, suffix = "") => (Number.isFinite(v) ? v.toFixed(digits).replace(/^-(0\.?0*)$/, "$1") + suffix : "–");
     const both = (name, digits, factor = 1, suffix = "", offset = 0, step = 1) => (k) => [
       ["a " + number(pair.a[name][step * k + offset] * factor, digits, suffix), A],
       ["b " + number(pair.b[name][step * k + offset] * factor, digits, suffix), B]];
