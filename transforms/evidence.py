@@ -26,7 +26,8 @@ class BindOptions:
         spread: standard deviation of the logarithm of either speed.
         most: bound of the log-likelihood ratio of one moment.
         independent_hz: independent moments a second.
-        lip_lead_s: lips move ahead of the sound by this much in live speech; the offset is measured against it.
+        lip_lead_s: the correlation of lips with sound peaks this far ahead of the sound in live speech (0.04 to 0.18 s
+            in the talk at hand); the offset is measured against it, so a person's own lead is an error of the offset.
         own_correlation: correlation of lips with sound expected of the speaker (1-8 Hz).
         least_llr: log-likelihood ratio a voice must reach to belong to a face.
         active_weight: log-likelihood ratio of one moment per unit of an active-speaker network's log odds.
@@ -38,7 +39,7 @@ class BindOptions:
     spread: float = 0.6
     most: float = 2.5
     independent_hz: float = 2.0
-    lip_lead_s: float = 0.12
+    lip_lead_s: float = 0.1
     own_correlation: float = 0.3
     least_llr: float = 1.0
     active_weight: float = 0.5

@@ -14,7 +14,6 @@ from duologue.transforms.bind import BindEvidence, BindOptions, bind_evidence, b
 from duologue.transforms.lips import LAGS_S, best_lag, clock, lag_curve, lip_signal, syllables
 from duologue.transforms.speaking import SpeakingResult, forward_backward, speaking_masks
 
-LEAD = BindOptions().lip_lead_s
 UPPER, LOWER = (13, 82, 312, 81, 311), (14, 87, 317, 178, 402)
 
 
@@ -97,7 +96,7 @@ def converse(
     length_s: float = 14.0,
 ) -> Conversation:
     """Turns in ``order`` ("a", "b", "o" = off-screen voice); v0 is a's voice, v1 is b's, v2 nobody's."""
-    from duologue.synthesis.motion import LIP_LEAD_S, RATE, mouth_track
+    from duologue.synthesis.motion import RATE, mouth_track
     from duologue.synthesis.script import Line
 
     rng = np.random.default_rng(seed)
@@ -123,7 +122,7 @@ def converse(
         mine = tuple(line for w, line in lines if w == who)
         shape = mouth_track(tuple(mine), index, length_s + 1)[:, 0] * 18.0
         moment = np.arange(len(shape)) / RATE
-        aperture = np.interp(times - offset_s + LEAD - LIP_LEAD_S, moment, shape)
+        aperture = np.interp(times - offset_s, moment, shape)
         tracks.append(face(who, times, 1.0 + aperture, scale, noise_px, 10 * seed + index))
         speaks[who] = np.zeros(len(clock25), bool)
         for line in mine:
