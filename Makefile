@@ -54,7 +54,7 @@ bench: debian install
 	for script in bench/*.py; do $(BIN)/python $$script --json || exit 1; done
 
 docs: install-dev
-	$(BIN)/python -m pytest -q tests/test_house.py
+	$(BIN)/python -m pytest -q tests/test_docs.py
 
 clean:
 	rm -rf .cache .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info

@@ -1,0 +1,59 @@
+"""The manual says what is there: links lead somewhere, verbs and options exist, Python blocks compile."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from duologue.cli import VERBS
+from duologue.pipeline.config import load_config
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_named_files_exist(page: Path) -> None:
+    named = re.findall(
+        r"`((?:bench|pipeline|transforms|fitting|schemas|model|synthesis|viewer|docs)/[\w/]+\.\w+)`", page.read_text()
+    )
+    for name in named:
+        assert (ROOT / name).exists(), f"{page.name} names {name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_verbs_exist(page: Path) -> None:
+    for verb in re.findall(r"(?:^|`|\n)duologue ([a-z]+)", page.read_text()):
+        assert verb in VERBS, f"{page.name} says: duologue {verb}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_settings_are_real_options(page: Path) -> None:
+    for setting in re.findall(
+        r"--set ((?:run|backends|scan|track|clips|decode|listen|bind|fit)\.[\w.]+)=", page.read_text()
+    ):
+        try:
+            load_config("", [f"{setting}=null"])
+        except Exception as error:
+            assert "unknown option" not in str(error), f"{page.name}: {error}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_blocks_compile(page: Path) -> None:
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        compile(block, page.name, "exec")
+
+
+def test_the_pages_do_not_leave_the_project() -> None:
+    for page in PAGES:
+        text = page.read_text()
+        assert "../shared" not in text
+        assert "/work/" not in text
