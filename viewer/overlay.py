@@ -123,7 +123,8 @@ def _ray(
     if min(start[2], end[2]) < 0.05:
         return  # behind the camera
     (x0, y0), (x1, y1) = (project(p, *view) for p in (start, end))
-    cv2.arrowedLine(canvas, (round(x0), round(y0)), (round(x1), round(y1)), colour, width, cv2.LINE_AA, tipLength=0.15)
+    tip = min(0.4, 6.0 * width / max(float(np.hypot(x1 - x0, y1 - y0)), 1.0))
+    cv2.arrowedLine(canvas, (round(x0), round(y0)), (round(x1), round(y1)), colour, width, cv2.LINE_AA, tipLength=tip)
 
 
 def caption_text(pair: Pair, frame: int) -> str:

@@ -117,7 +117,7 @@ def write_page(dataset: Dataset, ids: list[str], out: Path, model: HeadModel | N
         data = pair_data(pair, model if fits else None, verdict, basis)
         _write(folder / f"{pair.pair_id}.js", as_script("App.pair", data))
         entries.append(_entry(pair, verdict))
-    entries.sort(key=lambda entry: ids.index(entry["id"]))
+    entries.sort(key=lambda entry: (entry["uri"], entry["start"], entry["id"]))
     options = selection_options(dataset.selection()) if verdicts else None
     facts = {
         **page_facts(options),

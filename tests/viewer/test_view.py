@@ -154,3 +154,22 @@ def test_the_outline_follows_the_sound() -> None:
     samples = pair.voices.samples()
     assert outline[:, 1].max() == pytest.approx(samples.max(), abs=0.01)
     assert outline[:, 0].min() == pytest.approx(samples.min(), abs=0.01)
+
+
+def test_a_heavy_head_model_is_compacted_alike_in_page_and_pairs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = write_dataset(tmp_path / "set", [with_canonical_head(make_pair(1))])
+
+    def shapes() -> tuple[list[int], list[int]]:
+        assert main(["view", str(tmp_path / "set"), "--out", str(tmp_path / "page")]) == 0
+        texts = [tmp_path / "page" / "model.js", tmp_path / "page" / "pairs" / f"{pairs[0].pair_id}.js"]
+        model, pair = (json.loads(path.read_text().split("(", 1)[1].removesuffix(");\n")) for path in texts)
+        return model["expression"]["q"]["s"], pair["a"]["expression"]["s"]
+
+    modes, coefficients = shapes()
+    assert (modes[0], coefficients) == (34, [75, 20])
+    monkeypatch.setattr("duologue.viewer.view.LARGEST", 10)
+    modes, coefficients = shapes()
+    assert coefficients == [75, modes[0]]
+    assert modes[0] < 20

@@ -80,7 +80,7 @@ const Ink = (() => {
         line(c, p, q, "rgba(29,37,48,0.55)", 1.2, [2, 3]);
         const d = pair.distance[k], sd = pair.distance_sd[k];
         const text = Number.isFinite(d) ? `${d.toFixed(2)} ± ${Number.isFinite(sd) ? sd.toFixed(2) : "?"} m` : "distance unknown";
-        if (p && q) label(c, text, (p[0] + q[0]) / 2, (p[1] + q[1]) / 2, INK, false);
+        if (p && q) label(c, text, (p[0] + q[0]) / 2, (p[1] + q[1]) / 2 - 22, INK, false);
       }
     }
     for (const who of ["a", "b"]) if (heads[who]) {
