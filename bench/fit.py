@@ -2,10 +2,10 @@
 
     python bench/fit.py [--pairs N] [--ict FOLDER_OR_ARCHIVE] [--json]
 
-Two faces at 1.5 m (58 px between the pupils), 468 landmarks with white noise and a constant bias of 1.75 % of face scale
-each (three times that on the far side), 2 % outliers, occluders, a lost span; 250 frames. Identities come in opposite
-pairs, so that size cancels in the mean depth. Where generator and fit are different head models, their frames are
-aligned person by person on the neutral landmarks, because every model defines its own "straight ahead"; the error under
+Two faces at 1.5 m (58 px between the pupils), 468 landmarks with white noise and a constant bias of 1.75 % of face
+scale each (three times that on the far side), 2 % outliers, occluders, a lost span; 250 frames. Identities come in
+opposite pairs, so that size cancels in the mean depth. Where generator and fit are different head models, their frames
+are aligned person by person on the neutral landmarks, because every model defines its own "straight ahead"; the error under
 one alignment for all persons is printed beside it.
 
 Figures are means over all valid frames of all faces. Speed is CPU time of one thread, set-up and identity included.
@@ -28,7 +28,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import numpy.typing as npt
 import torch
-
 from duologue.fitting.dyad import relate
 from duologue.fitting.fit import FitOptions, HeadFitter
 from duologue.fitting.head_model import HeadModel, load_head_model, rotation_matrix
@@ -171,10 +170,8 @@ def run_case(case: Case, heads: dict[str, HeadModel], pairs: int, seed: int) -> 
     start, start_wall = time.process_time(), time.perf_counter()
     fitter = HeadFitter(target, case.fit)
     on_gpu = case.fit.device != "cpu"
-    if on_gpu:
-        results = fitter.fit([clip for clip, _ in clips])
-    else:
-        results = [fitter.fit([clip])[0] for clip, _ in clips]
+    batches = [[clip for clip, _ in clips]] if on_gpu else [[clip] for clip, _ in clips]
+    results = [result for batch in batches for result in fitter.fit(batch)]
     spent, spent_wall = time.process_time() - start, time.perf_counter() - start_wall
     for (_, truth), result in zip(clips, results, strict=True):
         if isinstance(result, BadInput):
@@ -242,9 +239,24 @@ def main() -> None:
     if ict is not None:
         heads["ict"], name = ict, "ict"
         others = [("ict", "canonical"), ("canonical", "ict"), ("second", "canonical"), ("second", "ict")]
-    columns = ("rotation_deg", "rotation_common_frame_deg", "relative_rotation_deg", "relative_position_cm",
-               "depth_bias_pct", "depth_without_size_pct", "jitter_deg", "jitter_truth_deg", "coverage_rotation",
-               "coverage_position", "coverage_relative_position", "gaze_deg", "gaze_raw_deg", "coverage_gaze", "residual", "face_frames_per_s")  # fmt: skip
+    columns = (
+        "rotation_deg",
+        "rotation_common_frame_deg",
+        "relative_rotation_deg",
+        "relative_position_cm",
+        "depth_bias_pct",
+        "depth_without_size_pct",
+        "jitter_deg",
+        "jitter_truth_deg",
+        "coverage_rotation",
+        "coverage_position",
+        "coverage_relative_position",
+        "gaze_deg",
+        "gaze_raw_deg",
+        "coverage_gaze",
+        "residual",
+        "face_frames_per_s",
+    )
     table: dict[str, dict[str, Any]] = {}
     for case in cases(name, others):
         row = table[case.name] = run_case(case, heads, args.pairs, args.seed)
@@ -256,15 +268,29 @@ def main() -> None:
     foreign = [row for label, row in table.items() if "->" in label and "yaw 45" in label]
     result: dict[str, Any] = {
         "face_frames_per_s_per_core": best["face_frames_per_s"],
-        **{k: best[k] for k in ("rotation_deg", "relative_rotation_deg", "relative_position_cm", "depth_bias_pct", "jitter_deg", "gaze_deg")},
+        **{
+            k: best[k]
+            for k in (
+                "rotation_deg",
+                "relative_rotation_deg",
+                "relative_position_cm",
+                "depth_bias_pct",
+                "jitter_deg",
+                "gaze_deg",
+            )
+        },
         "coverage_2sigma": float(np.mean([best["coverage_rotation"], best["coverage_position"]])),
         "rotation_unsmoothed_deg": table["same, unsmoothed"]["rotation_deg"],
         "rotation_yaw75_deg": table["same model, yaw 75"]["rotation_deg"],
         "rotation_foreign_deg": float(np.mean([row["rotation_deg"] for row in foreign])),
         "coverage_foreign": float(np.mean([row["coverage_rotation"] for row in foreign])),
-        "coverage_focal_unknown": float(np.mean([table["same, focal unknown"][k] for k in ("coverage_rotation", "coverage_position")])),
-        "head_model": name, "pairs": args.pairs, "cases": table,
-    }  # fmt: skip
+        "coverage_focal_unknown": float(
+            np.mean([table["same, focal unknown"][k] for k in ("coverage_rotation", "coverage_position")])
+        ),
+        "head_model": name,
+        "pairs": args.pairs,
+        "cases": table,
+    }
     if args.gpu:
         if not torch.cuda.is_available():
             raise SystemExit("--gpu: no CUDA device")

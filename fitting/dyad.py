@@ -1,4 +1,4 @@
-"""How two fitted heads stand to each other: the dyad frame, distance, looking, mutual gaze, layout codes and captions."""
+"""How two fitted heads stand to each other: dyad frame, distance, looking, mutual gaze, layout codes, captions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ..schemas.errors import BadInput
 from ..schemas.heads import FittedPair, HeadTrack, Relation
-from .gaze import looking_at_partner, looking_probability, rotate
+from .gaze import looking_at_partner, mutual_gaze, rotate
 from .layout import captions, codes_of
 
 Array = npt.NDArray[np.float64]
@@ -51,11 +51,8 @@ def relate(pair: FittedPair, options: RelateOptions = RelateOptions(), seed: str
         across_sd = np.sqrt(np.maximum(total - along, 0.0) / 2) / distance
     looking_a = looking_at_partner(a.gaze, a.head_centre, b.head_centre)
     looking_b = looking_at_partner(b.gaze, b.head_centre, a.head_centre)
-    probabilities = []
-    for track, angle in ((a, looking_a), (b, looking_b)):
-        sd = np.hypot(track.gaze_sd.astype(np.float64), across_sd)
-        probabilities.append(looking_probability(angle, sd, distance, pair.fps))
-    mutual = probabilities[0] * probabilities[1]
+    mutual, by_a, by_b = mutual_gaze(a, b, distance, across_sd, pair.fps)
+    probabilities = [by_a, by_b]
     layout, sd_of = _layout(pair, transform, both, distance, covariance, probabilities, mutual, options)
     codes = codes_of(layout, sd_of)
     return Relation(
@@ -109,7 +106,6 @@ def _layout(
 ) -> tuple[dict[str, float], dict[str, float]]:  # fmt: skip
     """Named scalars of the clip (medians over frames with both heads) and their standard deviations."""
     to_dyad = transform[:3, :3]
-    relative = (pair.b.head_centre.astype(np.float64) - pair.a.head_centre) @ to_dyad.T
     camera = pair.b.head_centre.astype(np.float64) - pair.a.head_centre
     cov = covariance[both].mean(0)
     direction = np.median(camera[both], axis=0)
@@ -143,7 +139,6 @@ def _layout(
         if len(known) >= 10:
             # Mean probability; its sd is how undecided the frames are (they err together).
             put(name, known.mean(), float(np.sqrt(np.mean(known * (1 - known))) * 0.5))
-    del relative
     return out, sd
 
 
@@ -154,9 +149,7 @@ def _facing(track: HeadTrack, to_dyad: Array, both: npt.NDArray[np.bool_], sign:
     forward = -rotation[:, :, 2] @ to_dyad.T  # a head that faces the camera looks along -z of the camera
     angle = np.arctan2(forward[:, 2], sign * forward[:, 0])
     mean = np.arctan2(np.median(np.sin(angle)), np.median(np.cos(angle)))
-    up = -rotation[:, :, 1]
     # The subject's left is image right for a head that faces the camera.
     left = rotation[:, :, 0]
     tilt = np.arctan2(left[:, 1], np.linalg.norm(left[:, [0, 2]], axis=-1))
-    del up
     return float(np.degrees(mean)), float(np.degrees(np.median(tilt)))

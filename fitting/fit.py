@@ -13,12 +13,12 @@ from ..schemas.errors import BadInput
 from ..schemas.heads import FittedPair, HeadTrack
 from ..schemas.tracks import ClipTracks, FaceTrack, face_scale_px
 from .camera import Camera, choose_camera
-from .gaze import GazeTrack, personal_offset, solve_gaze
-from .identity import choose_frames, estimate_offsets, with_anatomy_modes
+from .gaze import GazeTrack, offset_prior_sd, personal_offset, solve_gaze
+from .identity import choose_frames, with_anatomy_modes
 from .initial_pose import scaled_orthographic_pose
 from .metric import HeadSize, head_size
 from .reduced import ReducedModel
-from .residuals import CompiledModel, Observations, State, compile_model, linearise, model_points
+from .residuals import CompiledModel, Observations, State, compile_model, linearise
 from .rotations import log_so3
 from .solver import LMOptions, refine_pose, solve
 from .temporal import MotionPrior, motion_prior
@@ -38,14 +38,15 @@ class FitOptions:
         shape_modes: identity modes used; more than about 20-30 is noise.
         landmark_sd: sd of a landmark, measurement and head model together, as a fraction of face scale.
         far_side_factor: how much worse landmarks are that face away from the camera.
+        expression_mismatch: a landmark that expressions move by r metres (rms) is trusted less by this times r.
         robust_scale: Geman-McClure scale in sd.
         rotation_motion, translation_motion: sqrt spectral density of acceleration, rad / s^1.5 and m / s^1.5.
         motion_student: degrees of freedom of accelerations; small lets nods through.
         longest_link: pose is not tied across longer gaps, seconds.
         anatomy_sd, anatomy_length, anatomy_modes: smooth personal deformation that the head model lacks: metres,
             metres, kernel modes per axis. 0 turns it off.
-        offset_sd: metres, constant personal displacement of a landmark from the head model; 0 turns it off.
         identity_frames: frames that determine the identity.
+        identity_prior_weight: factor on the identity's prior, for errors that are constant over those frames.
         identity_iterations, track_iterations: most Levenberg-Marquardt steps.
         window, overlap: frames solved together and shared by neighbouring windows.
         min_valid_frames: fewer measured frames of a face cannot be fitted.
@@ -59,18 +60,18 @@ class FitOptions:
     shape_modes: int = 32
     landmark_sd: float = 0.0225
     far_side_factor: float = 3.0
+    expression_mismatch: float = 0.2
     robust_scale: float = 3.0
     rotation_motion: float = 0.25
     translation_motion: float = 0.1
     motion_student: float = 4.0
     longest_link: float = 1.0
-    anatomy_sd: float = 0.0025
-    anatomy_length: float = 0.03
-    anatomy_modes: int = 20
-    offset_sd: float = 0.0008
+    anatomy_sd: float = 0.004
+    anatomy_length: float = 0.025
+    anatomy_modes: int = 24
     identity_frames: int = 32
-    identity_prior_weight: float = 1.0
-    identity_iterations: int = 8
+    identity_prior_weight: float = 16.0
+    identity_iterations: int = 14
     track_iterations: int = 6
     window: int = 500
     overlap: int = 40
@@ -131,6 +132,9 @@ class HeadFitter:
         self.n_shape = own
         self.model = compile_model(used, used.shape_dirs.shape[-1], options.device)
         self.rigid = _rigid_part(self.model)
+        # A foreign head's expressions differ from the model's in proportion to how much they move a landmark.
+        mismatch = options.expression_mismatch * _mobility(self.model) / (options.landmark_sd * 0.063)
+        self.steadiness = 1 / torch.sqrt(1 + mismatch**2)  # [L]
         self.taus = _time_constants(head.expression_names, len(self.model.jaw_axes)).to(options.device)
         self.ipd = float(np.linalg.norm(head.joints[3] - head.joints[4]))
 
@@ -155,8 +159,9 @@ class HeadFitter:
                 continue
             both = fits[position : position + 2]
             position += 2
-            bad = next((f for f in both if isinstance(f, BadInput)), None)
-            results.append(bad or self._pair(clip, owner, [f for f in both if not isinstance(f, BadInput)]))
+            refused = [f for f in both if isinstance(f, BadInput)]
+            good = [f for f in both if not isinstance(f, BadInput)]
+            results.append(refused[0] if refused else self._pair(clip, owner, good))
         return results
 
     # -- measurements ---------------------------------------------------------------------------------------------
@@ -174,10 +179,8 @@ class HeadFitter:
                 f"person {person}: landmarks are not finite on {int((track.valid & ~finite).sum())} valid frames",
             )
         if len(frames) < options.min_valid_frames:
-            raise BadInput(
-                "landmarks_lost",
-                f"person {person}: {len(frames)} of {len(landmarks)} frames have landmarks, needs {options.min_valid_frames}",
-            )
+            count = f"{len(frames)} of {len(landmarks)} frames have landmarks"
+            raise BadInput("landmarks_lost", f"person {person}: {count}, needs {options.min_valid_frames}")
         times = np.asarray(clip.times, dtype=np.float64)
         if not (np.isfinite(times).all() and (np.diff(times) > 0).all()):
             raise BadInput("fit_failed", "frame times are not strictly rising")
@@ -196,12 +199,12 @@ class HeadFitter:
 
     def _solve(self, chains: list[_Chain]) -> list[_Fit | BadInput]:
         options, model = self.options, self.model
-        data = self._observations(chains)
-        rotation, place = self._initial(data)
-        data = self._facing(data, rotation, place)
+        measured = self._observations(chains)
+        rotation, place = self._initial(measured)
+        data = self._facing(measured, rotation, place)
         state = self._state(rotation, place)
         state = self._refine(data, state)
-        data = self._facing(self._observations(chains), state.rotation, state.place)
+        data = self._facing(measured, state.rotation, state.place)
         bad = [self._not_facing(c, state.rotation[k], data.mask[k], k) for k, c in enumerate(chains)]
 
         state = self._identity(data, state)
@@ -209,14 +212,15 @@ class HeadFitter:
         state, square = self._tracks(data, state, depth)
         lin = linearise(model, data, state, options.robust_scale, chunk=self._chunk)
         finite = torch.isfinite(state.place).all(-1) & torch.isfinite(state.rotation).all(-1).all(-1)
-        sd = pose_sd(lin, state, self._motion(data, depth), model)
+        foreign = self._foreign(state)
+        sd = pose_sd(lin, state, self._motion(data, depth), foreign)
         out: list[_Fit | BadInput] = []
         for k, chain in enumerate(chains):
             n = len(chain.frames)
             failed = bad[k]
             if failed is None and not bool(finite[k, :n].all()):
                 failed = BadInput("fit_failed", "the solver found no finite answer")
-            out.append(failed or _Fit.take(state, data, square, sd, k, n))
+            out.append(failed or _Fit.take(state, data, square, sd, float(foreign[k]), k, n))
         return out
 
     @property
@@ -266,7 +270,6 @@ class HeadFitter:
             place=place,
             velocity=torch.zeros(b, t, 6, **zeros),
             shape=torch.zeros(b, model.n_shape, **zeros),
-            offsets=torch.zeros(b, 3, len(model.landmarks), **zeros),
         )
 
     def _refine(self, data: Observations, state: State) -> State:
@@ -280,7 +283,6 @@ class HeadFitter:
             expression=torch.zeros(b, t, 0, **zeros),
             jaw=torch.zeros(b, t, 0, **zeros),
             shape=torch.zeros(b, 0, **zeros),
-            offsets=torch.zeros(b, 3, len(index), **zeros),
         )
         reduced = refine_pose(rigid, small, reduced, 4, 6.0, self._chunk)
         return replace(state, rotation=reduced.rotation, place=reduced.place)
@@ -293,7 +295,7 @@ class HeadFitter:
         towards = -(ray[..., None, :] @ rotation)[..., 0, :].to(data.points.dtype) @ self.model.normals.T  # [B, T, L]
         ramp = ((0.15 - towards) / 0.2).clamp(0.0, 1.0)
         factor = 1 + (self.options.far_side_factor - 1) * ramp
-        return replace(data, inv_sigma=data.inv_sigma / factor)
+        return replace(data, inv_sigma=data.inv_sigma / factor * self.steadiness)
 
     def _not_facing(self, chain: _Chain, rotation: Tensor, mask: Tensor, k: int) -> BadInput | None:
         cosine = -rotation[mask][:, 2, 2]  # model +z against the optical axis
@@ -303,7 +305,8 @@ class HeadFitter:
         away = int((cosine < 0).sum())
         person = chain.track.track_id
         if away > len(cosine) / 2:
-            detail = f"track {person}: left and right landmarks are swapped, or the face is seen from behind ({away} of {len(cosine)} frames)"
+            why = "left and right landmarks are swapped, or the face is seen from behind"
+            detail = f"track {person}: {why} ({away} of {len(cosine)} frames)"
         else:
             detail = (
                 f"track {person}: never turns toward the camera ({toward} of {len(cosine)} frames within 85 degrees)"
@@ -333,14 +336,18 @@ class HeadFitter:
         lm = LMOptions(
             options.identity_iterations, 1e-3, 1e-4, options.robust_scale, self._chunk, options.identity_prior_weight
         )
-        rounds = 2 if options.offset_sd > 0 else 1
-        for k in range(rounds):
-            part = solve(self.model, few, part, prior, lm, with_shape=True).state
-            if options.offset_sd > 0:
-                part = estimate_offsets(self.model, few, part, options.offset_sd, options.robust_scale)
+        part = solve(self.model, few, part, prior, lm, with_shape=True).state
         expression = _spread(part.expression, few.times, few.mask, data.times)
         jaw = _spread(part.jaw, few.times, few.mask, data.times)
-        return replace(state, expression=expression, jaw=jaw, shape=part.shape, offsets=part.offsets)
+        return replace(state, expression=expression, jaw=jaw, shape=part.shape)
+
+    def _foreign(self, state: State) -> Tensor:
+        """How far a face is from what the head model's own identity can express: rms over landmarks, [B] m."""
+        coefficients = state.shape @ self.model.gauge.T
+        coefficients[:, : self.n_shape] = 0
+        back = (coefficients @ self.model.gauge).to(self.model.head_mean.dtype)
+        moved = (back @ self.model.basis(True)[self.model.n_expression :]).reshape(len(back), 3, -1)
+        return (moved.double() ** 2).sum(1).mean(-1).sqrt()
 
     def _tracks(self, data: Observations, state: State, depth: Tensor) -> tuple[State, Tensor]:
         """All frames, in overlapping windows, identity held."""
@@ -382,7 +389,7 @@ class HeadFitter:
                     "landmarks_lost", f"track {track.track_id}: no frame of the clip lies between measurements"
                 )
             partner = partial[1 - k][0].head_centre
-            heads.append(personal_offset(track, gaze, partner))
+            heads.append(personal_offset(track, gaze, partner, offset_prior_sd(fits[k].foreign)))
         return FittedPair(
             times=times,
             fps=self.options.fps,
@@ -469,9 +476,12 @@ class _Fit:
     residual: npt.NDArray[np.float64]  # [N] robust mean, in landmark sds
     rotation_sd: npt.NDArray[np.float64]
     depth_log_sd: npt.NDArray[np.float64]
+    foreign: float  # metres of anatomy beyond the model
 
     @classmethod
-    def take(cls, state: State, data: Observations, square: Tensor, sd: tuple[Tensor, Tensor], k: int, n: int) -> _Fit:
+    def take(
+        cls, state: State, data: Observations, square: Tensor, sd: tuple[Tensor, Tensor], foreign: float, k: int, n: int
+    ) -> _Fit:
         used = data.inv_sigma[k, :n] > 0
         # Median length of the residual: outliers and occluders do not count. In units of each landmark's own sd, put
         # back to the plain landmark sd by the facing factor, whose largest inv_sigma is that of a facing landmark.
@@ -491,17 +501,14 @@ class _Fit:
             residual=array(length.nanmedian(-1).values),
             rotation_sd=array(sd[0][k]),
             depth_log_sd=array(sd[1][k]),
+            foreign=foreign,
         )
 
 
 def _rigid_part(model: CompiledModel) -> tuple[CompiledModel, Tensor]:
     """The landmarks that expressions and jaw move least, as a model without free coefficients, and their rows."""
-    e = model.n_expression
-    moved = (model.basis(False).reshape(e, 3, -1) * model.expression_sd[:, None, None].to(model.head_mean.dtype)) ** 2
-    motion = moved.sum((0, 1))
-    jaw_weight = torch.zeros_like(motion)
-    jaw_weight[model.jaw_index] = 1.0
-    motion = motion + jaw_weight * motion.amax().clamp_min(1e-12)
+    motion = _mobility(model)
+    motion[model.jaw_index] += motion.amax()
     count = max(len(motion) * 2 // 5, min(len(motion), 24))
     index = torch.sort(torch.argsort(motion, stable=True)[:count]).values
     mean = model.head_mean.clone()
@@ -529,6 +536,17 @@ def _rigid_part(model: CompiledModel) -> tuple[CompiledModel, Tensor]:
         ),
         index,
     )
+
+
+def _mobility(model: CompiledModel) -> Tensor:
+    """How far expressions and jaw move each landmark: rms over their priors, [L] metres."""
+    dtype = model.head_mean.dtype
+    modes = model.basis(False).reshape(model.n_expression, 3, model.head_mean.shape[1])
+    square = ((modes * model.expression_sd[:, None, None].to(dtype)) ** 2).sum((0, 1))
+    if model.jaw_axes:
+        arm = model.jaw_mean.norm(dim=0) * float(model.jaw_sd.norm())
+        square[model.jaw_index] += arm**2
+    return square.sqrt()
 
 
 _TIME_CONSTANTS = (  # seconds; the first part of a name that matches decides
@@ -592,6 +610,3 @@ def _spread(values: Tensor, times: Tensor, mask: Tensor, wanted: Tensor) -> Tens
         return torch.gather(values, 1, index[..., None].expand(-1, -1, values.shape[-1]))
 
     return at(low) * (1 - f) + at(high) * f
-
-
-__all__ = ["FitOptions", "HeadFitter", "fit_clips", "model_points"]

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.linalg import cho_solve_banded, cholesky_banded
 from scipy.stats import ncx2
 
-from ..schemas.heads import FittedPair, HeadTrack
+from ..schemas.heads import HeadTrack
 from ..schemas.tracks import LEFT_IRIS, RIGHT_IRIS
 from .camera import Camera
 from .rotations import exp_so3
@@ -21,11 +22,11 @@ from .trajectory import Resampling
 
 Array = npt.NDArray[np.float64]
 
-FLIP = np.diag([1.0, -1.0, -1.0])
 BLINK_APERTURE = 0.35  # of the track's median lid aperture: below it the iris is not seen
 IRIS_SD_PX = 0.5
 IRIS_SD_SCALE = 0.006  # of face scale, in addition: the detector's error grows with the face
-OFFSET_PRIOR_SD = np.radians(6.0)  # eyeball centre (1 mm is 5.4 degrees) and the visual axis (kappa)
+OFFSET_BASE_SD = np.radians(2.5)  # kappa, and the eyeball's place in a head the model can express
+OFFSET_SD_PER_METRE = np.radians(3000.0)  # 1 mm of eyeball is 5.4 degrees; eyes move about half as far as the skin
 OFFSET_BANDWIDTH = np.radians(5.0)
 OFFSET_LEFT_SD = np.radians(2.5)  # what stays of the offset where a fixation on the partner was found
 ENTER_DEG, LEAVE_DEG, SHORTEST_S = 12.0, 16.0, 0.2
@@ -202,8 +203,6 @@ def smooth_between_saccades(angles: Array, sd: Array, times: Array, iterations: 
         if info[k] == 0 and k:
             x[k] = x[k - 1]
     student, link = 1.0, 1 / drift2
-    from scipy.linalg import cholesky_banded, cho_solve_banded
-
     for iteration in range(iterations):
         if iteration:
             m2 = (np.diff(x, axis=0) ** 2).sum(-1) / drift2
@@ -227,15 +226,16 @@ def smooth_between_saccades(angles: Array, sd: Array, times: Array, iterations: 
     return x, np.sqrt(1 / (forward + backward - diagonal))
 
 
-def personal_offset(track: HeadTrack, gaze: GazeTrack, partner: npt.NDArray[np.floating]) -> HeadTrack:
+def personal_offset(track: HeadTrack, gaze: GazeTrack, partner: npt.NDArray[np.floating], prior_sd: float) -> HeadTrack:
     """Estimate and remove a person's constant gaze error; fills ``gaze`` and ``gaze_sd``.
 
     The offset (yaw, pitch in the head's frame) is the mode of "gaze minus direction to the partner's eyes", under a
     zero-mean prior: people in conversation look at each other's face more than at any other one place. Where no such
-    mode holds a quarter of the frames, the offset is shrunk to what centres the gaze in the head.
+    mode holds a third of the frames, the offset is shrunk to what centres the gaze in the head.
 
     Args:
         partner: [T, 3] metres, the partner's head centre, camera frame.
+        prior_sd: radians, of the offset before anything is seen.
     """
     target = partner.astype(np.float64) - track.head_centre
     target /= np.linalg.norm(target, axis=-1, keepdims=True)
@@ -243,16 +243,21 @@ def personal_offset(track: HeadTrack, gaze: GazeTrack, partner: npt.NDArray[np.f
     g = np.einsum("tij,ti->tj", gaze.head, gaze.direction.astype(np.float64))
     own = _to_angles(np.nan_to_num(g))
     to_partner = _to_angles(np.nan_to_num(np.einsum("tij,ti->tj", gaze.head, target)))
-    offset, left_sd = np.zeros(2), float(OFFSET_PRIOR_SD)
+    offset, left_sd = np.zeros(2), prior_sd
     if usable.sum() >= 10:
-        offset, left_sd = _offset_mode(own[usable], to_partner[usable])
+        offset, left_sd = _offset_mode(own[usable], to_partner[usable], prior_sd)
     corrected = np.einsum("tij,tj->ti", gaze.head, _from_angles(own - offset))
     corrected[~np.isfinite(gaze.direction).all(-1)] = np.nan
     sd = np.sqrt(gaze.noise_sd.astype(np.float64) ** 2 + left_sd**2 + track.rotation_sd.astype(np.float64) ** 2)
     return replace(track, gaze=corrected.astype(np.float32), gaze_sd=sd.astype(np.float32))
 
 
-def _offset_mode(own: Array, to_partner: Array) -> tuple[Array, float]:
+def offset_prior_sd(foreign: float) -> float:
+    """Radians, sd of a person's constant gaze error, given metres of anatomy beyond the head model."""
+    return float(np.hypot(OFFSET_BASE_SD, OFFSET_SD_PER_METRE * foreign))
+
+
+def _offset_mode(own: Array, to_partner: Array, prior_sd: float) -> tuple[Array, float]:
     difference = own - to_partner
     reachable = np.abs(to_partner[:, 0]) < np.radians(50)  # eyes turn no further
     candidates = difference[reachable]
@@ -261,11 +266,11 @@ def _offset_mode(own: Array, to_partner: Array) -> tuple[Array, float]:
         d2 = ((candidates[None] - o[:, None]) ** 2).sum(-1)
         return np.asarray(np.exp(-0.5 * d2 / OFFSET_BANDWIDTH**2).sum(-1))
 
-    if len(candidates) >= 10:
+    if len(candidates) >= max(10, 0.25 * len(own)):
         grid = np.radians(np.arange(-18, 19, 2.0))
         yaw, pitch = np.meshgrid(grid, grid, indexing="ij")
         points = np.stack([yaw.ravel(), pitch.ravel()], -1)
-        log_prior = -0.5 * (points**2).sum(-1) / OFFSET_PRIOR_SD**2
+        log_prior = -0.5 * (points**2).sum(-1) / prior_sd**2
         o = points[int(np.argmax(np.log(score(points) + 1e-12) * 4 + log_prior))]
         for _ in range(20):  # mean shift
             w = np.exp(-0.5 * ((candidates - o) ** 2).sum(-1) / OFFSET_BANDWIDTH**2)
@@ -273,11 +278,11 @@ def _offset_mode(own: Array, to_partner: Array) -> tuple[Array, float]:
                 break
             o = (w[:, None] * candidates).sum(0) / w.sum()
         support = float((np.linalg.norm(candidates - o, axis=-1) < 1.5 * OFFSET_BANDWIDTH).mean())
-        if support >= 0.25 and np.linalg.norm(o) < 3 * OFFSET_PRIOR_SD:
+        if support >= 0.35 and np.linalg.norm(o) < 3 * prior_sd:
             return o, float(OFFSET_LEFT_SD)
     # Eyes are centred in the head on average, within some 8 degrees: shrink the median by what the prior allows.
     centre_sd = np.radians(8.0)
-    gain = OFFSET_PRIOR_SD**2 / (OFFSET_PRIOR_SD**2 + centre_sd**2)
+    gain = prior_sd**2 / (prior_sd**2 + centre_sd**2)
     return gain * np.median(own, axis=0), float(np.sqrt(gain) * centre_sd)
 
 
@@ -313,7 +318,7 @@ def looking_probability(
     face = np.arctan(FACE_RADIUS / np.maximum(np.nan_to_num(distance.astype(np.float64), nan=1.0), 0.05))
     enter = probability_within(angle, sd, np.maximum(np.radians(ENTER_DEG), face))
     leave = probability_within(angle, sd, np.maximum(np.radians(LEAVE_DEG), face))
-    needed = max(int(round(SHORTEST_S * fps)), 1)
+    needed = max(round(SHORTEST_S * fps), 1)
     out = enter.copy()
     start = 0
     while start < len(out):
@@ -332,19 +337,20 @@ def looking_probability(
     return out
 
 
-def mutual_gaze(pair: FittedPair, looking_a: npt.NDArray[np.floating], looking_b: npt.NDArray[np.floating],
-                distance: npt.NDArray[np.floating], direction_sd: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:  # fmt: skip
-    """Probability that both look at the other's face, [T]; NaN where either is unknown.
+def mutual_gaze(
+    a: HeadTrack, b: HeadTrack, distance: npt.NDArray[np.floating], direction_sd: npt.NDArray[np.floating], fps: float
+) -> tuple[Array, Array, Array]:
+    """Probability that both look at the other's face, and that each does: three arrays [T], NaN where unknown.
 
     Args:
-        looking_a, looking_b: [T] radians, from :func:`looking_at_partner`.
-        direction_sd: [T] radians, of the direction between the heads (size and focal uncertainty).
+        distance: [T] metres between the heads. direction_sd: [T] radians, of the direction from one to the other.
     """
     sides = []
-    for track, angle in ((pair.a, looking_a), (pair.b, looking_b)):
+    for track, partner in ((a, b), (b, a)):
+        angle = looking_at_partner(track.gaze, track.head_centre, partner.head_centre)
         sd = np.hypot(track.gaze_sd.astype(np.float64), direction_sd)
-        sides.append(looking_probability(angle, sd, distance, pair.fps))
-    return (sides[0] * sides[1]).astype(np.float32)
+        sides.append(looking_probability(angle, sd, distance, fps))
+    return sides[0] * sides[1], sides[0], sides[1]
 
 
 def rotate(vector: npt.NDArray[np.floating]) -> Array:

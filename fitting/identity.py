@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .reduced import ReducedModel
-from .residuals import CompiledModel, Observations, State, model_points, robust
+from .residuals import Observations, size_change
 
 Array = npt.NDArray[np.float64]
 
@@ -48,38 +48,6 @@ def choose_frames(rotation: Tensor, data: Observations, count: int) -> tuple[Ten
     index = torch.sort(torch.stack(chosen, 1), 1).values  # padding (== t) sorts last
     mask = index < t
     return index.clamp_max(t - 1), mask
-
-
-def estimate_offsets(model: CompiledModel, data: Observations, state: State, sd: float, robust_scale: float) -> State:
-    """Constant displacement of each landmark from the model, given everything else: ridge regression, closed form.
-
-    Takes up the anatomy that the identity modes cannot follow and the detector's constant bias, so that neither has to
-    be explained frame by frame by pose and expression.
-
-    Args:
-        sd: metres, prior sd per axis.
-    """
-    x = model_points(model, state).double()
-    rotation, translation = state.rotation, state.translation()
-    y = rotation @ x + translation[..., None]
-    depth = y[..., 2, :].clamp_min(1e-3)
-    u, v = y[..., 0, :] / depth, y[..., 1, :] / depth
-    inv_sigma = data.inv_sigma.double()
-    ru = (data.points[..., 0, :] - u) * inv_sigma
-    rv = (data.points[..., 1, :] - v) * inv_sigma
-    weight, _ = robust(ru * ru + rv * rv, robust_scale)
-    scale = weight.sqrt() * inv_sigma / depth
-    r0, r1, r2 = rotation.unbind(-2)
-    rows_u = scale[..., None] * (r0[:, :, None, :] - u[..., None] * r2[:, :, None, :])  # [B, T, L, 3]
-    rows_v = scale[..., None] * (r1[:, :, None, :] - v[..., None] * r2[:, :, None, :])
-    normal = torch.einsum("btli,btlj->blij", rows_u, rows_u) + torch.einsum("btli,btlj->blij", rows_v, rows_v)
-    root = weight.sqrt()
-    right = torch.einsum("btli,btl->bli", rows_u, root * ru) + torch.einsum("btli,btl->bli", rows_v, root * rv)
-    prior = torch.eye(3, dtype=x.dtype, device=x.device) / (sd * sd)
-    # The residual is relative to the present offsets: the prior pulls their sum to zero.
-    right = right - state.offsets.transpose(1, 2) / (sd * sd)
-    step = torch.linalg.solve(normal + prior, right)
-    return replace(state, offsets=state.offsets + step.transpose(1, 2))
 
 
 def with_anatomy_modes(
@@ -126,26 +94,31 @@ def with_anatomy_modes(
 
     centre = points.mean(0)
 
-    def similarity(x: Array) -> Array:  # translation, rotation, size: [N, 3, 7]
-        d = x - centre
-        zero = np.zeros(len(d))
-        turns = np.stack(
-            [
-                np.stack([zero, -d[:, 2], d[:, 1]], -1),
-                np.stack([d[:, 2], zero, -d[:, 0]], -1),
-                np.stack([-d[:, 1], d[:, 0], zero], -1),
-            ],
-            -1,
-        )
-        return np.concatenate([np.broadcast_to(axes, (len(d), 3, 3)), turns, d[..., None]], -1)
-
-    gauge = similarity(points).reshape(3 * n, 7)
+    gauge = _similarity(points, centre).reshape(3 * n, 7)
     part = np.linalg.lstsq(gauge, modes.reshape(3 * n, -1), rcond=None)[0]
     modes = modes - (gauge @ part).reshape(modes.shape)
-    joint_modes = joint_modes - similarity(joints) @ part
+    joint_modes = joint_modes - _similarity(joints, centre) @ part
+    scale = size_change(torch.as_tensor(points), torch.as_tensor(modes)).numpy()
+    modes = modes - (points - centre)[..., None] * scale
+    joint_modes = joint_modes - (joints - centre)[..., None] * scale
     joint_modes[:3] = 0.0  # root, neck and jaw stay where the head model has them; eyeballs move with the face
     return replace(
         model,
         shape_dirs=np.concatenate([model.shape_dirs, model.weights[..., None, None] * modes[None]], -1),
         joint_dirs=np.concatenate([model.joint_dirs, joint_modes], -1),
     )
+
+
+def _similarity(x: Array, centre: Array) -> Array:
+    """Directions of translation, rotation and size about ``centre`` at points [N, 3]: [N, 3, 7]."""
+    d = x - centre
+    zero = np.zeros(len(d))
+    turns = np.stack(
+        [
+            np.stack([zero, -d[:, 2], d[:, 1]], -1),
+            np.stack([d[:, 2], zero, -d[:, 0]], -1),
+            np.stack([-d[:, 1], d[:, 0], zero], -1),
+        ],
+        -1,
+    )
+    return np.concatenate([np.broadcast_to(np.eye(3), (len(d), 3, 3)), turns, d[..., None]], -1)

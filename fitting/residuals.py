@@ -113,9 +113,7 @@ def compile_model(
 
     # Derivative of the log of the landmarks' least-squares size along each identity mode.
     total_mean, total_shape = mean.sum(0), shape.sum(0)
-    centred = total_mean - total_mean.mean(0)
-    size = torch.einsum("ld,lds->s", centred, total_shape - total_shape.mean(0)) / (centred * centred).sum()
-    gauge = _complement(size)
+    gauge = _complement(size_change(total_mean, total_shape))
 
     w_jaw = weights[1]
     correctives = None
@@ -178,6 +176,17 @@ def compile_model(
 _PRODUCTS = ("expression_products", "shape_products")
 
 
+def size_change(points: Tensor, modes: Tensor) -> Tensor:
+    """Derivative of the log of a face's size along modes: [L, 3], [L, 3, K] -> [K].
+
+    Size is the least-squares scale of the frontal view (x and y). Depth relief is left out: it is known only through
+    the head's turns, and its errors would leak into the distance.
+    """
+    centred = (points - points.mean(0))[:, :2]
+    moved = (modes - modes.mean(0))[:, :2]
+    return torch.einsum("ld,lds->s", centred, moved) / (centred * centred).sum()
+
+
 def _complement(direction: Tensor) -> Tensor:
     """Orthonormal columns [S, S - 1] orthogonal to ``direction`` [S]; the identity where it is zero."""
     n = direction.shape[0]
@@ -237,8 +246,7 @@ class Observations:
 @dataclass(frozen=True)
 class State:
     """Unknowns, in fp64. Shapes: expression [B, T, E], jaw [B, T, J], rotation [B, T, 3, 3] (model to camera),
-    place [B, T, 3] = (tx / tz, ty / tz, log tz) of the pivot, velocity [B, T, 6] per reference frame, shape [B, S] (z),
-    offsets [B, 3, L] metres: constant personal displacement of each landmark."""
+    place [B, T, 3] = (tx / tz, ty / tz, log tz) of the pivot, velocity [B, T, 6] a reference frame, shape z [B, S]."""
 
     expression: Tensor
     jaw: Tensor
@@ -246,7 +254,6 @@ class State:
     place: Tensor
     velocity: Tensor
     shape: Tensor
-    offsets: Tensor
 
     def translation(self) -> Tensor:
         """Camera-frame position of the pivot, [B, T, 3] metres."""
@@ -303,7 +310,7 @@ def model_points(model: CompiledModel, state: State, dtype: torch.dtype | None =
 def _shaped_means(model: CompiledModel, state: State, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     z = state.shape.to(dtype)
     b = z.shape[0]
-    head = model.head_mean.to(dtype) + (z @ model.head_shape.to(dtype)).reshape(b, 3, -1) + state.offsets.to(dtype)
+    head = model.head_mean.to(dtype) + (z @ model.head_shape.to(dtype)).reshape(b, 3, -1)
     jaw = model.jaw_mean.to(dtype) + (z @ model.jaw_shape.to(dtype)).reshape(b, 3, len(model.jaw_index))
     return head, jaw
 

@@ -75,8 +75,9 @@ def solve(
     damping = torch.full_like(cost, options.damping)
     converged = torch.zeros_like(cost, dtype=torch.bool)
     schur: Tensor | None = None
-    done = 0
-    for done in range(1, options.iterations + 1):
+    steps = 0
+    while steps < options.iterations and not bool(converged.all()):
+        steps += 1
         step, shape_step, schur = _step(lin, motion, state, data.mask, damping, with_shape, options.shape_weight)
         trial = _apply(state, step, shape_step, model)
         trial_lin = linearise(model, data, trial, options.robust_scale, with_shape, options.chunk)
@@ -90,9 +91,7 @@ def solve(
         motion = _select_motion(better, trial_motion, motion)
         cost = torch.where(better, trial_cost, cost)
         converged = converged | small | (damping > 1e8)
-        if bool(converged.all()):
-            break
-    return Solution(state, lin, cost, start_cost, done, converged, schur)
+    return Solution(state, lin, cost, start_cost, steps, converged, schur)
 
 
 def refine_pose(
@@ -117,7 +116,6 @@ def refine_pose(
             state.place + place_step,
             state.velocity,
             state.shape,
-            state.offsets,
         )
         trial_lin = linearise(model, data, trial, robust_scale, chunk=chunk)
         trial_cost = _frame_cost(trial_lin, robust_scale)
@@ -131,7 +129,6 @@ def refine_pose(
             torch.where(keep, trial.place, state.place),
             state.velocity,
             state.shape,
-            state.offsets,
         )
         lin.hessian = torch.where(keep[..., None], trial_lin.hessian, lin.hessian)
         lin.gradient = torch.where(keep, trial_lin.gradient, lin.gradient)
@@ -203,7 +200,6 @@ def _apply(state: State, step: Tensor, shape_step: Tensor | None, model: Compile
         place=state.place + place.clamp(-0.5, 0.5),
         velocity=state.velocity + velocity,
         shape=state.shape if shape_step is None else state.shape + shape_step,
-        offsets=state.offsets,
     )
 
 

@@ -5,8 +5,8 @@ time constant of their own (lids are fast, brows slow). Two frames dt apart are 
 the tie dissolves by itself, and the per-frame prior is never counted twice.
 
 Pose follows white noise on acceleration (constant velocity; Barfoot, State Estimation for Robotics, 3.4 and 11.2), with
-the velocity as part of the state so that the system stays block-tridiagonal. Accelerations are heavy-tailed (Student t):
-a nod is not smoothed away, a tremble is.
+the velocity as part of the state so that the system stays block-tridiagonal. Accelerations are heavy-tailed (Student
+t): a nod is not smoothed away, a tremble is.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From the source's own frame times to the clip's clock: slerp and linear interpolation, and what counts as measured."""
+"""From the source's own frame times to the clip's clock: slerp, linear, and what counts as measured."""
 
 from __future__ import annotations
 

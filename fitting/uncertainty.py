@@ -5,15 +5,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .residuals import POSE, CompiledModel, Linearisation, State
+from .residuals import POSE, Linearisation, State
 from .temporal import MotionPrior
 
+TURN_PER_METRE = 6.1  # rad / m: 0.35 degrees per axis for every millimetre of anatomy beyond the model
 
-def pose_sd(lin: Linearisation, state: State, prior: MotionPrior, model: CompiledModel) -> tuple[Tensor, Tensor]:
+
+def pose_sd(lin: Linearisation, state: State, prior: MotionPrior, foreign: Tensor) -> tuple[Tensor, Tensor]:
     """Per-frame standard deviations of the rotation (root mean square over the three axes) and of log depth.
 
     From each frame's own information, expression eliminated, *without* its neighbours: most of a landmark's error
     (detector bias, anatomy the model lacks) is constant over a track, so that averaging over time does not remove it.
+
+    Anatomy that the head model lacks turns the whole track by a constant: its share grows with how foreign the face is,
+    by a factor calibrated on synthetic truth with known and unknown head models (``bench/fit.py``).
+
+    Args:
+        foreign: [B] metres, rms displacement of the landmarks by the anatomy modes.
 
     Returns:
         rotation: [B, T] radians per axis; depth: [B, T] sd of log depth.
@@ -28,4 +36,5 @@ def pose_sd(lin: Linearisation, state: State, prior: MotionPrior, model: Compile
     trailing = factor[..., -POSE:, -POSE:]  # Cholesky factor of the pose's Schur complement
     covariance = torch.cholesky_inverse(trailing)
     variance = torch.diagonal(covariance, dim1=-2, dim2=-1)
-    return variance[..., :3].mean(-1).sqrt(), variance[..., 5].sqrt()
+    systematic = (TURN_PER_METRE * foreign)[:, None] ** 2
+    return (variance[..., :3].mean(-1) + systematic).sqrt(), variance[..., 5].sqrt()

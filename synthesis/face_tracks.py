@@ -101,9 +101,9 @@ def sample_clip(
     """
     rng = np.random.default_rng(seed)
     t = options.n_frames
-    if shapes is None:
-        shapes = (rng.standard_normal(head.shape_dirs.shape[2]), rng.standard_normal(head.shape_dirs.shape[2]))
-    motions = []
+    count = head.shape_dirs.shape[2]
+    betas = (rng.standard_normal(count), rng.standard_normal(count)) if shapes is None else shapes
+    motions: list[tuple[Array, Array]] = []
     for side in (-1.0, 1.0):
         yaw = np.radians(options.yaw) * np.sin(1.6 * smooth_noise(rng, t, 30.0) + rng.uniform(-1, 1))
         pitch = np.radians(options.pitch) * np.tanh(0.7 * smooth_noise(rng, t, 30.0)) + _nods(rng, t)
@@ -116,11 +116,12 @@ def sample_clip(
         centre = np.array([side * options.separation / 2, 0.0, options.depth]) + 0.02 * smooth_noise(rng, t, 25.0, 3)
         motions.append((rotation, centre))
     truths, tracks = [], []
-    for k, (rotation, centre) in enumerate(motions):
+    for person, (rotation, centre) in enumerate(motions):
         size = float(np.exp(options.sizes * rng.standard_normal()))
-        truth = _pose_head(rng, head, options, rotation, centre, motions[1 - k][1], shapes[k], size)
+        beta = np.asarray(betas[person], dtype=np.float64)
+        truth = _pose_head(rng, head, options, rotation, centre, motions[1 - person][1], beta, size)
         truths.append(truth)
-        tracks.append(_measure(rng, head, options, truth, f"face-{'ab'[k]}"))
+        tracks.append(_measure(rng, head, options, truth, f"face-{'ab'[person]}"))
     times = np.arange(t) / options.fps
     clip = ClipTracks(
         video_id=f"synthetic-{seed}", shot_index=0, start_s=0.0, end_s=t / options.fps, width=options.width,
@@ -211,7 +212,8 @@ def _pose_head(
     landmarks = points[..., :2] / points[..., 2:] * options.focal_px + image_centre
     return HeadTruth(
         rotation=rotation, translation=translation, gaze=gaze, head_centre=centre,
-        face_scale=options.focal_px * INTER_PUPILLARY * size / centre[:, 2], size=size, shape=shape, expression=psi, jaw=jaw,
+        face_scale=options.focal_px * INTER_PUPILLARY * size / centre[:, 2], size=size, shape=shape, expression=psi,
+        jaw=jaw,
         eyes_open=closure < 0.5, landmarks=np.concatenate([landmarks, _relative_depth(points, options)], -1),
     )  # fmt: skip
 

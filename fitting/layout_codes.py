@@ -1,0 +1,449 @@
+"""The layout vocabulary: named bins of a dyad's scalars and how to say each of them.
+
+A code is ``"group:bin"``. ``{p}`` in a phrase is the person, ``{q}`` the other one. The phrases of different codes must
+not contain one another, because sentences are read back by them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+INF = float("inf")
+
+
+@dataclass(frozen=True)
+class Bin:
+    """One value range [low, high) of a group, and how to say it. ``{p}`` is the person, ``{q}`` the other."""
+
+    name: str
+    low: float
+    high: float
+    phrases: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """A quantised scalar. ``absolute``: the bins are of its magnitude. Groups are listed from rare to common news."""
+
+    name: str
+    scalar: str
+    absolute: bool
+    bins: tuple[Bin, ...]
+
+
+def _facing_group(p: str) -> Group:
+    return Group(
+        f"facing_{p}",
+        f"facing_{p}_deg",
+        True,
+        (
+            Bin(
+                "facing",
+                0,
+                20,
+                (
+                    "{p} faces {q}",
+                    "{p} is turned squarely to {q}",
+                    "{p} has the head straight toward {q}",
+                    "{p} points the face directly at {q}",
+                    "{p} fronts {q}",
+                ),
+            ),
+            Bin(
+                "turned",
+                20,
+                60,
+                (
+                    "{p} is turned partly away from {q}",
+                    "{p} is angled off {q}",
+                    "{p} stands at a slant to {q}",
+                    "{p} has the head half turned from {q}",
+                    "{p} is rotated a little off {q}",
+                ),
+            ),
+            Bin(
+                "side_on",
+                60,
+                110,
+                (
+                    "{p} is side-on to {q}",
+                    "{p} shows {q} a profile",
+                    "{p} has a shoulder to {q}",
+                    "{p} is sideways to {q}",
+                    "{p} sits at a right angle to {q}",
+                ),
+            ),
+            Bin(
+                "away",
+                110,
+                181,
+                (
+                    "{p} faces away from {q}",
+                    "{p} has the back of the head to {q}",
+                    "{p} is turned away from {q}",
+                    "{p} points the face the other way from {q}",
+                    "{p} has turned the back on {q}",
+                ),
+            ),
+        ),
+    )
+
+
+def _tilt_group(p: str) -> Group:
+    return Group(
+        f"tilt_{p}",
+        f"tilt_{p}_deg",
+        False,
+        (
+            Bin(
+                "right",
+                -91,
+                -12,
+                (
+                    "{p} tilts the head to the right",
+                    "{p} leans the head rightward",
+                    "{p} cocks the head right",
+                    "{p} has the head inclined to the right",
+                    "{p} lets the head drop to the right",
+                ),
+            ),
+            Bin(
+                "upright",
+                -12,
+                12,
+                (
+                    "{p} holds the head upright",
+                    "{p} keeps the head level",
+                    "{p} has an upright head",
+                    "{p} holds the head straight up",
+                    "{p} shows no head tilt",
+                ),
+            ),
+            Bin(
+                "left",
+                12,
+                91,
+                (
+                    "{p} tilts the head to the left",
+                    "{p} leans the head leftward",
+                    "{p} cocks the head left",
+                    "{p} has the head inclined to the left",
+                    "{p} lets the head drop to the left",
+                ),
+            ),
+        ),
+    )
+
+
+def _look_group(p: str) -> Group:
+    return Group(
+        f"look_{p}",
+        f"look_{p}_share",
+        False,
+        (
+            Bin(
+                "rarely",
+                -0.1,
+                0.2,
+                (
+                    "{p} rarely looks at {q}",
+                    "{p} hardly glances at {q}",
+                    "{p} avoids looking at {q}",
+                    "{p} keeps the eyes off {q}",
+                    "{p} looks elsewhere than at {q}",
+                ),
+            ),
+            Bin(
+                "sometimes",
+                0.2,
+                0.6,
+                (
+                    "{p} looks at {q} now and then",
+                    "{p} glances at {q} at times",
+                    "{p} sometimes looks at {q}",
+                    "{p} looks at {q} on and off",
+                    "{p} watches {q} part of the time",
+                ),
+            ),
+            Bin(
+                "mostly",
+                0.6,
+                1.1,
+                (
+                    "{p} looks at {q} most of the time",
+                    "{p} keeps the eyes on {q}",
+                    "{p} mostly looks at {q}",
+                    "{p} watches {q} steadily",
+                    "{p} holds the gaze on {q}",
+                ),
+            ),
+        ),
+    )
+
+
+GROUPS: tuple[Group, ...] = (
+    Group(
+        "change",
+        "distance_change_m",
+        False,
+        (
+            Bin(
+                "apart",
+                0.15,
+                INF,
+                (
+                    "they move apart",
+                    "they draw away from each other",
+                    "the gap between them widens",
+                    "they drift apart",
+                    "the distance between them grows",
+                ),
+            ),
+            Bin(
+                "closer",
+                -INF,
+                -0.15,
+                (
+                    "they move closer",
+                    "they draw together",
+                    "the gap between them narrows",
+                    "they come nearer to each other",
+                    "the distance between them shrinks",
+                ),
+            ),
+            Bin(
+                "steady",
+                -0.15,
+                0.15,
+                (
+                    "they keep their distance",
+                    "the gap between them stays the same",
+                    "their spacing does not change",
+                    "they stay where they are",
+                    "their distance holds steady",
+                ),
+            ),
+        ),
+    ),
+    Group(
+        "height",
+        "height_difference_m",
+        False,
+        (
+            Bin(
+                "b_higher",
+                0.08,
+                INF,
+                (
+                    "the right head is higher",
+                    "B is taller in the frame",
+                    "the head on the right sits above the other",
+                    "B looks down on A",
+                    "the right one towers over the left",
+                ),
+            ),
+            Bin(
+                "a_higher",
+                -INF,
+                -0.08,
+                (
+                    "the left head is higher",
+                    "A is taller in the frame",
+                    "the head on the left sits above the other",
+                    "A looks down on B",
+                    "the left one towers over the right",
+                ),
+            ),
+            Bin(
+                "level",
+                -0.08,
+                0.08,
+                (
+                    "their heads are level",
+                    "both heads are at one height",
+                    "they are at eye level with each other",
+                    "neither head is higher",
+                    "their heads are equally high",
+                ),
+            ),
+        ),
+    ),
+    Group(
+        "depth",
+        "depth_difference_m",
+        False,
+        (
+            Bin(
+                "a_nearer",
+                0.25,
+                INF,
+                (
+                    "A is nearer to the camera",
+                    "the left one is closer to the viewer",
+                    "A is in the foreground",
+                    "the left head is in front",
+                    "B is further from the camera",
+                ),
+            ),
+            Bin(
+                "b_nearer",
+                -INF,
+                -0.25,
+                (
+                    "B is nearer to the camera",
+                    "the right one is closer to the viewer",
+                    "B is in the foreground",
+                    "the right head is in front",
+                    "A is further from the camera",
+                ),
+            ),
+            Bin(
+                "same",
+                -0.25,
+                0.25,
+                (
+                    "both are equally far from the camera",
+                    "they share one depth",
+                    "neither is nearer to the camera",
+                    "they are at the same depth",
+                    "the camera is as far from one as from the other",
+                ),
+            ),
+        ),
+    ),
+    Group(
+        "mutual",
+        "mutual_share",
+        False,
+        (
+            Bin(
+                "much",
+                0.3,
+                1.1,
+                (
+                    "they look each other in the eye",
+                    "they share a long mutual gaze",
+                    "their eyes meet much of the time",
+                    "they hold eye contact",
+                    "they gaze at one another",
+                ),
+            ),
+            Bin(
+                "little",
+                0.05,
+                0.3,
+                (
+                    "their eyes meet briefly",
+                    "they make brief eye contact",
+                    "they exchange short glances",
+                    "eye contact comes and goes",
+                    "their gazes cross at moments",
+                ),
+            ),
+            Bin(
+                "none",
+                -0.1,
+                0.05,
+                (
+                    "their eyes do not meet",
+                    "they make no eye contact",
+                    "there is no mutual gaze",
+                    "they never look each other in the eye",
+                    "their gazes never cross",
+                ),
+            ),
+        ),
+    ),
+    _tilt_group("a"),
+    _tilt_group("b"),
+    _facing_group("a"),
+    _facing_group("b"),
+    _look_group("a"),
+    _look_group("b"),
+    Group(
+        "distance",
+        "distance_m",
+        False,
+        (  # zones of Hall 1966
+            Bin(
+                "intimate",
+                0,
+                0.45,
+                (
+                    "they are very close together",
+                    "they are almost touching",
+                    "they are at intimate distance",
+                    "their faces are within arm's reach of a whisper",
+                    "hardly a hand's breadth separates them",
+                ),
+            ),
+            Bin(
+                "personal",
+                0.45,
+                1.2,
+                (
+                    "they are at arm's length",
+                    "they are at personal distance",
+                    "they are within easy reach",
+                    "they are close, as friends would be",
+                    "about a step separates them",
+                ),
+            ),
+            Bin(
+                "social",
+                1.2,
+                3.6,
+                (
+                    "they are at social distance",
+                    "they are a few steps apart",
+                    "a table's width separates them",
+                    "they keep a polite distance",
+                    "they are across the room's corner from each other",
+                ),
+            ),
+            Bin(
+                "public",
+                3.6,
+                INF,
+                (
+                    "they are far apart",
+                    "they are at public distance",
+                    "much of the room lies between them",
+                    "they are many steps apart",
+                    "a wide space separates them",
+                ),
+            ),
+        ),
+    ),
+)
+
+ARRANGEMENTS: dict[str, tuple[str, ...]] = {
+    "face_to_face": (
+        "they are face to face",
+        "they face each other",
+        "they sit opposite one another",
+        "they are turned toward each other",
+        "they are vis-à-vis",
+    ),
+    "side_by_side": (
+        "they are side by side",
+        "they sit next to each other, looking the same way",
+        "they are shoulder to shoulder",
+        "they stand abreast",
+        "they are in a row",
+    ),
+    "l_shape": (
+        "they form an L",
+        "they sit at the corner of a table",
+        "they are at right angles to each other",
+        "they are arranged in an L-shape",
+        "their headings cross at a right angle",
+    ),
+    "back_to_back": (
+        "they are back to back",
+        "they face away from each other",
+        "both turn their backs on the other",
+        "they look in opposite directions, backs together",
+        "they stand rear to rear",
+    ),
+}

@@ -1,0 +1,127 @@
+"""Gaze geometry, smoothing between saccades, the personal offset, looking probabilities."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from duologue.fitting.camera import Camera
+from duologue.fitting.gaze import (
+    GazeTrack,
+    gaze_rays,
+    lid_aperture,
+    looking_at_partner,
+    looking_probability,
+    offset_prior_sd,
+    personal_offset,
+    probability_within,
+    smooth_between_saccades,
+)
+from duologue.schemas.heads import HeadTrack
+
+CAMERA = Camera(1280, 720, 1370.0, "user", 0.01)
+
+
+def test_rays_are_those_that_made_the_irises() -> None:
+    rng = np.random.default_rng(0)
+    eyes = np.array([0.2, -0.1, 1.4]) + 0.05 * rng.standard_normal((50, 3))
+    g = np.array([0.0, 0.0, -1.0]) + 0.4 * rng.standard_normal((50, 3))
+    g /= np.linalg.norm(g, axis=-1, keepdims=True)
+    g = g[(g * eyes).sum(-1) / np.linalg.norm(eyes, axis=-1) < -0.2]  # toward the camera: the near root
+    eyes = eyes[: len(g)]
+    irises = CAMERA.project(eyes + 0.0105 * g)
+    keep = (g * eyes).sum(-1) / np.linalg.norm(eyes, axis=-1) < -0.2
+    np.testing.assert_allclose(gaze_rays(irises, eyes, 0.0105, CAMERA)[keep], g[keep], atol=1e-6)
+
+
+def test_a_ray_that_misses_takes_the_rim() -> None:
+    eye = np.array([[0.0, 0.0, 1.0]])
+    far = CAMERA.project(np.array([[0.05, 0.0, 1.0]]))
+    np.testing.assert_allclose(gaze_rays(far, eye, 0.0105, CAMERA)[0], [1, 0, -0.05], atol=0.01)
+
+
+def test_smoothing_keeps_saccades_and_averages_fixations() -> None:
+    rng = np.random.default_rng(1)
+    truth = np.where(np.arange(100)[:, None] < 50, [[0.0, 0.1]], [[0.3, -0.1]])
+    sd = np.full(100, np.radians(3.0))
+    sd[20:25] = np.nan
+    measured = truth + np.radians(3.0) * rng.standard_normal((100, 2))
+    smooth, smooth_sd = smooth_between_saccades(measured, sd, np.arange(100) / 25)
+    error = np.degrees(np.linalg.norm(smooth - truth, axis=-1))
+    assert error.mean() < 0.5 * np.degrees(np.linalg.norm(measured - truth, axis=-1)).mean()
+    assert error[49] < 3
+    assert error[50] < 3  # the step is not smeared
+    assert (smooth_sd < np.radians(3.0)).all()
+
+
+def _head(n: int) -> HeadTrack:
+    zero = np.zeros((n, 3), dtype=np.float32)
+    one = np.zeros(n, dtype=np.float32)
+    return HeadTrack(
+        track_id="a", shape=np.zeros(2, np.float32), expression=np.zeros((n, 2), np.float32), jaw=zero, neck=zero,
+        rotation=zero, translation=zero, eyes=np.zeros((n, 2, 3), dtype=np.float32), gaze_raw=zero, gaze=zero,
+        head_centre=np.tile(np.array([0, 0, 1.5], dtype=np.float32), (n, 1)), rotation_sd=one, translation_sd=one,
+        gaze_sd=one, residual=one, box=np.zeros((n, 4), dtype=np.float32), confidence=one, valid=np.ones(n, dtype=bool),
+        scale_log_sd=0.048,
+    )  # fmt: skip
+
+
+def _unit(yaw: np.ndarray, pitch: np.ndarray) -> np.ndarray:
+    """Camera-frame directions of a head that faces the camera (model +y is up)."""
+    return np.stack([np.sin(yaw) * np.cos(pitch), -np.sin(pitch), -np.cos(yaw) * np.cos(pitch)], -1)
+
+
+def test_a_constant_offset_is_found_from_looks_at_the_partner() -> None:
+    n = 250
+    rng = np.random.default_rng(2)
+    partner = np.tile([0.5, 0.0, 0.7], (n, 1))  # 32 degrees to the side of a head at (0, 0, 1.5)
+    to_partner = np.arctan2(0.5, 0.8)
+    looks = rng.random(n) < 0.6
+    yaw = np.where(looks, to_partner, 0.3 * rng.standard_normal(n)) + 0.02 * rng.standard_normal(n)
+    pitch = np.where(looks, 0.0, 0.2 * rng.standard_normal(n)) + 0.02 * rng.standard_normal(n)
+    offset = np.radians([5.0, -4.0])
+    measured = _unit(yaw + offset[0], pitch + offset[1]).astype(np.float32)
+    head = np.tile(np.diag([1.0, -1.0, -1.0]), (n, 1, 1))
+    gaze = GazeTrack(measured, np.zeros((n, 2, 3), np.float32), np.full(n, 0.02, np.float32), np.zeros(n, bool), head)
+    fixed = personal_offset(_head(n), gaze, partner, offset_prior_sd(0.0015))
+    angle = np.degrees(np.arccos(np.clip((fixed.gaze * _unit(yaw, pitch)).sum(-1), -1, 1)))
+    assert angle.mean() < 1.5
+    assert 0.02 < fixed.gaze_sd[0] < np.radians(4)
+    # without a partner to look at, the correction is small and the uncertainty large
+    away = personal_offset(_head(n), gaze, np.tile([0.0, 0.0, 3.0], (n, 1)), offset_prior_sd(0.0015))
+    assert away.gaze_sd[0] > np.radians(4)
+
+
+def test_probability_within_is_the_rice_distribution() -> None:
+    rng = np.random.default_rng(0)
+    draws = rng.normal([0.2, 0.0], 0.1, (200_000, 2))
+    expected = (np.linalg.norm(draws, axis=-1) < 0.25).mean()
+    assert probability_within(np.array([0.2]), np.array([0.1]), np.array([0.25]))[0] == pytest.approx(
+        expected, abs=0.005
+    )
+
+
+def test_hysteresis_and_uncertainty() -> None:
+    def chance(degrees: list[float], sd: float) -> np.ndarray:
+        n = len(degrees)
+        return looking_probability(np.radians(degrees), np.full(n, np.radians(sd)), np.ones(n), 25.0)
+
+    still = chance([5.0] * 10, 1.0)
+    assert (still > 0.99).all()
+    drifting = chance([5.0] * 10 + [14.0] * 10 + [25.0] * 5, 1.0)
+    assert (drifting[10:20] > 0.9).all()  # inside a bout up to 16 degrees
+    assert (drifting[20:] < 0.01).all()
+    assert (chance([14.0] * 10, 1.0) < 0.1).all()  # never entered
+    assert (chance([25.0] * 5 + [5.0] * 2 + [14.0] * 5, 1.0)[7:] < 0.1).all()  # two frames are no bout
+    assert 0.2 < chance([5.0] * 10, 10.0)[0] < 0.8  # an unsure gaze is not claimed
+
+
+def test_angle_to_the_partner() -> None:
+    angle = looking_at_partner(np.array([[0.0, 0.0, -1.0]]), np.array([[0.0, 0.0, 2.0]]), np.array([[1.0, 0.0, 1.0]]))
+    assert np.degrees(angle[0]) == pytest.approx(45, abs=1e-4)
+
+
+def test_lid_aperture_is_relative_to_the_eye() -> None:
+    landmarks = np.zeros((1, 478, 2))
+    landmarks[0, 386], landmarks[0, 374], landmarks[0, 362], landmarks[0, 263] = [0, 0], [0, 3], [-5, 0], [5, 0]
+    landmarks[0, 159], landmarks[0, 145], landmarks[0, 133], landmarks[0, 33] = [0, 0], [0, 1], [-5, 0], [5, 0]
+    np.testing.assert_allclose(lid_aperture(landmarks), [[0.3, 0.1]])

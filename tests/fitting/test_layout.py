@@ -1,0 +1,100 @@
+"""Codes, sentences, and back."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from duologue.fitting.layout import (
+    all_codes,
+    captions,
+    codes_of,
+    layout_from_codes,
+    parse,
+    place,
+    text,
+)
+from duologue.fitting.layout_codes import GROUPS
+
+
+@pytest.mark.parametrize("code", all_codes())
+def test_every_code_survives_text_and_layout(code: str) -> None:
+    seen = set()
+    for seed in range(25):
+        sentence = text((code,), str(seed))
+        seen.add(sentence)
+        read = parse(sentence)
+        assert read.codes == (code,), sentence
+        assert read.unread == "", sentence
+        group = code.partition(":")[0]
+        back = codes_of(layout_from_codes(read.codes))
+        assert tuple(c for c in back if c.startswith(group + ":")) == (code,)
+    assert len(seen) >= 5
+
+
+def test_combinations_survive_or_are_refused() -> None:
+    rng = random.Random(0)
+    kept = 0
+    groups = ["arrangement", *(g.name for g in GROUPS)]
+    for number in range(150):
+        wanted = {rng.choice([c for c in all_codes() if c.startswith(g + ":")]) for g in groups if rng.random() < 0.4}
+        codes = tuple(c for c in all_codes() if c in wanted)
+        assert parse(text(codes, str(number))).codes == codes
+        try:
+            layout = layout_from_codes(codes)
+        except ValueError:
+            continue
+        assert wanted <= set(codes_of(layout))
+        kept += 1
+    assert kept > 75
+
+
+def test_bins_with_an_edge_within_the_uncertainty_are_not_claimed() -> None:
+    assert codes_of({"distance_m": 1.0}, {"distance_m": 0.1}) == ("distance:personal",)
+    assert codes_of({"distance_m": 1.0}, {"distance_m": 0.3}) == ()
+    assert codes_of({"facing_a_deg": -5.0}, {"facing_a_deg": 10.0}) == ("facing_a:facing",)
+    angles = {"facing_a_deg": 10.0, "facing_b_deg": -10.0}
+    assert "arrangement:face_to_face" in codes_of(angles, dict.fromkeys(angles, 20.0))
+    assert "arrangement:face_to_face" not in codes_of(angles, dict.fromkeys(angles, 40.0))
+    assert codes_of({"distance_m": float("nan")}) == ()
+
+
+@pytest.mark.parametrize(
+    ("sentence", "metres"),
+    [
+        ("They are 80 cm apart", 0.8),
+        ("A is side-on to B, two metres away", 2.0),
+        ("about 5 feet between them", 1.524),
+        ("1,5 m", 1.5),
+    ],
+)
+def test_numbers_with_units(sentence: str, metres: float) -> None:
+    assert parse(sentence).values["distance_m"] == pytest.approx(metres)
+    assert sum(c.startswith("distance:") for c in parse(sentence).codes) == 1
+
+
+def test_unknown_words_are_reported_and_unknown_codes_refused() -> None:
+    assert "purple" in parse("They are face to face under a purple sky").unread
+    with pytest.raises(ValueError, match="unknown"):
+        layout_from_codes(("distance:lightyear",))
+
+
+def test_captions_repeat_for_a_seed_and_vary_between_seeds() -> None:
+    codes = ("arrangement:side_by_side", "height:level", "look_a:mostly", "distance:personal")
+    assert captions(codes, "x") == captions(codes, "x")
+    assert captions(codes, "x") != captions(codes, "y")
+    assert len(captions(codes, "x")) == 5
+    assert captions((), "x") == ()
+
+
+def test_placed_heads_have_the_layout() -> None:
+    layout = layout_from_codes(("distance:personal", "facing_a:side_on", "depth:a_nearer"))
+    scene = place(layout)
+    relative = scene["centre_b"] - scene["centre_a"]
+    assert np.linalg.norm(relative) == pytest.approx(layout["distance_m"])
+    assert relative[2] == pytest.approx(layout["depth_difference_m"])
+    yaw = scene["rotation_a"][1]
+    forward = np.array([-np.sin(yaw), 0.0, -np.cos(yaw)])  # R_y(yaw) (0, 0, -1)
+    cosine = forward @ relative / np.linalg.norm(relative)
+    assert np.degrees(np.arccos(cosine)) == pytest.approx(abs(layout["facing_a_deg"]), abs=1.0)

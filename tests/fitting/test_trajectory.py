@@ -1,0 +1,55 @@
+"""What counts as measured after resampling to the clip clock."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from duologue.fitting.camera import choose_camera
+from duologue.fitting.rotations import exp_so3
+from duologue.fitting.trajectory import clip_times, resampling, source_period
+
+
+def test_clip_clock() -> None:
+    np.testing.assert_allclose(clip_times(2.0, 12.0, 25.0)[[0, -1]], [2.0, 11.96])
+    assert len(clip_times(0.1, 3.1, 25.0)) == 75
+    assert len(clip_times(0.0, 3.03, 25.0)) == 75
+
+
+def test_gaps_are_never_bridged() -> None:
+    source = np.arange(30) / 30
+    measured = np.delete(source, [10, 20, 21])
+    plan = resampling(measured, clip_times(0, 1, 25), source_period(source))
+    times = clip_times(0, 1, 25)
+    for t, ok in zip(times, plan.valid, strict=True):
+        exact = np.abs(measured - t).min() < 1e-4
+        below, above = measured[measured <= t], measured[measured >= t]
+        between = len(below) and len(above) and above[0] - below[-1] <= 1.5 / 30 + 1e-4
+        assert ok == (exact or bool(between)), t
+    assert not plan.valid[(times > 19 / 30 + 1e-3) & (times < 22 / 30 - 1e-3)].any()
+
+
+def test_a_frame_on_a_measurement_needs_no_neighbour() -> None:
+    plan = resampling(np.array([0.4]), np.array([0.36, 0.4, 0.44]), 0.04)
+    assert plan.valid.tolist() == [False, True, False]
+
+
+def test_interpolation_is_linear_and_slerp() -> None:
+    measured = np.array([0.0, 0.05])
+    plan = resampling(measured, np.array([0.0, 0.02, 0.05]), 0.05)
+    np.testing.assert_allclose(plan.linear(np.array([[0.0], [1.0]]))[:, 0], [0, 0.4, 1], atol=1e-6)
+    import torch
+
+    vectors = torch.tensor([[0.0, 0.0, 0.0], [0.0, 1.0, 0.0]], dtype=torch.float64)
+    half = plan.rotation(exp_so3(vectors).numpy())[1]
+    np.testing.assert_allclose(half, exp_so3(torch.tensor([0.0, 0.4, 0.0], dtype=torch.float64)).numpy(), atol=1e-9)
+
+
+def test_focal_length_comes_from_the_user_then_the_file_then_the_prior() -> None:
+    assert choose_camera(1280, 720, 1000.0, 900.0).source == "user"
+    assert choose_camera(1280, 720, None, 900.0).focal_px == 900.0
+    prior = choose_camera(1280, 720)
+    assert prior.source == "prior"
+    assert prior.focal_px == pytest.approx(1.3737 * 1280, rel=1e-3)
+    assert prior.log_sd == 0.3
+    with pytest.raises(ValueError, match="positive"):
+        choose_camera(1280, 720, -1.0)
