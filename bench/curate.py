@@ -170,7 +170,7 @@ def bare_frames(
             rgb = reformatter.reformat(
                 frame, width=width, height=height, format="rgb24", interpolation=how, threads=1
             )  # fmt: skip
-            plane = rgb.planes[0]
+            plane: Any = rgb.planes[0]
             yield time_s, np.ndarray((height, width, 3), np.uint8, buffer=plane, strides=(plane.line_size, 3, 1))
 
 
@@ -194,7 +194,8 @@ def measured_faces(plan: Plan, pieces: list[TrackDone]) -> dict[int, list[np.nda
 def landmark_cost(plan: Plan, span: Span, pieces: list[TrackDone], mesh: FaceMesh, fast: bool) -> tuple[float, int]:
     """CPU seconds of the bare network on the crops of one span's measured faces; decoding and cropping not counted."""
     faces = measured_faces(plan, pieces)
-    seconds, count, crops = 0.0, 0, []
+    seconds, count = 0.0, 0
+    crops: list[np.ndarray] = []
 
     def infer() -> float:
         begin = time.process_time()
@@ -235,7 +236,7 @@ def measure_ceiling(plan: Plan, mesh: FaceMesh) -> Ceiling:
         cost, count = landmark_cost(plan, span, mine, mesh, track.decode.fast)
         times[2] += cost
         counts[2] += count
-    return Ceiling(*times, *counts)
+    return Ceiling(times[0], times[1], times[2], counts[0], counts[1], counts[2])
 
 
 def make_clips(videos: list[Path], count: int, folder: Path, seconds: float) -> list[Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .. import __version__
 from ..fitting.head_model import load_head_model
@@ -78,12 +78,12 @@ def make_plan(config: CurateConfig, out: str, *, offline: bool = False) -> Plan:
     digest = config_hash(config, head.sha256)
     run = config.run
     detector = (backends.faces, backends.faces_path)
+    fit = replace(config.fit, focal_px=config.fit.focal_px or run.focal_px or None)
     stages = Stages(
         probe=ProbeStage(
             config.probe,
             need_audio=not run.geometry_only,
             shortest_s=config.clips.shortest_s,
-            focal_px=run.focal_px or None,
             takedowns=() if offline else read_takedowns(files_at(out)),
         ),
         scan=ScanStage(config.scan, for_scan(config.decode), *detector),
@@ -97,7 +97,7 @@ def make_plan(config: CurateConfig, out: str, *, offline: bool = False) -> Plan:
         turns=TurnsStage(config.listen, backends.turns),
         evidence=EvidenceStage(config.clips, config.bind.binding, backends.speaker, backends.speaker_path),
         bind=BindStage(config.bind.binding),
-        fit=FitStage(config.clips, config.fit, backends.head_model, head.sha256),
+        fit=FitStage(config.clips, fit, backends.head_model, head.sha256),
         score=ScoreStage(
             config.clips, config.bind, config_hash=digest, code_version=__version__,
             backends=(shot_detector(config.scan.shots).backend, faces, who, *voices, head_backend(head)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from apache_beam.io.filesystems import FileSystems
@@ -39,7 +39,6 @@ class ProbeStage:
     options: ProbeOptions
     need_audio: bool
     shortest_s: float
-    focal_px: float | None
     takedowns: tuple[Takedown, ...]
     name: str = "probe"
     kinds: tuple[type, ...] = (Video,)
@@ -51,7 +50,6 @@ class ProbeStage:
             self.options,
             self.need_audio,
             self.shortest_s,
-            self.focal_px,
             self.takedowns,
         )
 
@@ -61,8 +59,6 @@ class ProbeStage:
     def run(self, element: InputItem, work: WorkStore) -> list[Any]:
         with local_copies().open(element.uri) as path:
             video = probe(path, element, self.options)
-        if self.focal_px is not None:
-            video = replace(video, focal_px=self.focal_px)
         known = {"video_id": video.video_id, "source_id": video.source_id, "source_uri": video.uri}
         if is_taken_down(self.takedowns, **known):
             return []

@@ -56,7 +56,7 @@ def test_the_row_says_where_it_comes_from(row: Row, messy_folder: Path) -> None:
     assert row["video_id"] == hashlib.sha256(content).hexdigest()
     assert (row["start_s"], row["end_s"], row["fps"], row["n_frames"]) == (0.0, 8.0, 25.0, 200)
     assert row["focal_px"] == SMALL_FOCAL_PX
-    assert row["focal_source"] in ("user", "metadata")
+    assert row["focal_source"] == "user"
 
 
 def test_two_files_of_one_content_are_one_video_with_the_smaller_uri(row: Row, messy_folder: Path) -> None:
