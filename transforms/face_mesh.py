@@ -12,6 +12,7 @@ import math
 import pathlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import cv2
@@ -93,6 +94,17 @@ class MeshFace:
     crop: UInt8
     region: Region
 
+    @cached_property
+    def box(self) -> Float32:
+        """[4] bounding box x0, y0, x1, y1 of the 468 skin points."""
+        return box_of(self.landmarks)
+
+
+def box_of(landmarks: Float32) -> Float32:
+    """[4] bounding box x0, y0, x1, y1 of the 468 skin points."""
+    x, y = landmarks[:468, 0], landmarks[:468, 1]
+    return np.array([x.min(), y.min(), x.max(), y.max()], np.float32)
+
 
 def region_from_landmarks(landmarks: Float32, scale: float = REGION_SCALE) -> Region:
     """The square in which to look for a face whose landmarks are (or are predicted) here.
@@ -168,7 +180,7 @@ def sharpness(crop: UInt8) -> float:
     """Variance of the Laplacian of the middle of a 192-px face crop, in squared grey levels."""
     edge = (crop.shape[0] - SHARPNESS_PX) // 2
     grey = cv2.cvtColor(crop[edge : edge + SHARPNESS_PX, edge : edge + SHARPNESS_PX], cv2.COLOR_RGB2GRAY)
-    return float(cv2.Laplacian(grey, cv2.CV_32F).var())
+    return float(cv2.meanStdDev(cv2.Laplacian(grey, cv2.CV_32F))[1][0, 0]) ** 2
 
 
 def _mediapipe() -> Any:

@@ -23,7 +23,7 @@ def implausible(face: MeshFace) -> str:
     or off-centre one.
     """
     points = face.landmarks
-    if not np.isfinite(points).all():
+    if not math.isfinite(float(points.sum())):
         return "not finite"
     (ax, ay, az), (dx, dy, dz) = (points[263] - points[33]).tolist(), (points[152] - points[10]).tolist()
     width, height = math.sqrt(ax * ax + ay * ay + az * az), math.sqrt(dx * dx + dy * dy + dz * dz)
@@ -31,12 +31,11 @@ def implausible(face: MeshFace) -> str:
         return "seen from behind"
     if not 0.3 < width / max(height, 1e-9) < 1.1:
         return "shape"
-    low, high = points[:468, :2].min(axis=0), points[:468, :2].max(axis=0)
-    fill = float((high - low).max()) * REGION_SCALE / face.region.side
+    x0, y0, x1, y1 = face.box.tolist()
+    fill = max(x1 - x0, y1 - y0) * REGION_SCALE / face.region.side
     if not 0.5 < fill < 1.7:
         return "size"
-    centre = (low + high) / 2
-    if math.hypot(centre[0] - face.region.x, centre[1] - face.region.y) > 0.3 * face.region.side:
+    if math.hypot((x0 + x1) / 2 - face.region.x, (y0 + y1) / 2 - face.region.y) > 0.3 * face.region.side:
         return "off centre"
     return ""
 
@@ -52,12 +51,12 @@ def rigid_change(before: Float32, after: Float32) -> float:
     Returns:
         Median distance over the rigid points after the best translation, turn and zoom (least squares).
     """
-    p = before[RIGID, 0] + 1j * before[RIGID, 1]
-    q = after[RIGID, 0] + 1j * after[RIGID, 1]
-    p, q = p - p.mean(), q - q.mean()
+    p, q = (points[RIGID, :2].astype(np.float64, order="C").view(np.complex128)[:, 0] for points in (before, after))
+    p, q = p - p.sum() / len(p), q - q.sum() / len(q)
     turn = np.vdot(p, q) / max(float(np.vdot(p, p).real), 1e-9)
-    scale = float(face_scale_px(after))
-    return float(np.sort(np.abs(q - turn * p))[len(RIGID) // 2]) / max(scale, 1e-6)
+    apart = np.abs(q - turn * p)
+    apart.sort()
+    return float(apart[len(RIGID) // 2]) / max(float(face_scale_px(after)), 1e-6)
 
 
 def disagreement(landmarks: Float32, keypoints: Float32) -> float:
@@ -112,11 +111,6 @@ def expected_error(landmarks: Float32, logit: float, change: float, sharp: float
 def confidence_from_error(error: float) -> float:
     """0..1, falling in the expected error: 1 / (1 + (error / 8 % of face scale)^2)."""
     return 1.0 / (1.0 + (error / 0.08) ** 2)
-
-
-def box_of(landmarks: Float32) -> Float32:
-    """[4] bounding box x0, y0, x1, y1 of the 468 skin points."""
-    return np.concatenate([landmarks[:468, :2].min(axis=0), landmarks[:468, :2].max(axis=0)]).astype(np.float32)
 
 
 def box_iou(one: npt.NDArray[np.floating], other: npt.NDArray[np.floating]) -> float:

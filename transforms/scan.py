@@ -215,6 +215,7 @@ class _FaceSampler:
         self._next_thorough = -math.inf
         self._next_seam = -math.inf
         self._quick_count = 0
+        self._clear = False  # the last look at the whole frame said it all
 
     def push(self, time_s: float, rgb: UInt8) -> None:
         bin_ = math.floor(time_s / self.options.sample_s + 1e-6)
@@ -226,17 +227,21 @@ class _FaceSampler:
         picture = np.asarray(cv2.resize(rgb, (16, 9), interpolation=cv2.INTER_AREA), np.int16)
         changed = self._picture is None or float(np.abs(picture - self._picture).mean()) > CHANGED
         self._picture = picture
-        found = self.detector.detect(rgb, float(max(rgb.shape[:2])), enough=2)
-        thorough = False
-        sure = found.widths[found.scores >= SURE]
-        # Two faces so large that a bystander worth counting shows at first sight need no second look.
-        clear = len(sure) > 2 or (len(sure) == 2 and self.options.bystander * sure.min() > self._sight_px(rgb))
-        if not clear and (changed or len(sure) != self._quick_count or time_s >= self._next_thorough):
-            quick, thorough = len(found), True
+        found, thorough = no_detections(), not (self._clear or changed) and time_s >= self._next_thorough
+        if not thorough:
+            found = self.detector.detect(rgb, float(max(rgb.shape[:2])), enough=2)
+            sure = found.widths[found.scores >= SURE]
+            # Two faces so large that a bystander worth counting shows at first sight need no second look.
+            self._clear = len(sure) > 2 or (
+                len(sure) == 2 and self.options.bystander * float(sure.min()) > self._sight_px(rgb)
+            )
+            due = changed or len(sure) != self._quick_count or time_s >= self._next_thorough
+            thorough = due and not self._clear
+            self._quick_count = len(sure)
+        if thorough:
             found = self.detector.detect(rgb, smallest, enough=3)
-            useful = len(found) > quick
+            useful = bool((found.widths < self._sight_px(rgb)).any())
             self._next_thorough = time_s - 1e-6 + self.options.thorough_s * (1 if useful else 2)
-        self._quick_count = len(sure)
         keep = found.scores >= self.options.min_score
         found = found.take(keep) if len(found) else no_detections()
         index = len(self._times)

@@ -187,18 +187,26 @@ def _gutter(brightness: Float32, column: int, coverage: npt.NDArray[np.float64],
     Graphics are even; rooms hardly ever are. (0, 0.0) where there is no such bar.
     """
     strong = np.flatnonzero(coverage >= 0.65 * coverage.max()) + first
+    column = int(column)
+    right = column + 3 + _even_run(brightness[:, column + 3 :])
+    left = column - _even_run(brightness[:, :column][:, ::-1])
     for other in strong[np.argsort(-np.abs(strong - column))]:
-        a, b = sorted((int(column), int(other)))
-        inside = brightness[:, a + 3 : b]  # columns clear of both steps
-        if inside.shape[1] >= 1 and _spread(inside) < 3.5 and float(np.ptp(np.median(inside, axis=0))) < 8:
-            return b - a, (int(other) - column) / 2
+        # The columns inside are those clear of both steps.
+        if (column + 3 < other <= right) or (left <= other + 3 < column):
+            return abs(int(other) - column), (int(other) - column) / 2
     return 0, 0.0
 
 
-def _spread(columns: Float32) -> float:
-    """Largest robust standard deviation of a column over its rows."""
-    middle = np.median(columns, axis=0)
-    return 1.48 * float(np.median(np.abs(columns - middle), axis=0).max())
+def _even_run(columns: Float32) -> int:
+    """How many of these columns, from the first on, are even down their rows and alike."""
+    low, high = np.inf, -np.inf
+    for k in range(columns.shape[1]):
+        column = columns[:, k]
+        middle = float(np.median(column))
+        low, high = min(low, middle), max(high, middle)
+        if high - low >= 8 or 1.48 * float(np.median(np.abs(column - middle))) >= 3.5:
+            return k
+    return columns.shape[1]
 
 
 def _colour_across(part: UInt8, left: int, right: int) -> float:

@@ -22,7 +22,6 @@ from .detect_faces import Detections, merge_detections, no_detections
 from .face_mesh import REGION_SCALE, MeshFace, Region, region_from_detection, region_from_landmarks, sharpness
 from .face_quality import (
     box_iou,
-    box_of,
     confidence_from_error,
     disagreement,
     expected_error,
@@ -30,6 +29,7 @@ from .face_quality import (
     rigid_change,
 )
 from .identify import Identifier, similarity
+from .mirror import side_error, without_side_error
 from .mouth_crop import CROP, mouth_crop
 from .tracklet import PieceTracks, Tracklet
 
@@ -61,7 +61,7 @@ class TrackOptions:
     """How faces are followed.
 
     Attributes:
-        detect_every_s: the detector looks this often while every face is followed, every second time for small faces
+        detect_every_s: the detector looks this often while every face is followed, every third time for small faces
             too; it searches the whole frame for small faces this often while not.
         retry_every_s: it looks this often, where a face may be, while a face is lost or fewer than two are followed.
         max_faces: at most this many faces are followed, the largest first.
@@ -74,6 +74,8 @@ class TrackOptions:
         identify_every_s: time between appearance descriptors of one face.
         look_back_s: when a face is found again, the frames since it was lost are searched backwards this far.
         shortest_s: tracks seen for less are dropped.
+        mirror_every_s: so often the landmark network also sees the mirrored face, and what it answers differently on
+            the two sides is taken off all frames; 0 for never.
     """
 
     detect_every_s: float = 1.0
@@ -88,6 +90,7 @@ class TrackOptions:
     identify_every_s: float = 1.0
     look_back_s: float = 0.5
     shortest_s: float = 0.3
+    mirror_every_s: float = 0.33
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,7 @@ class _Row:
     error: float = 1.0
     sharp: float = math.nan
     crop: UInt8 | None = None
+    side_error: Float32 | None = None
 
 
 @dataclass
@@ -125,6 +129,7 @@ class _Face:
     lost_since: float | None = None
     identities: list[tuple[int, Float32]] = field(default_factory=list)
     identity_time: float = -math.inf
+    mirror_time: float = -math.inf
     with_other: dict[int, int] = field(default_factory=dict)  # face number -> frame at which they met
 
     @property
@@ -253,7 +258,10 @@ class _Tracker:
         if judged is None or judged.face is not seen:
             judged = self._judge(face, seen, time)
         crop = self._crop(rgb, seen)
-        face.rows[index] = _Row(box_of(seen.landmarks), seen.landmarks, judged.error, judged.sharp, crop)
+        row = face.rows[index] = _Row(seen.box, seen.landmarks, judged.error, judged.sharp, crop)
+        if 0 < self.options.mirror_every_s <= time - face.mirror_time + 1e-6:
+            row.side_error = side_error(self.mesh, seen, self.options.keep_logit)
+            face.mirror_time = time
         face.landmarks = seen.landmarks
         face.mesh_time = face.seen_time = time
         face.lost_since = None
@@ -291,7 +299,7 @@ class _Tracker:
             error = expected_error(earlier.landmarks, earlier.logit, change, sharp)
             if earlier.logit < self.options.keep_logit or implausible(earlier) or error > self.options.worst_error:
                 break
-            box = box_of(earlier.landmarks)
+            box = earlier.box
             if any(k in f.rows and _apart(box, f.rows[k].box) < 0.5 for f in self.faces if f is not face):
                 break
             face.rows[k] = _Row(box, earlier.landmarks, error, sharp, self._crop(rgb, earlier))
@@ -353,7 +361,7 @@ class _Tracker:
         """
         missing = self._missing()
         well = not missing and self._awake() >= 2
-        if time - self.search_time >= self.options.detect_every_s * (2 if well else 1) - 1e-6:
+        if time - self.search_time >= self.options.detect_every_s * (3 if well else 1) - 1e-6:
             self.search_time = time
             return self.detector.detect(rgb, smallest), True
         if missing:
@@ -408,14 +416,14 @@ class _Tracker:
         for number in [n for n in found if checked and n not in owned and found[n].logit < CONFIRM_LOGIT]:
             del found[number]  # neither network is sure of it
         free = [(d, self._measure_detection(rgb, detections, d)) for d, _ in free]
-        free = [(d, m) for d, m in free if m is None or self._owner(box_of(m.landmarks), found) is None]
+        free = [(d, m) for d, m in free if m is None or self._owner(m.box, found) is None]
         self._claim(time, rgb, index, detections, free, found)
 
     def _owner(self, box: Float32, found: dict[int, MeshFace]) -> int | None:
         """The followed face to which a box belongs: two heads are never nearer than half a head, but for instants."""
         best, best_apart = None, 0.5
         for number, seen in found.items():
-            apart = _apart(box, box_of(seen.landmarks))
+            apart = _apart(box, seen.box)
             if apart < best_apart:
                 best, best_apart = number, apart
         return best
@@ -448,7 +456,7 @@ class _Tracker:
         cost = np.full((len(measured), len(asleep)), far)
         for i, (d, seen) in enumerate(measured):
             looks = None if seen is None else self.identifier.describe(rgb, seen.landmarks)
-            box = detections.boxes[d] if seen is None else box_of(seen.landmarks)
+            box = detections.boxes[d] if seen is None else seen.box
             side = REGION_SCALE * float(max(box[2] - box[0], box[3] - box[1]))
             for j, face in enumerate(asleep):
                 here = face.predict(time)
@@ -552,7 +560,7 @@ class _Tracker:
         kept = _without_doubles(kept)
         kept.sort(key=lambda k: (k[0], k[1], k[2].number))
         tracklets = [
-            _tracklet(f"t{n}", face, rows, times[start:stop], start, self.keep_crops)
+            _tracklet(f"t{n}", face, rows, times, start, stop, self.keep_crops)
             for n, (start, _, face, rows, stop) in enumerate(kept)
         ]
         return PieceTracks(times[first:], tuple(tracklets))
@@ -577,9 +585,16 @@ def _without_doubles(kept: list[_Kept]) -> list[_Kept]:
 
 
 def _tracklet(
-    name: str, face: _Face, rows: dict[int, _Row], times: npt.NDArray[np.float64], start: int, keep_crops: bool
-) -> Tracklet:
+    name: str, face: _Face, rows: dict[int, _Row], all_times: npt.NDArray[np.float64], start: int, stop: int,
+    keep_crops: bool,
+) -> Tracklet:  # fmt: skip
+    times = all_times[start:stop]
     n = len(times)
+    measured = without_side_error(
+        {index: row.landmarks for index, row in rows.items() if row.landmarks is not None},
+        {index: row.side_error for index, row in face.rows.items() if row.side_error is not None},
+        all_times,
+    )
     landmarks = np.full((n, N_LANDMARKS, 3), np.nan, np.float32)
     box = np.full((n, 4), np.nan, np.float32)
     valid = np.zeros(n, np.bool_)
@@ -592,7 +607,7 @@ def _tracklet(
         if crops is not None and row.crop is not None:
             crops[k] = row.crop
         if row.landmarks is not None:
-            landmarks[k], valid[k], sharp[k] = row.landmarks, True, row.sharp
+            landmarks[k], valid[k], sharp[k] = measured[index], True, row.sharp
             confidence[k] = confidence_from_error(row.error)
     return Tracklet(name, times, landmarks, box, valid, confidence, sharp, face.identity, len(face.identities), crops)
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import skimage.data
 from duologue.transforms.detect_faces import FaceDetector
-from duologue.transforms.face_mesh import FaceMesh, Region, region_from_landmarks
-from duologue.transforms.face_quality import box_iou, box_of
+from duologue.transforms.face_mesh import FaceMesh, Region, box_of, region_from_landmarks
+from duologue.transforms.face_quality import box_iou
 from duologue.transforms.identify import AppearanceIdentifier
 from duologue.transforms.track import TrackOptions, track_piece
 from duologue.transforms.tracklet import PieceTracks
