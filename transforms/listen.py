@@ -26,7 +26,7 @@ from .voice_activity import (
     speech_regions,
 )
 from .voice_embedding import EMBEDDING, MEL_HOP_S, VoiceEmbedding
-from .voices import VoiceOptions, label_voices
+from .voices import VoiceOptions, label_parts
 
 
 @dataclass(frozen=True)
@@ -195,12 +195,16 @@ def _embed(
     return starts_s, model(mel, frames, lengths)
 
 
-def cluster_turns(pieces: Sequence[ListenPiece], options: ListenOptions | None = None) -> list[Turn]:
+def cluster_turns(
+    pieces: Sequence[ListenPiece], options: ListenOptions | None = None, parts: bool = False
+) -> list[Turn]:
     """Turns of the whole video, voices named "v0", "v1", ... in order of first speech.
 
     Args:
         pieces: all pieces of one video, in time order. Iterated more than once: a lazy sequence that loads
             a piece at a time keeps memory flat.
+        parts: also cut a voice that may be two people who sound alike, "v0" into "v0" and "v0b"; binding joins the
+            two again unless they have different faces (``bind.join_parts``).
 
     Returns:
         Turns in time order; ``face`` is "". Two voices may overlap in time. Empty without speech.
@@ -212,15 +216,28 @@ def cluster_turns(pieces: Sequence[ListenPiece], options: ListenOptions | None =
         return []
     starts = np.concatenate([p.window_start_s for p in pieces])
     embedding = np.concatenate([p.embedding for p in pieces])
-    segments = label_voices(starts, embedding, options.windows_s, regions, options.voices)
+    cut = label_parts(starts, embedding, options.windows_s, regions, options.voices)
+    if not parts:
+        cut = _joined([(start, end, voice, 0) for start, end, voice, _ in sorted(cut)])
     names: dict[int, str] = {}
     turns = []
-    for start, end, voice in sorted(segments):
+    for start, end, voice, part in sorted(cut):
         if _mean_speech(runs, start, end) < options.least_mean_speech:
             continue
         name = names.setdefault(voice, f"v{len(names)}")
-        turns.append(Turn(round(start, 3), round(end, 3), name))
+        turns.append(Turn(round(start, 3), round(end, 3), name + ("b" if part else "")))
     return turns
+
+
+def _joined(segments: Sequence[tuple[float, float, int, int]]) -> list[tuple[float, float, int, int]]:
+    """Segments in time order, those of one voice that touch made one."""
+    out: list[tuple[float, float, int, int]] = []
+    for start, end, voice, part in segments:
+        if out and out[-1][2:] == (voice, part) and start - out[-1][1] < 1e-6:
+            out[-1] = (out[-1][0], end, voice, part)
+        else:
+            out.append((start, end, voice, part))
+    return out
 
 
 def _mean_speech(runs: Sequence[tuple[float, Float32]], start_s: float, end_s: float) -> float:

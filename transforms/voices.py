@@ -2,8 +2,9 @@
 
 Windows of 1.6 s that are all speech are clustered (k-means on unit vectors); turns are then cut by
 a Viterbi pass over the similarity of short windows to each voice, which is sharper in time. The
-number of voices is decided on what the cut gives back: two voices whose own speech sounds alike
-are one voice.
+number of voices is decided on what the cut gives back: two voices whose moments are as alike as the
+moments of one are one voice. People who sound alike may be parted later by their faces, so the best cut
+of one more voice can be had as well.
 """
 
 from __future__ import annotations
@@ -27,8 +28,12 @@ class VoiceOptions:
     Attributes:
         min_voices, max_voices: bounds of the estimated number (equal: a given number).
         pure_coverage: share of a long window that must be speech for it to teach a voice.
-        same_voice: two voices with a cosine of mean embeddings above this are one.
-        new_voice: beyond two voices, each pair must be below this.
+        least_gap: voices are told apart where moments of one are more alike than moments of two by this much (cosine).
+        gap_error: added to it, over the square root of the number of pairs of moments compared: little speech, and the
+            halves of one voice, may differ by chance.
+        gap_windows: moments of each voice compared at most.
+        new_voice: beyond two voices, the means of each pair must also have a cosine below this: who repeats himself
+            word by word is not several people.
         min_voice_s, min_voice_share: a voice beyond the second must speak this long, and this share of all speech.
         max_windows: long windows used for teaching; more are thinned evenly.
         smooth_s: Gaussian smoothing of similarities over time (sigma).
@@ -38,8 +43,10 @@ class VoiceOptions:
     min_voices: int = 1
     max_voices: int = 6
     pure_coverage: float = 0.7
-    same_voice: float = 0.87
-    new_voice: float = 0.8
+    least_gap: float = 0.085
+    gap_error: float = 0.25
+    gap_windows: int = 300
+    new_voice: float = 0.82
     min_voice_s: float = 3.0
     min_voice_share: float = 0.08
     max_windows: int = 2000
@@ -122,10 +129,8 @@ def _chunks(rows: Labels, size: int = 4096) -> Iterator[Labels]:
         yield rows[first : first + size]
 
 
-def _assign(
-    embedding: npt.NDArray[np.floating], grid: _Grid, voices: int, options: VoiceOptions
-) -> tuple[Labels, Float32] | None:
-    """Cut speech among a given number of voices: ([steps] label, [voices, 256] mean of each voice's own speech)."""
+def _assign(embedding: npt.NDArray[np.floating], grid: _Grid, voices: int, options: VoiceOptions) -> Labels | None:
+    """Cut speech among a given number of voices: [steps] label."""
     from sklearn.cluster import KMeans
 
     last = embedding.shape[1] - 1
@@ -153,31 +158,83 @@ def _assign(
     for first, end in zip(np.flatnonzero(edges == 1), np.flatnonzero(edges == -1), strict=True):
         # a pause between regions is no evidence: the voice may change there at no cost
         path[first:end] = viterbi(score[first:end] * options.gain, options.switch_cost)
-    means = []
+    return path
+
+
+def _acceptable(
+    path: Labels,
+    embedding: npt.NDArray[np.floating],
+    starts_s: Float64,
+    grid: _Grid,
+    voices: int,
+    options: VoiceOptions,
+) -> bool:
+    seconds = np.bincount(path[grid.speech], minlength=voices) * GRID_S
+    share = seconds.min() / max(seconds.sum(), 1e-9)
+    if voices > 2 and (seconds.min() < options.min_voice_s or share < options.min_voice_share):
+        return False
+    if voices > 2 and _closest(path, embedding, grid, voices) >= options.new_voice:
+        return False
+    gap, pairs = voice_gap(path, embedding, starts_s, grid, voices, options)
+    return gap >= options.least_gap + options.gap_error / np.sqrt(max(pairs, 1.0))
+
+
+def _closest(path: Labels, embedding: npt.NDArray[np.floating], grid: _Grid, voices: int) -> float:
+    """The largest cosine between two voices' mean embeddings; 1 where a voice has no moment of its own."""
+    last = embedding.shape[1] - 1
+    means = np.zeros((voices, embedding.shape[2]), np.float32)
     for voice in range(voices):
         weight = np.clip(grid.coverage(grid.speech & (path == voice), last) - 0.6, 0, None).astype(np.float32)
-        own = np.flatnonzero(weight)
-        total = np.zeros(embedding.shape[2], np.float32)
-        for rows in _chunks(own):
-            total += weight[rows] @ embedding[rows, last].astype(np.float32)
-        means.append(total)
-    return path, unit(np.stack(means))
+        for rows in _chunks(np.flatnonzero(weight)):
+            means[voice] += weight[rows] @ embedding[rows, last].astype(np.float32)
+    if not np.linalg.norm(means, axis=1).all():
+        return 1.0
+    means = unit(means)
+    return float((means @ means.T)[np.triu_indices(voices, 1)].max())
 
 
-def _acceptable(path: Labels, means: Float32, grid: _Grid, options: VoiceOptions) -> bool:
-    voices = len(means)
-    cosine = means @ means.T
-    alike = float(cosine[np.triu_indices(voices, 1)].max())
-    seconds = np.bincount(path[grid.speech], minlength=voices) * GRID_S
-    if voices == 2:
-        return alike < options.same_voice and seconds.min() > 0
-    share = seconds.min() / max(seconds.sum(), 1e-9)
-    return (
-        alike < options.new_voice
-        and bool(np.all(np.linalg.norm(means, axis=1) > 0.5))
-        and seconds.min() >= options.min_voice_s
-        and share >= options.min_voice_share
-    )
+def voice_gap(
+    path: Labels,
+    embedding: npt.NDArray[np.floating],
+    starts_s: Float64,
+    grid: _Grid,
+    voices: int,
+    options: VoiceOptions,
+) -> tuple[float, float]:
+    """How much more alike two moments of one voice are than moments of two: the smallest over pairs of voices.
+
+    Clustering cuts any cloud in two, and the centres of the halves lie apart even where one person speaks; moments
+    that share no sound are compared instead.
+
+    Returns:
+        (mean cosine within voices less mean cosine between them, number of pairs of moments behind it); -inf where
+        a voice has no moment of its own or nothing can be compared.
+    """
+    last, length = embedding.shape[1] - 1, grid.windows[-1][2]
+    own: list[Labels] = []
+    for voice in range(voices):
+        rows = np.flatnonzero(grid.coverage(grid.speech & (path == voice), last) >= 0.75)
+        own.append(rows[:: max(1, -(-len(rows) // options.gap_windows))])
+
+    def alike(one: Labels, other: Labels) -> tuple[float, int]:
+        apart = np.abs(starts_s[one][:, None] - starts_s[other][None]) > 0.75 * length
+        if not apart.any():
+            return float("nan"), 0
+        cosine = embedding[one, last].astype(np.float32) @ embedding[other, last].astype(np.float32).T
+        return float(cosine[apart].mean()), int(apart.sum())
+
+    inside = [alike(rows, rows)[0] for rows in own]
+    worst, behind = np.inf, 0.0
+    for i, one in enumerate(own):
+        for j in range(i):
+            between, pairs = alike(one, own[j])
+            within = [x for x in (inside[i], inside[j]) if np.isfinite(x)]
+            if not within or pairs == 0:
+                return -np.inf, 0.0
+            gap = float(np.mean(within)) - between
+            if gap < worst:
+                worst, behind = gap, float(pairs)
+    return worst, behind
 
 
 def label_voices(
@@ -197,18 +254,71 @@ def label_voices(
     Returns:
         (start, end, voice number) in time order; consecutive pieces of a region differ in voice.
     """
-    options = options or VoiceOptions()
-    if not regions:
+    found = _solve(starts_s, embedding, windows_s, regions, options or VoiceOptions())
+    return [] if found is None else _segments(found[0], found[2], regions)
+
+
+def label_parts(
+    starts_s: Float64,
+    embedding: npt.NDArray[np.floating],
+    windows_s: tuple[float, ...],
+    regions: Sequence[tuple[float, float]],
+    options: VoiceOptions | None = None,
+) -> list[tuple[float, float, int, int]]:
+    """As :func:`label_voices`, with the best cut of a voice that may be two people who sound alike.
+
+    Returns:
+        (start, end, voice number, part 0 or 1); part is 0 throughout a voice that was not cut.
+    """
+    found = _solve(starts_s, embedding, windows_s, regions, options or VoiceOptions())
+    if found is None:
         return []
+    path, parts, grid = found
+    return [(s, e, label // 2, label % 2) for s, e, label in _segments(2 * path + parts, grid, regions)]
+
+
+def _solve(
+    starts_s: Float64,
+    embedding: npt.NDArray[np.floating],
+    windows_s: tuple[float, ...],
+    regions: Sequence[tuple[float, float]],
+    options: VoiceOptions,
+) -> tuple[Labels, Labels, _Grid] | None:
+    """[steps] voice, [steps] part of the voice, and their grid."""
+    if not regions:
+        return None
     grid = _Grid(starts_s, windows_s, regions)
-    path = np.zeros(grid.steps, np.int64)
+    path, finer = np.zeros(grid.steps, np.int64), None
     for voices in range(options.max_voices, 1, -1):
         if voices < options.min_voices:
             break
         cut = _assign(embedding, grid, voices, options)
-        if cut is not None and (voices == options.min_voices or _acceptable(*cut, grid, options)):
-            path = cut[0]
+        if cut is None:
+            continue
+        if voices == options.min_voices or _acceptable(cut, embedding, starts_s, grid, voices, options):
+            path = cut
             break
+        finer = cut
+    return path, _parts(path, finer, grid, options), grid
+
+
+def _parts(path: Labels, finer: Labels | None, grid: _Grid, options: VoiceOptions) -> Labels:
+    """[steps] 0 or 1: the one voice that a cut into one voice more divides, where both parts speak long enough."""
+    parts = np.zeros(grid.steps, np.int64)
+    if finer is None or finer.max() > path.max() + 1:
+        return parts
+    heard = grid.speech
+    table = np.zeros((int(path.max()) + 1, int(finer.max()) + 1))
+    np.add.at(table, (path[heard], finer[heard]), GRID_S)
+    parent = table.argmax(axis=0)
+    for voice in range(len(table)):
+        children = np.flatnonzero(parent == voice)
+        if len(children) == 2 and table[voice, children].min() >= options.min_voice_s:
+            parts[(path == voice) & (finer == children[1])] = 1
+    return parts
+
+
+def _segments(path: Labels, grid: _Grid, regions: Sequence[tuple[float, float]]) -> list[tuple[float, float, int]]:
     segments = []
     for lo, hi in regions:
         first, end = grid.step(lo), max(grid.step(hi), grid.step(lo) + 1)
