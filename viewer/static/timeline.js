@@ -43,7 +43,8 @@ const Timeline = (() => {
       value: (k) => both("confidence", 2)(k).map(([text, colour], i) => [pair["ab"[i]].valid[k] ? text : `${"ab"[i]} –`, colour]) });
     rows.push({ label: "measured", height: 24, draw: validity, value: (k) => ["a", "b"].map(
       (who) => [`${who} ${pair[who].valid[k] ? "yes" : "no"}`, pair[who].valid[k] ? COLOURS[who] : "#b3261e"]) });
-    return rows;
+    const alone = pair.source.n_people === 1; // a single-speaker row has no partner
+    return alone ? rows.filter((row) => row.people !== "joint" && row.label !== "gaze off partner") : rows;
   }
 
   function extent(pair, value) {
@@ -259,7 +260,7 @@ const Timeline = (() => {
     }
 
     gaps(c, box, people, pattern) {
-      const { a, b, frames } = this.pair;
+      const { a, frames } = this.pair, b = this.pair.source.n_people === 1 ? a : this.pair.b;
       for (let k = 0; k < frames; k++) {
         const missing = people === "joint" ? !(a.valid[k] && b.valid[k]) : !a.valid[k] || !b.valid[k];
         if (!missing) continue;
