@@ -5,27 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from ..schemas.errors import BadInput
-from ..schemas.heads import FittedPair, HeadTrack
-from ..schemas.tracks import ClipTracks, FaceTrack, face_scale_px
-from .camera import Camera, choose_camera
-from .gaze import GazeTrack, offset_prior_sd, personal_offset, solve_gaze
+from ..schemas.heads import FittedPair
+from ..schemas.tracks import ClipTracks, FaceTrack
+from .camera import choose_camera
+from .compiled_model import CompiledModel, compile_model
+from .gaze import offset_prior_sd, personal_offset
+from .head_track import FLIP, TrackFit, head_track
 from .identity import choose_frames, with_anatomy_modes
 from .initial_pose import scaled_orthographic_pose
-from .metric import HeadSize, head_size
+from .measured import MeasuredTrack, measure, observations
 from .reduced import ReducedModel
-from .residuals import CompiledModel, Observations, State, compile_model, linearise
-from .rotations import log_so3
+from .residuals import Observations, State, linearise
 from .solver import LMOptions, refine_pose, solve
 from .temporal import MotionPrior, motion_prior
-from .trajectory import clip_times, resampling, source_period
+from .trajectory import clip_times, source_period
 from .uncertainty import pose_sd
-
-FLIP = torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64))
 
 
 @dataclass(frozen=True)
@@ -81,19 +79,6 @@ class FitOptions:
     batch_clips: int = 1
 
 
-@dataclass(frozen=True)
-class _Chain:
-    """The measured frames of one track."""
-
-    track: FaceTrack
-    camera: Camera
-    frames: npt.NDArray[np.int64]
-    times: npt.NDArray[np.float64]
-    points: npt.NDArray[np.float64]  # [N, 2, L] normalised
-    sigma: npt.NDArray[np.float64]  # [N] normalised
-    enabled: npt.NDArray[np.bool_]  # [N, L]
-
-
 def fit_clips(
     clips: list[ClipTracks], head: ReducedModel, options: FitOptions = FitOptions()
 ) -> list[FittedPair | BadInput]:
@@ -136,15 +121,14 @@ class HeadFitter:
         mismatch = options.expression_mismatch * _mobility(self.model) / (options.landmark_sd * 0.063)
         self.steadiness = 1 / torch.sqrt(1 + mismatch**2)  # [L]
         self.taus = _time_constants(head.expression_names, len(self.model.jaw_axes)).to(options.device)
-        self.ipd = float(np.linalg.norm(head.joints[3] - head.joints[4]))
 
     def fit(self, clips: list[ClipTracks]) -> list[FittedPair | BadInput]:
         """Fit clips together as one batch."""
-        chains: list[_Chain] = []
-        owners: list[tuple[_Chain, _Chain] | BadInput] = []
+        chains: list[MeasuredTrack] = []
+        owners: list[tuple[MeasuredTrack, MeasuredTrack] | BadInput] = []
         for clip in clips:
             try:
-                pair = (self._chain(clip, clip.a, "a"), self._chain(clip, clip.b, "b"))
+                pair = (self._measure(clip, clip.a, "a"), self._measure(clip, clip.b, "b"))
             except BadInput as bad:
                 owners.append(bad)
                 continue
@@ -164,42 +148,17 @@ class HeadFitter:
             results.append(refused[0] if refused else self._pair(clip, owner, good))
         return results
 
-    # -- measurements ---------------------------------------------------------------------------------------------
-
-    def _chain(self, clip: ClipTracks, track: FaceTrack, person: str) -> _Chain:
-        options = self.options
-        camera = choose_camera(clip.width, clip.height, options.focal_px, clip.focal_px)
+    def _measure(self, clip: ClipTracks, track: FaceTrack, person: str) -> MeasuredTrack:
+        o = self.options
+        camera = choose_camera(clip.width, clip.height, o.focal_px, clip.focal_px)
         index = self.head.landmarks
-        landmarks = track.landmarks
-        finite = np.isfinite(landmarks[:, index, :2]).all((1, 2))
-        frames = np.nonzero(track.valid & finite & (track.confidence > 0))[0]
-        if (track.valid & ~finite).any() and len(frames) < options.min_valid_frames:
-            raise BadInput(
-                "fit_failed",
-                f"person {person}: landmarks are not finite on {int((track.valid & ~finite).sum())} valid frames",
-            )
-        if len(frames) < options.min_valid_frames:
-            count = f"{len(frames)} of {len(landmarks)} frames have landmarks"
-            raise BadInput("landmarks_lost", f"person {person}: {count}, needs {options.min_valid_frames}")
-        times = np.asarray(clip.times, dtype=np.float64)
-        if not (np.isfinite(times).all() and (np.diff(times) > 0).all()):
-            raise BadInput("fit_failed", "frame times are not strictly rising")
-        seen = landmarks[frames]
-        scale = _running_median(_face_scale(seen), 15)
-        if not (scale > 1.0).all():
-            raise BadInput("fit_failed", f"person {person}: the landmarks collapse to a point")
-        confidence = np.clip(track.confidence[frames].astype(np.float64), 0.05, 1.0)
-        sigma = options.landmark_sd * scale / camera.focal_px / np.sqrt(confidence)
-        enabled = np.ones((len(frames), len(index)), dtype=bool)
-        enabled[:, np.isin(index, options.held_out)] = False
-        points = camera.normalise(seen[:, index, :2].astype(np.float64)).transpose(0, 2, 1)
-        return _Chain(track, camera, frames, times[frames], points, sigma, enabled)
+        return measure(clip, track, person, camera, index, o.landmark_sd, o.min_valid_frames, o.held_out)
 
     # -- solving --------------------------------------------------------------------------------------------------
 
-    def _solve(self, chains: list[_Chain]) -> list[_Fit | BadInput]:
+    def _solve(self, chains: list[MeasuredTrack]) -> list[TrackFit | BadInput]:
         options, model = self.options, self.model
-        measured = self._observations(chains)
+        measured = observations(chains, self.options.device)
         rotation, place = self._initial(measured)
         data = self._facing(measured, rotation, place)
         state = self._state(rotation, place)
@@ -214,39 +173,18 @@ class HeadFitter:
         finite = torch.isfinite(state.place).all(-1) & torch.isfinite(state.rotation).all(-1).all(-1)
         foreign = self._foreign(state)
         sd = pose_sd(lin, state, self._motion(data, depth), foreign)
-        out: list[_Fit | BadInput] = []
+        out: list[TrackFit | BadInput] = []
         for k, chain in enumerate(chains):
             n = len(chain.frames)
             failed = bad[k]
             if failed is None and not bool(finite[k, :n].all()):
                 failed = BadInput("fit_failed", "the solver found no finite answer")
-            out.append(failed or _Fit.take(state, data, square, sd, float(foreign[k]), k, n))
+            out.append(failed or TrackFit.take(chain, state, data, square, sd, float(foreign[k]), k))
         return out
 
     @property
     def _chunk(self) -> int:
         return 64 if self.options.device == "cpu" else 8192
-
-    def _observations(self, chains: list[_Chain]) -> Observations:
-        b, t, n = len(chains), max(len(c.frames) for c in chains), len(self.head.landmarks)
-        points = np.zeros((b, t, 2, n), dtype=np.float32)
-        inv_sigma = np.zeros((b, t, n), dtype=np.float32)
-        mask = np.zeros((b, t), dtype=bool)
-        times = np.zeros((b, t))
-        for k, chain in enumerate(chains):
-            m = len(chain.frames)
-            points[k, :m] = chain.points
-            inv_sigma[k, :m] = chain.enabled / chain.sigma[:, None]
-            mask[k, :m] = True
-            times[k, :m] = chain.times
-            times[k, m:] = chain.times[-1]
-        device = self.options.device
-        return Observations(
-            torch.as_tensor(points, device=device),
-            torch.as_tensor(inv_sigma, device=device),
-            torch.as_tensor(mask, device=device),
-            torch.as_tensor(times, device=device),
-        )
 
     def _initial(self, data: Observations) -> tuple[Tensor, Tensor]:
         b, t = data.mask.shape
@@ -297,7 +235,7 @@ class HeadFitter:
         factor = 1 + (self.options.far_side_factor - 1) * ramp
         return replace(data, inv_sigma=data.inv_sigma / factor * self.steadiness)
 
-    def _not_facing(self, chain: _Chain, rotation: Tensor, mask: Tensor, k: int) -> BadInput | None:
+    def _not_facing(self, chain: MeasuredTrack, rotation: Tensor, mask: Tensor, k: int) -> BadInput | None:
         cosine = -rotation[mask][:, 2, 2]  # model +z against the optical axis
         toward = int((cosine > 0.09).sum())  # within 85 degrees
         if toward >= self.options.min_valid_frames:
@@ -377,11 +315,16 @@ class HeadFitter:
 
     # -- results --------------------------------------------------------------------------------------------------
 
-    def _pair(self, clip: ClipTracks, chains: tuple[_Chain, _Chain], fits: list[_Fit]) -> FittedPair | BadInput:
+    def _pair(
+        self, clip: ClipTracks, chains: tuple[MeasuredTrack, MeasuredTrack], fits: list[TrackFit]
+    ) -> FittedPair | BadInput:
         camera = chains[0].camera
         times = clip_times(clip.start_s, clip.end_s, self.options.fps)
         period = source_period(np.asarray(clip.times, dtype=np.float64))
-        partial = [self._head(c, f, camera, times, period) for c, f in zip(chains, fits, strict=True)]
+        partial = [
+            head_track(c, f, self.model, self.head, self.n_shape, times, period)
+            for c, f in zip(chains, fits, strict=True)
+        ]
         heads = []
         for k, (track, gaze) in enumerate(partial):
             if not track.valid.any():
@@ -403,105 +346,6 @@ class HeadFitter:
             head_model_tier=self.head.tier,
             a=heads[0],
             b=heads[1],
-        )
-
-    def _head(
-        self, chain: _Chain, fit: _Fit, camera: Camera, times: npt.NDArray[np.float64], period: float
-    ) -> tuple[HeadTrack, GazeTrack]:
-        model, track = self.model, chain.track
-        eyes = (model.eyes + torch.einsum("s,sij->ij", fit.shape, model.eyes_shape)).cpu().numpy()
-        root = (model.root + fit.shape @ model.root_shape).cpu().numpy()
-        eye_positions = np.einsum("nij,ej->nei", fit.rotation, eyes) + fit.position[:, None]
-        upright = fit.rotation @ FLIP.numpy()  # what is stored: identity when facing the camera
-        landmarks = track.landmarks[chain.frames].astype(np.float64)
-        size: HeadSize = head_size(landmarks, upright, eye_positions[..., 2].mean(1), camera, self.ipd)
-        plan = resampling(chain.times, times, period)
-        rotation = plan.rotation(upright)
-        vector = log_so3(torch.as_tensor(rotation)).numpy().astype(np.float32)
-        vector[~plan.valid] = np.nan
-        position = plan.linear(fit.position)
-        jaw = np.zeros((len(fit.jaw), 3))
-        jaw[:, list(model.jaw_axes)] = fit.jaw
-        full_rotation = rotation @ FLIP.numpy()
-        translation = (np.einsum("tij,j->ti", full_rotation, root) + position).astype(np.float32)
-        centre = (np.einsum("tij,j->ti", full_rotation, eyes.mean(0)) + position).astype(np.float32)
-        ray = position / np.linalg.norm(position, axis=-1, keepdims=True)
-        off_axis = np.linalg.norm(ray[:, :2], axis=-1) * ray[:, 2]  # d(viewing angle) / d(log focal)
-        rotation_sd = np.hypot(plan.linear(fit.rotation_sd), off_axis * camera.log_sd)
-        log_sd = np.sqrt(plan.linear(fit.depth_log_sd) ** 2 + size.log_sd**2 + camera.log_sd**2)
-        gaze = solve_gaze(landmarks, fit.rotation, eye_positions, self.head.eyeball_radius, camera, chain.times, plan)
-        empty = np.full((len(times), 3), np.nan, dtype=np.float32)
-        valid = plan.valid
-        return (
-            HeadTrack(
-                track_id=track.track_id,
-                shape=self._full_shape(fit.shape),
-                expression=plan.linear(fit.expression),
-                jaw=plan.linear(jaw),
-                neck=np.where(valid[:, None], 0.0, np.nan).astype(np.float32).repeat(3, 1),
-                rotation=vector,
-                translation=translation,
-                eyes=gaze.eyes,
-                gaze_raw=gaze.direction,
-                gaze=empty,
-                head_centre=centre,
-                rotation_sd=rotation_sd.astype(np.float32),
-                translation_sd=(np.linalg.norm(position, axis=-1) * log_sd).astype(np.float32),
-                gaze_sd=empty[:, 0],
-                residual=plan.linear(fit.residual * self.options.landmark_sd),
-                box=plan.linear(track.box[chain.frames]),
-                confidence=np.nan_to_num(plan.linear(track.confidence[chain.frames])),
-                valid=valid,
-                scale_log_sd=size.log_sd,
-                child=size.child,
-            ),
-            gaze,
-        )
-
-    def _full_shape(self, z: Tensor) -> npt.NDArray[np.float32]:
-        shape = np.zeros(self.head.shape_dirs.shape[-1], dtype=np.float32)
-        shape[: self.n_shape] = (self.model.gauge @ z)[: self.n_shape].cpu().numpy()
-        return shape
-
-
-@dataclass(frozen=True)
-class _Fit:
-    """One track's result at its measured frames (numpy fp64 but ``shape``)."""
-
-    expression: npt.NDArray[np.float64]
-    jaw: npt.NDArray[np.float64]
-    rotation: npt.NDArray[np.float64]  # [N, 3, 3] model to camera
-    position: npt.NDArray[np.float64]  # [N, 3] of the pivot
-    shape: Tensor
-    residual: npt.NDArray[np.float64]  # [N] robust mean, in landmark sds
-    rotation_sd: npt.NDArray[np.float64]
-    depth_log_sd: npt.NDArray[np.float64]
-    foreign: float  # metres of anatomy beyond the model
-
-    @classmethod
-    def take(
-        cls, state: State, data: Observations, square: Tensor, sd: tuple[Tensor, Tensor], foreign: float, k: int, n: int
-    ) -> _Fit:
-        used = data.inv_sigma[k, :n] > 0
-        # Median length of the residual: outliers and occluders do not count. In units of each landmark's own sd, put
-        # back to the plain landmark sd by the facing factor, whose largest inv_sigma is that of a facing landmark.
-        plain = data.inv_sigma[k, :n] / data.inv_sigma[k, :n].amax(-1, keepdim=True)
-        length = square[k, :n].sqrt() / plain.clamp_min(1e-6)
-        length[~used] = float("nan")
-
-        def array(value: Tensor) -> npt.NDArray[np.float64]:
-            return value[:n].double().cpu().numpy()
-
-        return cls(
-            expression=array(state.expression[k]),
-            jaw=array(state.jaw[k]),
-            rotation=array(state.rotation[k]),
-            position=array(state.translation()[k]),
-            shape=state.shape[k].cpu(),
-            residual=array(length.nanmedian(-1).values),
-            rotation_sd=array(sd[0][k]),
-            depth_log_sd=array(sd[1][k]),
-            foreign=foreign,
         )
 
 
@@ -563,19 +407,6 @@ def _time_constants(names: tuple[str, ...], n_jaw: int) -> Tensor:
         low = name.lower()
         out.append(next((tau for keys, tau in _TIME_CONSTANTS if any(k in low for k in keys)), 0.15))
     return torch.tensor(out + [0.15] * n_jaw, dtype=torch.float64)
-
-
-def _face_scale(landmarks: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    """px per 63 mm [N]; from x and y alone where the landmarks carry no depth."""
-    scale = face_scale_px(landmarks)
-    flat = np.linalg.norm(landmarks[:, 33, :2] - landmarks[:, 263, :2], axis=-1) * (63.0 / 89.4)
-    return np.where(np.isfinite(scale), scale, flat).astype(np.float64)
-
-
-def _running_median(values: npt.NDArray[np.float64], width: int) -> npt.NDArray[np.float64]:
-    half = width // 2
-    padded = np.pad(values, half, mode="reflect") if len(values) > half else np.pad(values, half, mode="edge")
-    return np.asarray(np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1), axis=-1))
 
 
 def _typical_depth(place: Tensor, mask: Tensor) -> Tensor:

@@ -9,8 +9,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from .compiled_model import size_change
 from .reduced import ReducedModel
-from .residuals import Observations, size_change
+from .residuals import Observations
 
 Array = npt.NDArray[np.float64]
 

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from . import block_tridiagonal
-from .residuals import POSE, CompiledModel, Linearisation, Observations, State, linearise
+from .compiled_model import POSE, CompiledModel
+from .residuals import Linearisation, Observations, State, linearise
 from .rotations import exp_so3
 from .temporal import MotionPrior, MotionTerm, motion_term
 

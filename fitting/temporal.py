@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .residuals import POSE, CompiledModel, Observations, State
+from .compiled_model import POSE, CompiledModel
+from .residuals import Observations, State
 from .rotations import inverse_left_jacobian, log_so3
 
 REFERENCE_DT = 0.04  # seconds; velocities are per reference frame so that all unknowns have similar size

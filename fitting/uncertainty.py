@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .residuals import POSE, Linearisation, State
+from .compiled_model import POSE
+from .residuals import Linearisation, State
 from .temporal import MotionPrior
 
 TURN_PER_METRE = 6.1  # rad / m: 0.35 degrees per axis for every millimetre of anatomy beyond the model

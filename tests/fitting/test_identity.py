@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from duologue.fitting.compiled_model import size_change
 from duologue.fitting.identity import choose_frames, with_anatomy_modes
-from duologue.fitting.residuals import Observations, size_change
+from duologue.fitting.residuals import Observations
 from duologue.fitting.rotations import exp_so3
 
 from .heads import FLIP, ellipsoid_head

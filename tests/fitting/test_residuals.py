@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from duologue.fitting import residuals
+from duologue.fitting.compiled_model import CompiledModel, compile_model
 from duologue.fitting.reduce import reduced_landmarks
-from duologue.fitting.residuals import Observations, State, compile_model, linearise, model_points, robust
+from duologue.fitting.residuals import Observations, State, linearise, model_points, robust
 from duologue.fitting.rotations import exp_so3
 
 from .heads import FLIP, ellipsoid_head
@@ -18,7 +18,7 @@ B, T, C = 2, 3, 3.0
 F64 = torch.float64
 
 
-def problem(jaw: bool, open_jaw: bool = True) -> tuple[residuals.CompiledModel, Observations, State]:
+def problem(jaw: bool, open_jaw: bool = True) -> tuple[CompiledModel, Observations, State]:
     torch.manual_seed(0)
     model = compile_model(ellipsoid_head(40, 5, 6, jaw), 5, dtype=F64)
     n_j = len(model.jaw_axes)
@@ -37,13 +37,13 @@ def problem(jaw: bool, open_jaw: bool = True) -> tuple[residuals.CompiledModel, 
     return model, data, state
 
 
-def projected(model: residuals.CompiledModel, state: State) -> torch.Tensor:
+def projected(model: CompiledModel, state: State) -> torch.Tensor:
     camera = state.rotation @ model_points(model, state, F64) + state.translation()[..., None]
     return camera[..., :2, :] / camera[..., 2:, :]
 
 
 def derivatives(
-    model: residuals.CompiledModel, data: Observations, state: State
+    model: CompiledModel, data: Observations, state: State
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradient and Gauss-Newton blocks by automatic differentiation: over frames' and shared unknowns."""
     n, n_e, n_j = model.n_frame, model.n_expression, len(model.jaw_axes)

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from duologue.fitting.residuals import CompiledModel, Observations, State, compile_model
+from duologue.fitting.compiled_model import CompiledModel, compile_model
+from duologue.fitting.residuals import Observations, State
 from duologue.fitting.rotations import exp_so3
 from duologue.fitting.temporal import MotionPrior, motion_prior, motion_term
 

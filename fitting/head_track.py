@@ -1,0 +1,148 @@
+"""From a solved chain to a stored head track: camera-frame poses on the clip's clock, uncertainties, gaze."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ..schemas.heads import HeadTrack
+from .compiled_model import CompiledModel
+from .gaze import GazeTrack, solve_gaze
+from .measured import MeasuredTrack
+from .metric import HeadSize, head_size
+from .reduced import ReducedModel
+from .residuals import Observations, State
+from .rotations import log_so3
+from .trajectory import resampling
+
+FLIP = torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64))
+
+
+@dataclass(frozen=True)
+class TrackFit:
+    """One track's result at its measured frames (numpy fp64 but ``shape``)."""
+
+    expression: npt.NDArray[np.float64]
+    jaw: npt.NDArray[np.float64]
+    rotation: npt.NDArray[np.float64]  # [N, 3, 3] model to camera
+    position: npt.NDArray[np.float64]  # [N, 3] of the pivot
+    shape: Tensor
+    residual: npt.NDArray[np.float64]  # [N] median over landmarks, fraction of face scale
+    rotation_sd: npt.NDArray[np.float64]
+    depth_log_sd: npt.NDArray[np.float64]
+    foreign: float  # metres of anatomy beyond the model
+
+    @classmethod
+    def take(
+        cls,
+        measured: MeasuredTrack,
+        state: State,
+        data: Observations,
+        square: Tensor,
+        sd: tuple[Tensor, Tensor],
+        foreign: float,
+        k: int,
+    ) -> TrackFit:
+        """Chain ``k`` of a solved batch; ``square`` [B, T, L] are its squared normalised residuals."""
+        n = len(measured.frames)
+        used = data.inv_sigma[k, :n] > 0
+        # Median length over landmarks: outliers and occluders do not count.
+        length = square[k, :n].sqrt() / data.inv_sigma[k, :n].clamp_min(1e-9)
+        length[~used] = float("nan")
+
+        def array(value: Tensor) -> npt.NDArray[np.float64]:
+            return value[:n].double().cpu().numpy()
+
+        return cls(
+            expression=array(state.expression[k]),
+            jaw=array(state.jaw[k]),
+            rotation=array(state.rotation[k]),
+            position=array(state.translation()[k]),
+            shape=state.shape[k].cpu(),
+            residual=array(length.nanmedian(-1).values) / measured.scale,
+            rotation_sd=array(sd[0][k]),
+            depth_log_sd=array(sd[1][k]),
+            foreign=foreign,
+        )
+
+
+def head_track(
+    measured: MeasuredTrack,
+    fit: TrackFit,
+    model: CompiledModel,
+    head: ReducedModel,
+    n_shape: int,
+    times: npt.NDArray[np.float64],
+    period: float,
+) -> tuple[HeadTrack, GazeTrack]:
+    """A fitted track on the clip's clock; ``gaze`` and ``gaze_sd`` are filled once the partner is known.
+
+    Args:
+        n_shape: identity modes of the head model itself; what follows them in the solver is not stored.
+        times: [T] clip times. period: of the source's frames, seconds.
+    """
+    camera, track = measured.camera, measured.track
+    eyes = (model.eyes.cpu() + torch.einsum("s,sij->ij", fit.shape, model.eyes_shape.cpu())).numpy()
+    root = (model.root.cpu() + fit.shape @ model.root_shape.cpu()).numpy()
+    eye_positions = np.einsum("nij,ej->nei", fit.rotation, eyes) + fit.position[:, None]
+    upright = fit.rotation @ FLIP.numpy()  # what is stored: identity when facing the camera
+    landmarks = track.landmarks[measured.frames].astype(np.float64)
+    size: HeadSize = head_size(
+        landmarks,
+        upright,
+        eye_positions[..., 2].mean(1),
+        camera,
+        float(np.linalg.norm(head.joints[3] - head.joints[4])),
+    )
+    plan = resampling(measured.times, times, period)
+    rotation = plan.rotation(upright)
+    vector = log_so3(torch.as_tensor(rotation)).numpy().astype(np.float32)
+    vector[~plan.valid] = np.nan
+    position = plan.linear(fit.position)
+    jaw = np.zeros((len(fit.jaw), 3))
+    jaw[:, list(model.jaw_axes)] = fit.jaw
+    full_rotation = rotation @ FLIP.numpy()
+    translation = (np.einsum("tij,j->ti", full_rotation, root) + position).astype(np.float32)
+    centre = (np.einsum("tij,j->ti", full_rotation, eyes.mean(0)) + position).astype(np.float32)
+    ray = position / np.linalg.norm(position, axis=-1, keepdims=True)
+    off_axis = np.linalg.norm(ray[:, :2], axis=-1) * ray[:, 2]  # d(viewing angle) / d(log focal)
+    rotation_sd = np.hypot(plan.linear(fit.rotation_sd), off_axis * camera.log_sd)
+    log_sd = np.sqrt(plan.linear(fit.depth_log_sd) ** 2 + size.log_sd**2 + camera.log_sd**2)
+    gaze = solve_gaze(landmarks, fit.rotation, eye_positions, head.eyeball_radius, camera, measured.times, plan)
+    empty = np.full((len(times), 3), np.nan, dtype=np.float32)
+    valid = plan.valid
+    return (
+        HeadTrack(
+            track_id=track.track_id,
+            shape=_own_shape(model, head, fit.shape, n_shape),
+            expression=plan.linear(fit.expression),
+            jaw=plan.linear(jaw),
+            neck=np.where(valid[:, None], 0.0, np.nan).astype(np.float32).repeat(3, 1),
+            rotation=vector,
+            translation=translation,
+            eyes=gaze.eyes,
+            gaze_raw=gaze.direction,
+            gaze=empty,
+            head_centre=centre,
+            rotation_sd=rotation_sd.astype(np.float32),
+            translation_sd=(np.linalg.norm(position, axis=-1) * log_sd).astype(np.float32),
+            gaze_sd=empty[:, 0],
+            residual=plan.linear(fit.residual),
+            box=plan.linear(track.box[measured.frames]),
+            confidence=np.nan_to_num(plan.linear(track.confidence[measured.frames])),
+            valid=valid,
+            scale_log_sd=size.log_sd,
+            child=size.child,
+        ),
+        gaze,
+    )
+
+
+def _own_shape(model: CompiledModel, head: ReducedModel, z: Tensor, n_shape: int) -> npt.NDArray[np.float32]:
+    shape = np.zeros(head.shape_dirs.shape[-1], dtype=np.float32)
+    shape[:n_shape] = (model.gauge.cpu() @ z)[:n_shape].numpy()
+    return shape
