@@ -42,8 +42,8 @@ def remove(where: str | Path | Files, takedowns: Iterable[Takedown]) -> Removal:
 
     The takedown is written down first, so that no later run brings a row back even if this one is killed. Rewritten
     shards get new names; readers see the old data set until the manifest is replaced, and the old files go last. Work
-    files (``_work/``), shards set aside (``_quarantine/``) and shards that no manifest names may hold the same people:
-    they are deleted whole.
+    files (``_work/``), shards set aside (``_quarantine/``), shards that no manifest names and the viewer's pages
+    (``view/``, ``report.html``) may hold the same people: they are deleted whole.
     """
     dataset = Dataset(where)
     files, manifest = dataset.files, dataset.manifest
@@ -62,7 +62,8 @@ def remove(where: str | Path | Files, takedowns: Iterable[Takedown]) -> Removal:
             entries.append(replacement)
             old.append(entry.path)
     named = {entry.path for entry in publish(files, manifest.with_files(entries, drop=old), options).files}
-    work = [*files.list(WORK), *files.list(QUARANTINE)]
+    work = [*files.list(WORK), *files.list(QUARANTINE), *files.list("view")]
+    work += ["report.html"] if files.exists("report.html") else []
     for path in [*work, *(path for folder in ("pairs", "rejects", "landmarks") for path in files.list(folder))]:
         if path not in named:
             files.delete(path)

@@ -48,9 +48,13 @@ def test_rows_go_everywhere(written: Written, kind: str) -> None:
         gone = [pair for pair in pairs if pair.source.video_id.startswith(takedown.id)]
     (root / "_work/rows").mkdir(parents=True)
     (root / "_work/rows/x.arrow").write_bytes(b"somebody")
+    (root / "view/pairs").mkdir(parents=True)
+    (root / "view/pairs/x.js").write_text("somebody")
+    (root / "report.html").write_text("somebody")
     result = remove(root, [takedown])
     assert set(result.pairs) == {pair.pair_id for pair in gone}
-    assert result.work_files == 1
+    assert result.work_files == 3
+    assert not any("somebody" in path.read_text(errors="ignore") for path in root.rglob("*") if path.is_file())
     left = {pair.pair_id for pair in Dataset(root).pairs(selected=False)}
     assert left == {pair.pair_id for pair in pairs} - set(result.pairs)
     report = verify(root)
