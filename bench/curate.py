@@ -32,6 +32,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ from duologue.pipeline.config import CurateConfig  # noqa: E402
 from duologue.pipeline.plan import Plan, make_plan  # noqa: E402
 from duologue.schemas.records import Video  # noqa: E402
 from duologue.transforms.decode import output_size, thinning_rate  # noqa: E402
+from duologue.transforms.decode_child import select_frames  # noqa: E402
 from duologue.transforms.elements import Span, TrackDone  # noqa: E402
 from duologue.transforms.face_mesh import FaceMesh, crop_region, region_from_landmarks  # noqa: E402
 from duologue.transforms.scan import scan_longest_side  # noqa: E402
@@ -78,6 +80,10 @@ class Ceiling:
     faces: int
 
     @property
+    def counts(self) -> tuple[int, int, int]:
+        return self.scan_frames, self.track_frames, self.faces
+
+    @property
     def total_s(self) -> float:
         return self.scan_decode_s + self.track_decode_s + self.landmarks_s
 
@@ -95,11 +101,11 @@ def children_cpu_s() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def curate(inputs: list[Path], out: Path, cores: set[int], workers: int) -> Cost:
-    """One run of the program on the given cores; CPU of every process of its tree, ended or orphaned."""
-    command = [sys.executable, "-m", "duologue.cli", "curate", *map(str, inputs), "--out", str(out)]
-    command += ["--workers", str(workers), "--quiet"]
-    log = out.with_suffix(".log")
+def run_tree(command: list[str], cores: set[int], log: Path) -> tuple[int, Cost]:
+    """Exit code and cost of a command on the given cores; CPU of every process of its tree, ended or orphaned.
+
+    Call :func:`adopt_orphans` before. Waits for all children of this process.
+    """
     cpu, wall = children_cpu_s(), time.perf_counter()
     with log.open("wb") as stream:
         child = subprocess.Popen(
@@ -112,9 +118,18 @@ def curate(inputs: list[Path], out: Path, cores: set[int], workers: int) -> Cost
             os.waitpid(-1, 0)
         except ChildProcessError:
             break
+    return code, Cost(wall, children_cpu_s() - cpu)
+
+
+def curate(inputs: list[Path], out: Path, cores: set[int], workers: int) -> Cost:
+    """One run of the program on the given cores."""
+    command = [sys.executable, "-m", "duologue.cli", "curate", *map(str, inputs), "--out", str(out)]
+    command += ["--workers", str(workers), "--quiet"]
+    log = out.with_suffix(".log")
+    code, cost = run_tree(command, cores, log)
     if code:
         raise SystemExit(f"{' '.join(command)}: exit code {code}\n{log.read_text(errors='replace')[-2000:]}")
-    return Cost(wall, children_cpu_s() - cpu)
+    return cost
 
 
 def stage_costs(out: Path) -> dict[str, dict[str, float]]:
@@ -149,8 +164,13 @@ def bare_frames(
     width, height = output_size(video, side)
     if video.rotation % 180:
         width, height = height, width
-    rate = thinning_rate(video, max_fps)
-    reformatter, last_bin = VideoReformatter(), -1
+    reformatter, how = VideoReformatter(), "AREA" if fast else "BILINEAR"
+
+    def picture(frame: Any) -> np.ndarray:
+        rgb = reformatter.reformat(frame, width=width, height=height, format="rgb24", interpolation=how, threads=1)
+        plane: Any = rgb.planes[0]
+        return np.ndarray((height, width, 3), np.uint8, buffer=plane, strides=(plane.line_size, 3, 1))
+
     with av.open(video.uri) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
@@ -158,20 +178,11 @@ def bare_frames(
             stream.codec_context.options = {"skip_loop_filter": "all"}
         if start_s > video.video_offset_s + 0.5:
             container.seek(int((start_s + video.clock_zero_s) / stream.time_base), stream=stream)
-        for frame in container.decode(stream):
-            time_s = float(frame.pts * stream.time_base) - video.clock_zero_s
-            if time_s >= end_s:
-                return
-            this_bin = int((time_s - video.video_offset_s) * rate + 0.5) if rate else last_bin + 1
-            if time_s < start_s or this_bin == last_bin:
-                continue
-            last_bin = this_bin
-            how = "AREA" if fast else "BILINEAR"
-            rgb = reformatter.reformat(
-                frame, width=width, height=height, format="rgb24", interpolation=how, threads=1
-            )  # fmt: skip
-            plane: Any = rgb.planes[0]
-            yield time_s, np.ndarray((height, width, 3), np.uint8, buffer=plane, strides=(plane.line_size, 3, 1))
+        base, zero_s = stream.time_base, video.clock_zero_s
+        decoded = ((float(f.pts * base) - zero_s, partial(picture, f)) for f in container.decode(stream))
+        rate = thinning_rate(video, max_fps)
+        for time_s, look in select_frames(decoded, start_s, end_s, rate, video.video_offset_s):
+            yield time_s, look()
 
 
 def decode_cost(*read: Any) -> tuple[float, int]:
@@ -300,8 +311,8 @@ def measure(clips: list[Path], folder: Path) -> dict[str, Any]:
     run = curate(clips, out, one, 1)
     after = measure_ceiling(make_plan(CurateConfig(), str(out)), mesh)
     os.sched_setaffinity(0, set(cores))
-    if (before.scan_frames, before.track_frames, before.faces) != (after.scan_frames, after.track_frames, after.faces):
-        raise SystemExit("two runs measured different frames")
+    if before.counts != after.counts:
+        raise SystemExit(f"two runs measured different frames and faces: {before.counts}, {after.counts}")
     ceiling_s = (before.total_s + after.total_s) / 2
     stages = stage_costs(out)
     fit_s = stages.get("fit", {"cpu_s": 0.0})["cpu_s"]
