@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -30,16 +31,22 @@ _BASELINES = {
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.description = (
-        "Score predictions in DualTalk's file format: <clip>_speaker1/2.npy of [T, 56] (expression 50, jaw 3, head 3) "
-        "or .npz with exp and pose, against a folder of true .npz files. Measures are per clip, then averaged."
+        "Score predictions beside trivial baselines. dualtalk: <clip>_speaker1/2.npy of [T, 56] (expression 50, jaw 3, "
+        "head 3) or .npz with exp and pose, against a folder of true .npz files; measures are per clip, then averaged. "
+        "duologue: two data sets with the same pair ids; errors by part, on the mesh, of gaze, distance and facing."
     )
-    parser.add_argument("--protocol", choices=("dualtalk",), required=True, help="whose measures")
-    parser.add_argument("--truth", required=True, metavar="DIR", help="true npz files, both sides of every clip")
-    parser.add_argument("--predictions", required=True, metavar="DIR", help="predicted npy or npz files")
+    parser.add_argument("--protocol", choices=("dualtalk", "duologue"), required=True, help="whose measures")
+    parser.add_argument("--truth", required=True, metavar="DIR", help="true npz files of both sides, or a data set")
+    parser.add_argument("--predictions", required=True, metavar="DIR", help="npy or npz files, or a data set")
     parser.add_argument("--given", choices=tuple(GIVEN), help="what the model was given; written into the result")
-    parser.add_argument("--train", metavar="DIR", help="training npz files: adds mean and nearest-neighbour baselines")
+    parser.add_argument(
+        "--train", metavar="DIR", help="dualtalk: training npz for mean and nearest-neighbour baselines"
+    )
+    parser.add_argument("--head-model", metavar="PATH", help="duologue: the data sets' head model, for mesh measures")
     parser.add_argument("--no-baselines", action="store_true", help="only the predictions")
-    parser.add_argument("--json", action="store_true", help="print one JSON object, unscaled; 'published' is scaled")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object; dualtalk: unscaled, and 'published'"
+    )
 
 
 @dataclass(frozen=True)
@@ -136,6 +143,8 @@ def _sides(folder: str | Path) -> Iterator[tuple[Float32, Float32]]:
 
 def run(args: argparse.Namespace) -> int:
     """Score and print."""
+    if args.protocol == "duologue":
+        return _run_pairs(args)
     scored = score_dualtalk(args.truth, args.predictions, baselines=not args.no_baselines, train=args.train)
     if scored.missing:
         total = len(scored.missing) + scored.files
@@ -180,3 +189,39 @@ def table(scored: Scored) -> str:
         lines.append("")
     lines += [f"{name}: {_BASELINES[name]}" for name in sorted(scored.baselines)]
     return "\n".join(lines)
+
+
+def _run_pairs(args: argparse.Namespace) -> int:
+    from ..fitting.head_model import HeadModel, load_head_model
+    from ..schemas.dataset import Dataset
+    from .evaluate_pairs import BASELINES, score_pairs
+
+    if args.train:
+        raise UsageError("--train belongs to --protocol dualtalk")
+    truth, predictions = Dataset(args.truth), Dataset(args.predictions)
+    labelled = truth.manifest.head_model_id
+    head: HeadModel | None = load_head_model(args.head_model)
+    if head is not None and head.model_id != labelled:
+        if args.head_model:
+            raise UsageError(f"{args.head_model} is {head.model_id}, {args.truth} is labelled with {labelled}")
+        print(f"no mesh measures: give --head-model for {labelled}", file=sys.stderr)
+        head = None
+    means, baselines, count = score_pairs(truth, predictions, head, baselines=not args.no_baselines)
+    missing = len(truth) - count
+    if missing:
+        print(f"{count} of {len(truth)} true pairs are predicted; the figures are of those alone", file=sys.stderr)
+    if args.json:
+        known = [{k: v if math.isfinite(v) else None for k, v in row.items()} for row in (means, *baselines.values())]
+        rest = dict(zip(baselines, known[1:], strict=True))
+        out = {"protocol": "duologue", "given": args.given, "pairs": count, "missing": missing, **known[0]}
+        print(json.dumps({**out, "baselines": rest}))
+        return 0
+    given = GIVEN[args.given] if args.given else "not stated (--given)"
+    print(f"{count} pairs, mean over people and pairs; given: {given}")
+    print(f"{'':<18}" + "".join(f"{name:>14}" for name in ("predictions", *baselines)))
+    for measure in means:
+        row = (means[measure], *(other[measure] for other in baselines.values()))
+        print(f"{measure:<18}" + "".join(f"{value:14.5g}" for value in row))
+    for name in baselines:
+        print(f"{name}: {BASELINES[name]}")
+    return 0

@@ -1,0 +1,154 @@
+"""Scoring generated pairs against true ones, row by row: Talking Together's columns, mesh measures, gaze and layout."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ..fitting.gaze import looking_at_partner
+from ..fitting.head_model import HeadModel
+from ..schemas.dataset import Dataset
+from ..schemas.errors import UsageError
+from ..schemas.heads import HeadTrack
+from ..schemas.row import Pair
+from ..schemas.tracks import Float32
+from .dyad_metrics import gaze_directions, gaze_error_deg, lip_modes, mutual_gaze_ap, parameter_errors, space_errors
+from .mesh_metrics import mesh_errors
+
+Heads = tuple[HeadTrack, HeadTrack]
+BASELINES: dict[str, str] = {
+    "zero": "neutral faces at their first place and turn, looking straight ahead",
+    "oracle_mean": "each person's own true mean, held (no method is given this)",
+    "copy_partner": "the partner's true face and eyes at one's own first place and turn",
+}
+
+
+def score_pairs(
+    truth: Dataset, predictions: Dataset, head: HeadModel | None = None, *, baselines: bool = True
+) -> tuple[dict[str, float], dict[str, dict[str, float]], int]:
+    """Means over people and pairs of every measure of :mod:`.dyad_metrics` and, with a head mesh, :mod:`.mesh_metrics`.
+
+    Pairs are matched by id. Measures that a pair does not allow (a listener who never listens) are left out of their
+    mean. ``mutual_gaze_ap`` ranks frames by the larger of both people's angles between gaze and partner, so that it
+    needs no probability from the model.
+
+    Args:
+        head: of the coefficients; None leaves the mesh measures out.
+
+    Returns:
+        Means, those of each baseline, and how many pairs were scored.
+
+    Raises:
+        UsageError: no pair in common, or rows that do not fit together.
+    """
+    models = {data.files.root: data.manifest.head_model_id for data in (truth, predictions)}
+    if len(set(models.values())) > 1:
+        raise UsageError(f"different head models: {', '.join(f'{model} ({root})' for root, model in models.items())}")
+    true_ids = set(truth.ids(selected=False))
+    wanted = [key for key in predictions.ids(selected=False) if key in true_ids]
+    if not wanted:
+        raise UsageError(f"{predictions.files.root} has no pair of {truth.files.root}")
+    systems: dict[str, Callable[[Heads, Heads], Heads]] = {"": lambda true, got: got}
+    if baselines:
+        systems |= {"zero": lambda true, _: (neutral(true[0]), neutral(true[1]))}
+        systems |= {"oracle_mean": lambda true, _: (still(true[0]), still(true[1]))}
+        systems |= {"copy_partner": lambda true, _: (as_partner(*true), as_partner(true[1], true[0]))}
+    tables: dict[str, list[dict[str, float]]] = {name: [] for name in systems}
+    ranks: dict[str, list[Float32]] = {name: [] for name in systems}
+    labels: list[Float32] = []
+    for key in wanted:
+        real, made = truth.pair(key), predictions.pair(key)
+        if len(real.fitted.times) != len(made.fitted.times) or real.fitted.fps != made.fitted.fps:
+            raise UsageError(f"pair {key}: {len(made.fitted.times)} predicted frames for {len(real.fitted.times)}")
+        true, got = _heads(real), _heads(made)
+        labels.append(real.relation.mutual_gaze)
+        for name, build in systems.items():
+            shown = build(true, got)
+            tables[name].append(_pair_measures(shown, real, head, key))
+            ranks[name].append(_mutual_rank(shown))
+    means = {}
+    for name, rows in tables.items():
+        means[name] = {measure: _mean([row[measure] for row in rows]) for measure in rows[0]}
+        means[name]["mutual_gaze_ap"] = mutual_gaze_ap(ranks[name], labels)
+    return means.pop(""), means, len(wanted)
+
+
+def _heads(pair: Pair) -> Heads:
+    return pair.fitted.a, pair.fitted.b
+
+
+def _pair_measures(shown: Heads, real: Pair, head: HeadModel | None, key: str) -> dict[str, float]:
+    true = _heads(real)
+    lips = lip_modes(head.expression_names) if head is not None else []
+    people = []
+    try:
+        for index, speaking in enumerate((real.voices.speaking_a, real.voices.speaking_b)):
+            got, wanted, partner = shown[index], true[index], true[1 - index]
+            measures = parameter_errors(got, wanted, partner, speaking, lips)
+            measures["gaze_deg"] = gaze_error_deg(got, wanted)
+            people.append(measures | (mesh_errors(head, got, wanted) if head is not None else {}))
+        space = vars(space_errors(shown, true))
+    except ValueError as error:
+        raise UsageError(f"pair {key}: {error}") from error
+    return {name: _mean([person[name] for person in people]) for name in people[0]} | space
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if math.isfinite(value)]
+    return float(np.mean(known)) if known else math.nan
+
+
+def _mutual_rank(heads: Heads) -> Float32:
+    """[T] higher where both look closer at the partner's eyes; NaN where unknown."""
+    a, b = heads
+    angles = (
+        looking_at_partner(a.gaze, a.head_centre, b.head_centre),
+        looking_at_partner(b.gaze, b.head_centre, a.head_centre),
+    )
+    return np.asarray(-np.maximum(*angles), dtype=np.float32)
+
+
+def _held(head: HeadTrack, frame: int, names: Sequence[str]) -> HeadTrack:
+    """The head with the named arrays held at one frame."""
+    held: dict[str, Any] = {name: np.repeat(getattr(head, name)[frame][None], len(head.valid), 0) for name in names}
+    return replace(head, **held)
+
+
+def _with_gaze(head: HeadTrack) -> HeadTrack:
+    gaze = gaze_directions(head.rotation, head.eyes).astype(np.float32)
+    return replace(head, gaze=gaze, gaze_raw=gaze)
+
+
+_PLACE = ("rotation", "translation", "head_centre")
+
+
+def neutral(truth: HeadTrack) -> HeadTrack:
+    """:data:`BASELINES` ``zero``."""
+    held = _held(truth, int(np.argmax(truth.valid)), _PLACE)
+    zeros: dict[str, Any] = {
+        name: np.zeros_like(getattr(truth, name)) for name in ("expression", "jaw", "neck", "eyes")
+    }
+    return _with_gaze(replace(held, **zeros))
+
+
+def still(truth: HeadTrack) -> HeadTrack:
+    """:data:`BASELINES` ``oracle_mean``; rotations are averaged as vectors."""
+    frames = len(truth.valid)
+    means: dict[str, Any] = {
+        name: np.repeat(getattr(truth, name)[truth.valid].mean(axis=0, dtype=np.float64)[None], frames, 0).astype(
+            np.float32
+        )
+        for name in ("expression", "jaw", "neck", "eyes", *_PLACE)
+    }
+    return _with_gaze(replace(truth, **means))
+
+
+def as_partner(truth: HeadTrack, partner: HeadTrack) -> HeadTrack:
+    """:data:`BASELINES` ``copy_partner``."""
+    held = _held(truth, int(np.argmax(truth.valid)), _PLACE)
+    copied: dict[str, Any] = {name: getattr(partner, name) for name in ("expression", "jaw", "neck", "eyes")}
+    return _with_gaze(replace(held, valid=truth.valid & partner.valid, **copied))

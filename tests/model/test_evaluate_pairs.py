@@ -1,0 +1,127 @@
+"""Generated pairs against true ones: a perfect prediction, known errors, baselines, refusals."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dataset_factory import make_pair, write_dataset
+from duologue.fitting.head_model import load_head_model
+from duologue.model import evaluate
+from duologue.model.evaluate_pairs import BASELINES, score_pairs
+from duologue.schemas.dataset import Dataset
+from duologue.schemas.errors import UsageError
+from duologue.schemas.heads import HeadTrack
+from duologue.schemas.row import Pair
+
+
+def changed(pair: Pair, **arrays: object) -> Pair:
+    """The pair with arrays of a replaced by what functions make of it."""
+    new = {name: make(getattr(pair.fitted.a, name)) for name, make in arrays.items()}  # type: ignore[operator]
+    return replace(pair, fitted=replace(pair.fitted, a=replace(pair.fitted.a, **new)))
+
+
+@pytest.fixture
+def pairs() -> list[Pair]:
+    return [make_pair(k, video=f"v{k}") for k in range(3)]
+
+
+def call(*words: object) -> int:
+    parser = argparse.ArgumentParser()
+    evaluate.configure(parser)
+    return evaluate.run(parser.parse_args(["--protocol", "duologue", *map(str, words)]))
+
+
+def test_a_perfect_prediction_beats_every_baseline(tmp_path: Path, pairs: list[Pair]) -> None:
+    write_dataset(tmp_path / "truth", pairs)
+    data = Dataset(tmp_path / "truth")
+    means, baselines, count = score_pairs(data, data)
+    assert count == 3
+    assert set(baselines) == set(BASELINES)
+    for name, value in means.items():
+        if name.startswith(("mse", "gaze", "distance", "position", "facing")):
+            assert value == pytest.approx(0, abs=1e-9), name
+            assert all(other[name] >= value for other in baselines.values()), name
+    assert baselines["zero"]["mse_expression"] > baselines["oracle_mean"]["mse_expression"] > 0.01
+    assert baselines["zero"]["gaze_deg"] > 1
+    assert baselines["oracle_mean"]["sid_speaker"] == pytest.approx(0, abs=1e-5)
+    assert means["sid_speaker"] > 3
+
+
+def test_known_errors_are_found(tmp_path: Path, pairs: list[Pair]) -> None:
+    write_dataset(tmp_path / "truth", pairs)
+    moved = [
+        changed(pair, head_centre=lambda x: x - np.float32([0.1, 0, 0]), jaw=lambda x: x + np.float32(0.2))
+        for pair in pairs
+    ]
+    write_dataset(tmp_path / "made", moved[:2])
+    means, _, count = score_pairs(Dataset(tmp_path / "truth"), Dataset(tmp_path / "made"), baselines=False)
+    assert count == 2
+    assert means["distance_m"] == pytest.approx(0.1, rel=0.02)
+    assert means["mse_lip"] == pytest.approx(0.04 / 2, rel=1e-2)  # one of two people
+    assert means["mse_rotation"] == 0
+    assert "lve" not in means
+
+
+def test_the_verb(tmp_path: Path, pairs: list[Pair], capsys: pytest.CaptureFixture[str]) -> None:
+    def fit_mesh(head: HeadTrack) -> HeadTrack:
+        wide = np.pad(head.expression, ((0, 0), (0, 14)))
+        wide[~head.valid] = np.nan
+        return replace(head, expression=wide.astype(np.float32))
+
+    model = load_head_model().model_id
+    sized = [
+        replace(p, fitted=replace(p.fitted, head_model_id=model, a=fit_mesh(p.fitted.a), b=fit_mesh(p.fitted.b)))
+        for p in pairs[:2]
+    ]
+    write_dataset(tmp_path / "truth", sized)
+    folder = tmp_path / "truth"
+    assert call("--truth", folder, "--predictions", folder, "--given", "audio", "--json") == 0
+    got = json.loads(capsys.readouterr().out)
+    assert got["lve"] == 0
+    assert got["baselines"]["zero"]["lve"] > 1
+    assert (got["pairs"], got["missing"], got["given"]) == (2, 0, "audio")
+    assert got["mutual_gaze_ap"] is None  # nobody looks at the other in these
+    assert call("--truth", folder, "--predictions", folder) == 0
+    out = capsys.readouterr().out
+    assert "facing_deg" in out
+    assert "copy_partner: " in out
+    with pytest.raises(UsageError, match="--train belongs"):
+        call("--truth", folder, "--predictions", folder, "--train", folder)
+
+
+def test_mutual_gaze_is_ranked_by_angle(tmp_path: Path, pairs: list[Pair]) -> None:
+    """a looks at b in the first half; b looks at a all the time."""
+    both = pairs[0]
+    a, b = both.fitted.a, both.fitted.b
+    towards = b.head_centre - a.head_centre
+    towards /= np.linalg.norm(towards, axis=1, keepdims=True)
+    early = np.arange(len(a.valid)) < 40
+    gaze_a = np.where(early[:, None], towards, np.float32([0, 1, 0])) + 0 * a.gaze
+    fitted = replace(both.fitted, a=replace(a, gaze=gaze_a), b=replace(b, gaze=-towards + 0 * b.gaze))
+    true = replace(both, fitted=fitted, relation=replace(both.relation, mutual_gaze=early.astype(np.float32)))
+    write_dataset(tmp_path, [true])
+    data = Dataset(tmp_path)
+    means, baselines, _ = score_pairs(data, data)
+    assert means["mutual_gaze_ap"] == 1
+    assert baselines["zero"]["mutual_gaze_ap"] < 0.95
+
+
+def test_refusals(tmp_path: Path, pairs: list[Pair]) -> None:
+    write_dataset(tmp_path / "truth", pairs[:1])
+    write_dataset(tmp_path / "other", pairs[1:])
+    truth = Dataset(tmp_path / "truth")
+    with pytest.raises(UsageError, match="has no pair of"):
+        score_pairs(truth, Dataset(tmp_path / "other"))
+    flame = replace(pairs[0], fitted=replace(pairs[0].fitted, head_model_id="flame-2023", head_model_tier="flame"))
+    write_dataset(tmp_path / "flame", [flame])
+    with pytest.raises(UsageError, match="different head models"):
+        score_pairs(truth, Dataset(tmp_path / "flame"))
+    blind = changed(pairs[0], valid=np.zeros_like, confidence=np.zeros_like)
+    write_dataset(tmp_path / "blind", [blind])
+    with pytest.raises(UsageError, match="fewer than two frames"):
+        score_pairs(truth, Dataset(tmp_path / "blind"), baselines=False)
