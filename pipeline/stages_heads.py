@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,7 @@ from ..schemas.audio import encode_audio
 from ..schemas.heads import FittedPair
 from ..schemas.landmarks import landmark_row, rounded
 from ..schemas.pair import pair_id
-from ..schemas.records import Backend, Turn
+from ..schemas.records import Backend
 from ..schemas.row import Pair, Provenance, Source, Voices, pair_row
 from ..schemas.tracks import ClipTracks
 from ..transforms.audio_scores import fingerprint, fingerprint_bands, sound_scores
@@ -140,15 +138,7 @@ class ScoreStage:
         active = ActiveScores.from_arrays(work.get_arrays(bound.active)) if bound.active else None
         found = speaking_masks(tracks, sound, start, turns, dict(bound.faces), fitted.times, self.bind, left, active)
         scores = sound_scores(sound, start, turns)
-        scores |= {
-            "bound_share": found.share_bound,
-            "off_screen_share": found.share_off_screen,
-            "speaking_a": float((found.speaking_a > 0.5).mean()),
-            "speaking_b": float((found.speaking_b > 0.5).mean()),
-            "turn_changes": float(floor_changes(found.turns)),
-            "av_offset_s": found.offset_s,
-            "av_offset_confidence": found.offset_confidence,
-        }
+        scores |= found.scores()
         voices = Voices(
             found.turns, found.speaking_a, found.speaking_b, found.voice_a, found.voice_b, encode_audio(sound)
         )
@@ -158,9 +148,3 @@ class ScoreStage:
 def put_landmarks(identifier: str, tracks: ClipTracks, work: WorkStore) -> str:
     """The work file with the pair's row of ``landmarks/``."""
     return work.put("landmarks", identifier, landmark_row_bytes(landmark_row(identifier, tracks)), ".arrow")
-
-
-def floor_changes(turns: Sequence[Turn]) -> int:
-    """How often the floor passes from one face to the other."""
-    faces = [turn.face for turn in sorted(turns, key=lambda turn: turn.start_s) if turn.face]
-    return sum(one != other for one, other in pairwise(faces))

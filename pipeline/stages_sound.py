@@ -94,7 +94,7 @@ class TurnsStage:
         if self.backend == "pyannote":
             turns = join_pieces([PyannotePiece.from_arrays(piece) for piece in arrays])
         else:
-            turns = cluster_turns([ListenPiece.from_arrays(piece) for piece in arrays], self.options)
+            turns = cluster_turns([ListenPiece.from_arrays(piece) for piece in arrays], self.options, parts=True)
         key = f"{video.video_id[:16]}-{round(start * 1000):09d}"
         return [TurnsDone(video, start, end, work.put(self.name, key, turns_to_bytes(turns), ".json"), sound)]
 

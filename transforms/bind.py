@@ -12,7 +12,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..schemas.tracks import Float64
-from .evidence import BindEvidence, BindOptions, VoiceEvidence, bind_evidence, unpack_identity, video_offset
+from .evidence import (
+    BindEvidence,
+    BindOptions,
+    VoiceEvidence,
+    bind_evidence,
+    join_parts,
+    parent_voice,
+    unpack_identity,
+    video_offset,
+)
 from .lips import curve_at
 from .speaking import SpeakingOptions, SpeakingResult, speaking_masks
 
@@ -24,6 +33,7 @@ __all__ = [
     "VoiceEvidence",
     "bind_evidence",
     "bind_voices",
+    "join_parts",
     "people",
     "speaking_masks",
     "video_offset",
@@ -97,7 +107,8 @@ def bind_voices(evidence: Sequence[BindEvidence], options: BindOptions | None = 
         evidence: of all clips of one video, in any order.
 
     Returns:
-        For each clip, in the order given: voice id -> "a", "b" or "" (nobody in the picture).
+        For each clip, in the order given: voice id -> "a", "b" or "" (nobody in the picture), of the voices heard in
+        it and of those they are parts of.
     """
     options = options or BindOptions()
     person = people(evidence, options)
@@ -123,10 +134,15 @@ def _decide(
     faces = []
     for clip in evidence:
         chosen: dict[str, str] = {}
-        for voice in clip.voices:
-            a = total[voice.voice, person[clip.shot_index, clip.track_a]]
-            b = total[voice.voice, person[clip.shot_index, clip.track_b]]
+        known = {voice.voice for voice in clip.voices}
+        for voice in sorted(known | {parent_voice(v) for v in known} - {""}):  # whole voices before their parts
+            a = total.get((voice, person[clip.shot_index, clip.track_a]), 0.0)
+            b = total.get((voice, person[clip.shot_index, clip.track_b]), 0.0)
             best = "a" if a >= b else "b"
-            chosen[voice.voice] = best if max(a, b) >= options.least_llr else ""
+            whole = chosen.get(parent_voice(voice), "")
+            if max(a, b) >= options.least_llr:
+                chosen[voice] = best
+            else:  # a part of a voice stays with it unless the lips speak against it
+                chosen[voice] = whole if whole and (a if whole == "a" else b) > -options.least_llr else ""
         faces.append(chosen)
     return faces

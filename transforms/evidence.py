@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -152,6 +153,30 @@ def face_llr(lips: LipSignal, options: BindOptions, active: tuple[Float64, Float
     llr = options.active_weight * np.interp(lips.times, times, odds)
     inside = (lips.times >= times[0] - 0.04) & (lips.times <= times[-1] + 0.04)
     return np.asarray(np.where(lips.valid & inside, np.clip(llr, -options.most, options.most), 0.0))
+
+
+_PART = re.compile(r"(v\d+)b")
+
+
+def parent_voice(voice: str) -> str:
+    """The voice of which this one is a part ("v0b" -> "v0"); "" for a whole voice."""
+    match = _PART.fullmatch(voice)
+    return match[1] if match else ""
+
+
+def join_parts(turns: Sequence[Turn], faces: Mapping[str, str]) -> list[Turn]:
+    """Parts of a voice that have one face (or none) become one voice again; turns that then touch become one."""
+    out: list[Turn] = []
+    for turn in sorted(turns, key=lambda t: (t.start_s, t.end_s, t.speaker)):
+        parent = parent_voice(turn.speaker)
+        same = bool(parent) and faces.get(parent, "") == faces.get(turn.speaker, "")
+        name = parent if same else turn.speaker
+        last = out[-1] if out else None
+        if last is not None and last.speaker == name and abs(turn.start_s - last.end_s) < 0.002:
+            out[-1] = replace(last, end_s=turn.end_s)
+        else:
+            out.append(replace(turn, speaker=name))
+    return out
 
 
 def heard(turns: Sequence[Turn], voice: str, times: Float64) -> Bool:

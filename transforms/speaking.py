@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..schemas.records import Turn
 from ..schemas.tracks import Bool, ClipTracks, Float32, Float64
-from .evidence import ActiveScores, BindOptions, bind_evidence, face_llr, heard, video_offset
+from .evidence import ActiveScores, BindOptions, bind_evidence, face_llr, heard, join_parts, video_offset
 from .lips import clock, lip_signal
 
 _OFF, _A, _B, _BOTH = range(4)
@@ -38,7 +38,7 @@ class SpeakingOptions:
     """
 
     lip_weight: float = 0.4
-    voice_weight: float = 0.5
+    voice_weight: float = 0.35
     overlap_cost: float = 0.1
     change_cost: float = 4.0
     correct_offset: bool = True
@@ -178,6 +178,7 @@ def speaking_masks(
         active: scores of an active-speaker network, which take the place of lip speed.
     """
     options = options or SpeakingOptions()
+    turns = join_parts(turns, faces)
     inside = [t for t in turns if t.end_s > tracks.start_s and t.start_s < tracks.end_s]
     evidence = bind_evidence(tracks, audio, audio_start_s, inside, options.binding, active)
     offset, confidence = video_offset([evidence], [dict(faces)], options.binding)
