@@ -16,7 +16,7 @@ from .croissant import croissant_text
 from .dataset import SELECTION, Dataset
 from .errors import UsageError
 from .files import Files, as_files
-from .manifest import FileEntry, Manifest, put, write_manifest
+from .manifest import FileEntry, Manifest, put, put_beside, write_manifest
 from .pair import pair_schema
 from .records import Reject
 from .reject import reject_table
@@ -50,7 +50,7 @@ def write_pairs(
 def write_shard(files: Files, rows: Iterable[Row], index: int, count: int) -> FileEntry:
     """Write one shard of rows that rise by pair_id; an empty one too: names depend on ``count`` alone."""
     data = shard_bytes(rows)
-    return put(files, shard_name(index, count), data, "pairs", _rows_of(data))
+    return put_beside(files, shard_name(index, count), data, "pairs", _rows_of(data))
 
 
 def _rows_of(data: bytes) -> int:
@@ -60,7 +60,7 @@ def _rows_of(data: bytes) -> int:
 def write_rejects(where: str | Path | Files, rejects: Iterable[Reject]) -> list[FileEntry]:
     """Write the reject table, one shard."""
     table = reject_table(rejects)
-    return [put(as_files(where), shard_name(0, 1, "rejects"), table_bytes(table), "rejects", table.num_rows)]
+    return [put_beside(as_files(where), shard_name(0, 1, "rejects"), table_bytes(table), "rejects", table.num_rows)]
 
 
 def finish_dataset(

@@ -9,7 +9,7 @@ from functools import cache
 import pyarrow as pa
 
 from .files import Files
-from .manifest import FileEntry, put
+from .manifest import FileEntry, put_beside
 from .pair import CLOCK, IMAGE, INT, REAL, SCHEMA_VERSION, SINGLE, TEXT, Column
 from .row import Row, stored
 from .shard import shard_bytes, shard_name
@@ -100,4 +100,4 @@ def write_landmark_shard(files: Files, rows: Iterable[Row], index: int, count: i
             yield row
 
     data = shard_bytes(counted(), COLUMNS, landmark_schema(), ROWS_PER_GROUP)
-    return put(files, shard_name(index, count, "landmarks"), data, "landmarks", number)
+    return put_beside(files, shard_name(index, count, "landmarks"), data, "landmarks", number)

@@ -77,6 +77,20 @@ def put(files: Files, path: str, data: bytes, kind: str = "other", rows: int = 0
     return FileEntry(path, kind, rows, len(data), hashlib.sha256(data).hexdigest())
 
 
+def put_beside(files: Files, path: str, data: bytes, kind: str, rows: int) -> FileEntry:
+    """:func:`put` that leaves a published file of other content alone: the new one gets its hash into its name.
+
+    A data set that is being written anew stays readable until its manifest is replaced.
+    """
+    if files.exists(MANIFEST):
+        old = read_manifest(files).entry(path)
+        digest = hashlib.sha256(data).hexdigest()
+        if old is not None and old.sha256 != digest:
+            stem, dot, suffix = path.rpartition(".")
+            path = f"{stem}-{digest[:8]}{dot}{suffix}"
+    return put(files, path, data, kind, rows)
+
+
 def manifest_bytes(manifest: Manifest) -> bytes:
     """Canonical JSON: keys in a fixed order, files by path."""
     counts = {kind: manifest.rows(kind) for kind in ("pairs", "rejects")}

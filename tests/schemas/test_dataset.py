@@ -242,3 +242,13 @@ def test_a_damaged_page_is_one_line(tmp_path: Path) -> None:
         list(Dataset(tmp_path).pairs())
     assert "\n" not in str(error.value)
     assert len(Dataset(tmp_path).table(["pair_id"])) == 3
+
+
+def test_writing_anew_leaves_the_published_set_readable_until_its_manifest_is_replaced(tmp_path: Path) -> None:
+    pairs = make_pairs(6)
+    write_dataset(tmp_path, pairs[:4])
+    before = {pair.pair_id for pair in Dataset(tmp_path).pairs(selected=False)}
+    entries = write_pairs(tmp_path, pairs)  # killed here: no new manifest
+    assert {pair.pair_id for pair in Dataset(tmp_path).pairs(selected=False)} == before
+    assert verify(tmp_path).problems == []
+    assert sum(entry.rows for entry in entries) == 6
