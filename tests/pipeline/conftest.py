@@ -80,7 +80,7 @@ def messy_folder(small_conversation: Path, tmp_path_factory: pytest.TempPathFact
     write_movie(folder / "no_audio.mp4", Movie(audio=False))
     write_movie(folder / "no_video.mp4", Movie(video=False))
     write_movie(folder / "short.mp4", Movie(seconds=2.0))
-    write_movie(folder / "nobody.mp4", Movie(seconds=4.0))
+    write_movie(folder / "nobody.mp4", Movie(seconds=4.0, flashes=()))
     return folder
 
 
