@@ -141,26 +141,49 @@ def test_it_learns_a_constant_and_the_loss_is_the_sum_of_its_parts() -> None:
 
 
 def test_the_audio_encoder_is_wav2vec2() -> None:
-    transformers = pytest.importorskip("transformers")
-    try:
-        published = transformers.Wav2Vec2Model
-    except OSError as error:
-        pytest.skip(f"transformers does not load: {error}")
-    config = transformers.Wav2Vec2Config(
-        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24, conv_dim=(8, 8, 8),
-        conv_kernel=(10, 3, 3), conv_stride=(5, 2, 32), conv_bias=True, feat_extract_norm="layer",
-        do_stable_layer_norm=True, num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2, vocab_size=4,
-    )  # fmt: skip
-    theirs = published(config).eval()
+    """What Hugging Face transformers 5.23 computes for a small model of the same kind with random weights."""
+    recorded = np.load(Path(__file__).parent / "data" / "wav2vec_tiny.npz")
+    state = {name[3:]: torch.from_numpy(recorded[name]) for name in recorded.files if name.startswith("sd:")}
+    model = Wav2Vec(TINY_AUDIO).eval()
+    model.load_state_dict(modern_names(state), strict=True)
+    audio = normalise_audio(torch.from_numpy(recorded["audio"]))
+    np.testing.assert_allclose(audio.numpy(), recorded["normalised"], atol=1e-5)
     with torch.no_grad():
-        for p in theirs.parameters():  # not only ones and zeros
-            p.add_(0.1 * torch.randn_like(p))
-    ours = Wav2Vec(TINY_AUDIO).eval()
-    ours.load_state_dict(modern_names(theirs.state_dict()), strict=True)
-    audio = normalise_audio(torch.randn(2, 8000))
+        np.testing.assert_allclose(model(audio).numpy(), recorded["features"], atol=1e-5)
+        assert model(audio, frames=13).shape == (2, 13, 16)
+
+
+def test_features_are_resampled_with_their_ends_aligned() -> None:
+    model = Wav2Vec(TINY_AUDIO).eval()
+    audio = normalise_audio(torch.randn(1, 8000))
     with torch.no_grad():
-        torch.testing.assert_close(ours(audio), theirs(audio).last_hidden_state, atol=1e-5, rtol=1e-5)
-        assert ours(audio, frames=13).shape == (2, 13, 16)
+        features = model.feature_extractor(audio)
+        doubled = 2 * features.shape[1] - 1  # every second resampled frame is an original one
+        between = torch.stack([features[:, :-1], (features[:, :-1] + features[:, 1:]) / 2], 2).flatten(1, 2)
+        wanted = model.encoder(model.feature_projection(torch.cat([between, features[:, -1:]], 1)))
+        torch.testing.assert_close(model(audio, frames=doubled), wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_each_input_matters_and_clips_do_not_mix() -> None:
+    model = DualTalk(TINY).eval()
+    own, partner, motion = torch.randn(2, 6400), torch.randn(2, 6400), torch.randn(2, 12, 56)
+    with torch.no_grad():
+        out = model(own, partner, motion)
+        for index in range(2):
+            alone = model(own[index : index + 1], partner[index : index + 1], motion[index : index + 1])
+            torch.testing.assert_close(alone[0], out[index], atol=1e-5, rtol=1e-4)
+        for inputs in ((partner, partner, motion), (own, own, motion), (own, partner, motion.flip(0))):
+            assert (model(*inputs) - out).abs().max() > 2e-5  # weights are random: small, but not rounding
+        features = model.joint_encoder(own, partner, motion)
+        predictor, x = (
+            model.synthesis_module,
+            model.interaction_module(features[0], model.temporal_enhancer(features[1], features[2])),
+        )
+        decoded = predictor.synthesis_decoder(x, x)
+        by_hand = predictor.blendshape_predictor(decoded + 0.1 * predictor.modulation_layer(decoded))
+        torch.testing.assert_close(by_hand, out)
+        model.train()
+        assert (model(own, partner, motion) - model(own, partner, motion)).abs().max() > 1e-4  # dropout
 
 
 def test_normalised_audio_and_frame_counts() -> None:
