@@ -249,7 +249,9 @@ def identity(fitter: HeadFitter, clips: list[Clip]) -> dict[str, Any]:
         if pair is not None:
             for name, head in zip(who, (pair.a, pair.b), strict=True):
                 shapes.append((name, clip.tracks.start_s, head.shape.astype(np.float64)))
-    same, different, detail = [], [], {}
+    same: list[float] = []
+    different: list[float] = []
+    detail: dict[str, float] = {}
     for one, other in combinations(shapes, 2):
         if one[1] == other[1] and one[0] == other[0]:
             continue

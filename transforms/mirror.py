@@ -88,11 +88,18 @@ def without_side_error(
         span = known[high] - known[low]
         share = float(np.clip((times[frame] - known[low]) / span, 0.0, 1.0)) if span > 0 else 0.0
         error = (1 - share) * errors[int(frames[low])] + share * errors[int(frames[high])]
-        place = region_from_landmarks(points)
-        shift = error.astype(np.float64) * place.side
-        shift[:, :2] = shift[:, :2] @ _turn(place.angle).T
-        out[frame] = (points + shift).astype(np.float32)
+        out[frame] = shifted(points, error)
     return out
+
+
+def shifted(landmarks: Float32, error: Float32 | None) -> Float32:
+    """[478, 3] landmarks with a :func:`side_error` added; as they are where there is none."""
+    if error is None:
+        return landmarks
+    place = region_from_landmarks(landmarks)
+    shift = error.astype(np.float64) * place.side
+    shift[:, :2] = shift[:, :2] @ _turn(place.angle).T
+    return np.asarray(landmarks + shift, dtype=np.float32)
 
 
 def _turn(angle: float) -> npt.NDArray[np.float64]:

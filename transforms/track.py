@@ -29,7 +29,7 @@ from .face_quality import (
     rigid_change,
 )
 from .identify import Identifier, similarity
-from .mirror import side_error, without_side_error
+from .mirror import shifted, side_error, without_side_error
 from .mouth_crop import CROP, mouth_crop
 from .tracklet import PieceTracks, Tracklet
 
@@ -130,6 +130,7 @@ class _Face:
     identities: list[tuple[int, Float32]] = field(default_factory=list)
     identity_time: float = -math.inf
     mirror_time: float = -math.inf
+    side_error: Float32 | None = None  # the last one measured
     with_other: dict[int, int] = field(default_factory=dict)  # face number -> frame at which they met
 
     @property
@@ -260,12 +261,14 @@ class _Tracker:
         crop = self._crop(rgb, seen)
         row = face.rows[index] = _Row(seen.box, seen.landmarks, judged.error, judged.sharp, crop)
         if 0 < self.options.mirror_every_s <= time - face.mirror_time + 1e-6:
-            row.side_error = side_error(self.mesh, seen, self.options.keep_logit)
+            row.side_error = face.side_error = side_error(self.mesh, seen, self.options.keep_logit)
             face.mirror_time = time
         face.landmarks = seen.landmarks
         face.mesh_time = face.seen_time = time
         face.lost_since = None
-        face.move(region_from_landmarks(seen.landmarks), time, judged.error < SURE_ERROR)
+        # Where to look next must not favour a side either.
+        place = region_from_landmarks(shifted(seen.landmarks, face.side_error))
+        face.move(place, time, judged.error < SURE_ERROR)
         unsure = judged.error >= SURE_ERROR or bool(face.with_other)
         if time - face.identity_time >= self.options.identify_every_s and not unsure:
             face.identities.append((index, self.identifier.describe(rgb, seen.landmarks)))
