@@ -133,5 +133,5 @@ def test_a_printed_configuration_is_taken_back(film: Path, tmp_path: Path, capsy
     assert capsys.readouterr().out == first
 
 
-def test_an_empty_folder_of_a_name_is_not_an_output_of_something_else(film: Path, tmp_path: Path) -> None:
+def test_an_output_below_a_file_cannot_be_written(film: Path, tmp_path: Path) -> None:
     assert call("curate", film, "--out", film / "below") == 2

@@ -77,7 +77,7 @@ def test_a_head_is_where_it_was(row: Row, truth: Truth, who: str) -> None:
     assert np.linalg.norm(centre - person.head_centre[frames][valid], axis=1).mean() < 0.25
 
 
-def test_gaze_is_nearer_the_truth_than_the_head_s_forward_axis_is_to_the_opposite(row: Row, truth: Truth) -> None:
+def test_gaze_is_near_the_truth(row: Row, truth: Truth) -> None:
     for who in ("a", "b"):
         valid = np.asarray(row[f"{who}.valid"])
         gaze = np.asarray(row[f"{who}.gaze"])[valid]
