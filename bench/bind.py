@@ -23,11 +23,18 @@ import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["PYANNOTE_METRICS_ENABLED"] = "0"
+
+if TYPE_CHECKING:
+    from duologue.schemas.tracks import FaceTrack
+    from duologue.synthesis.script import Line
+    from duologue.transforms.bind import SpeakingOptions
+    from duologue.transforms.listen import ListenModels
 
 CLIP_S, FPS, RATE = 10.0, 25.0, 16000
 SNR_DB = 10.0
@@ -54,20 +61,19 @@ class Dialogue:
 
     audio: np.ndarray
     times: np.ndarray
-    faces: tuple
+    faces: tuple[FaceTrack, ...]
     spoken: dict[str, list[tuple[float, float]]]
     offset_s: float
 
 
 def make(seed: int, seconds: float, lead_sd: float) -> Dialogue:
-    from duologue.synthesis.motion import animate
     from duologue.synthesis.script import Line, speech_segments, write_script
     from duologue.synthesis.voices import Voice, speak
 
     rng = np.random.default_rng([seed, 5])
     names = (TEST_VOICES if seed >= 100 else TUNING_VOICES)[seed % 4]
-    voices = tuple(Voice(n, int(rng.integers(150, 180)), int(rng.integers(35, 65))) for n in names)
-    lines = list(write_script(seconds - 0.5, voices, seed))
+    first, second = (Voice(n, int(rng.integers(150, 180)), int(rng.integers(35, 65))) for n in names)
+    lines = list(write_script(seconds - 0.5, (first, second), seed))
     off: list[Line] = []
     if seed % 3 == 2:  # somebody off-screen speaks in the pause after a turn; what follows comes later
         for text in OFF_TEXTS:
@@ -91,7 +97,7 @@ def make(seed: int, seconds: float, lead_sd: float) -> Dialogue:
     times = np.arange(0, seconds, 1 / FPS)
     leads = rng.normal(0.0, lead_sd, 2)
     seen = tuple(replace(x, start_s=x.start_s - float(leads[x.speaker])) for x in lines)
-    faces = _faces(animate, seen, times, seed, rng)
+    faces = _faces(seen, times, seed, rng)
     spoken = {"ab"[w]: speech_segments(tuple(lines), w) for w in (0, 1)}
     if off:
         spoken["off"] = speech_segments(tuple(off), 2)
@@ -99,13 +105,15 @@ def make(seed: int, seconds: float, lead_sd: float) -> Dialogue:
     return Dialogue(audio, times, faces, shifted, offset)
 
 
-def _faces(animate, lines: tuple, times: np.ndarray, seed: int, rng: np.random.Generator) -> tuple:  # type: ignore[no-untyped-def]
+def _faces(lines: tuple[Line, ...], times: np.ndarray, seed: int, rng: np.random.Generator) -> tuple[FaceTrack, ...]:
     """Both faces' landmarks, of the canonical head seen by a camera 1.6 m away, with a tracker's errors."""
     from duologue.fitting.head_model import load_head_model
     from duologue.schemas.tracks import N_LANDMARKS, FaceTrack, face_scale_px
+    from duologue.synthesis.motion import animate
 
     head = load_head_model(None)
-    shapes = tuple(rng.standard_normal(head.shape_dirs.shape[2]) for _ in (0, 1))
+    count = head.shape_dirs.shape[2]
+    shapes = (np.asarray(rng.standard_normal(count)), np.asarray(rng.standard_normal(count)))
     places = (np.array([-0.45, 0.0, 0.0]), np.array([0.45, 0.015, 0.05]))
     motions = animate(head, shapes, places, (30.0, -30.0), lines, times, 0.7, seed)
     flip = np.diag([1.0, -1.0, -1.0])
@@ -136,7 +144,9 @@ def _faces(animate, lines: tuple, times: np.ndarray, seed: int, rng: np.random.G
     return tuple(tracks)
 
 
-def error_rate(truth: dict[str, list[tuple[float, float]]], turns: list, end_s: float, collar: float) -> float:
+def error_rate(
+    truth: dict[str, list[tuple[float, float]]], turns: list[tuple[float, float, str]], end_s: float, collar: float
+) -> float:
     """pyannote's DiarizationErrorRate, overlap scored. turns: (start, end, who)."""
     from pyannote.core import Annotation, Segment, Timeline
     from pyannote.metrics.diarization import DiarizationErrorRate
@@ -158,10 +168,17 @@ def mask(parts: list[tuple[float, float]], times: np.ndarray) -> np.ndarray:
     return out
 
 
-def solve(d: Dialogue, models, speaking=None) -> dict:  # type: ignore[no-untyped-def, type-arg]
+def solve(d: Dialogue, models: ListenModels, speaking: SpeakingOptions | None = None) -> dict[str, Any]:
     """All figures of one conversation."""
     from duologue.schemas.tracks import ClipTracks
-    from duologue.transforms.bind import bind_evidence, bind_voices, speaking_masks, video_offset
+    from duologue.transforms.bind import (
+        SpeakingOptions,
+        bind_evidence,
+        bind_voices,
+        join_parts,
+        speaking_masks,
+        video_offset,
+    )
     from duologue.transforms.listen import ListenOptions, cluster_turns, listen_piece
     from sklearn.metrics import average_precision_score
 
@@ -174,26 +191,27 @@ def solve(d: Dialogue, models, speaking=None) -> dict:  # type: ignore[no-untype
     for start in np.arange(0.0, seconds - CLIP_S / 2, CLIP_S):
         end = min(start + CLIP_S, seconds)
         near = (d.times >= start - 1) & (d.times < end + 1)
-        tracks = [_cut(face, near) for face in d.faces]
-        clips.append(ClipTracks("v", 0, float(start), float(end), 1280, 720, d.times[near], *tracks))
+        left, right_one = (_cut(face, near) for face in d.faces)
+        clips.append(ClipTracks("v", 0, float(start), float(end), 1280, 720, d.times[near], left, right_one))
         part = d.audio[round(start * RATE) : round(end * RATE)]
         evidence.append(bind_evidence(clips[-1], part, float(start), turns))
     faces = bind_voices(evidence)
     offset = video_offset(evidence, faces)
-    heard, scores, offsets, chosen = [], [], [], {"a": [], "b": []}
-    clock = []
+    heard: list[tuple[float, float, str]] = []
+    offsets: list[float] = []
+    chosen: dict[str, list[np.ndarray]] = {"a": [], "b": []}
+    clocks: list[np.ndarray] = []
     for clip, chosen_faces in zip(clips, faces, strict=True):
         part = d.audio[round(clip.start_s * RATE) : round(clip.end_s * RATE)]
         times = np.arange(clip.start_s, clip.end_s - 1e-6, 1 / FPS)
         result = speaking_masks(clip, part, clip.start_s, turns, chosen_faces, times, speaking, offset)
-        clock.append(times)
+        clocks.append(times)
         chosen["a"].append(result.speaking_a)
         chosen["b"].append(result.speaking_b)
         heard += [(t.start_s, t.end_s, t.face or f"off {t.speaker}") for t in result.turns]
         offsets.append(result.offset_s - d.offset_s)
-        scores.append(result.offset_confidence)
     spent = time.process_time() - began
-    clock = np.concatenate(clock)
+    clock = np.concatenate(clocks)
     truth = {who: mask(d.spoken.get(who, []), clock) for who in ("a", "b", "off")}
     single = sum(truth.values()) == 1
     speaks = {who: np.concatenate(chosen[who]) for who in "ab"}
@@ -213,7 +231,8 @@ def solve(d: Dialogue, models, speaking=None) -> dict:  # type: ignore[no-untype
     said = {"a": (speaks["a"] > 0.5) & (speaks["b"] <= 0.5), "b": (speaks["b"] > 0.5) & (speaks["a"] <= 0.5)}
     said["off"] = (speaks["a"] <= 0.5) & (speaks["b"] <= 0.5)
     given = sum((said[w] & truth[w] & anyone).sum() for w in said)
-    audio_only = [(t.start_s, t.end_s, t.speaker) for t in whole]
+    bridged = join_parts(whole, {}, SpeakingOptions().pause_s)  # as the masks do: the same truth for both
+    audio_only = [(t.start_s, t.end_s, t.speaker) for t in bridged]
     return {
         "der_audio": error_rate(d.spoken, audio_only, seconds, 0.5),
         "der_faces": error_rate(d.spoken, heard, seconds, 0.5),
@@ -233,12 +252,12 @@ def solve(d: Dialogue, models, speaking=None) -> dict:  # type: ignore[no-untype
     }
 
 
-def _cut(face, rows: np.ndarray):  # type: ignore[no-untyped-def]
+def _cut(face: FaceTrack, rows: np.ndarray) -> FaceTrack:
     names = ("landmarks", "box", "valid", "confidence", "sharpness")
     return replace(face, **{name: getattr(face, name)[rows] for name in names})
 
 
-def summary(found: list[dict]) -> dict:  # type: ignore[type-arg]
+def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
     def mean(name: str) -> float:
         return round(float(np.mean([f[name] for f in found])), 4)
 

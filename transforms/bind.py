@@ -135,14 +135,14 @@ def _decide(
     for clip in evidence:
         chosen: dict[str, str] = {}
         known = {voice.voice for voice in clip.voices}
-        for voice in sorted(known | {parent_voice(v) for v in known} - {""}):  # whole voices before their parts
-            a = total.get((voice, person[clip.shot_index, clip.track_a]), 0.0)
-            b = total.get((voice, person[clip.shot_index, clip.track_b]), 0.0)
+        for name in sorted(known | {parent_voice(v) for v in known} - {""}):  # whole voices before their parts
+            a = total.get((name, person[clip.shot_index, clip.track_a]), 0.0)
+            b = total.get((name, person[clip.shot_index, clip.track_b]), 0.0)
             best = "a" if a >= b else "b"
-            whole = chosen.get(parent_voice(voice), "")
+            whole = chosen.get(parent_voice(name), "")
             if max(a, b) >= options.least_llr:
-                chosen[voice] = best
+                chosen[name] = best
             else:  # a part of a voice stays with it unless the lips speak against it
-                chosen[voice] = whole if whole and (a if whole == "a" else b) > -options.least_llr else ""
+                chosen[name] = whole if whole and (a if whole == "a" else b) > -options.least_llr else ""
         faces.append(chosen)
     return faces

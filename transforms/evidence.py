@@ -164,16 +164,20 @@ def parent_voice(voice: str) -> str:
     return match[1] if match else ""
 
 
-def join_parts(turns: Sequence[Turn], faces: Mapping[str, str]) -> list[Turn]:
-    """Parts of a voice that have one face (or none) become one voice again; turns that then touch become one."""
+def join_parts(turns: Sequence[Turn], faces: Mapping[str, str], pause_s: float = 0.0) -> list[Turn]:
+    """Parts of a voice that have one face (or none) become one voice again.
+
+    Args:
+        pause_s: consecutive turns of one voice become one over pauses up to this long.
+    """
     out: list[Turn] = []
     for turn in sorted(turns, key=lambda t: (t.start_s, t.end_s, t.speaker)):
         parent = parent_voice(turn.speaker)
         same = bool(parent) and faces.get(parent, "") == faces.get(turn.speaker, "")
         name = parent if same else turn.speaker
         last = out[-1] if out else None
-        if last is not None and last.speaker == name and abs(turn.start_s - last.end_s) < 0.002:
-            out[-1] = replace(last, end_s=turn.end_s)
+        if last is not None and last.speaker == name and turn.start_s - last.end_s < pause_s + 0.002:
+            out[-1] = replace(last, end_s=max(last.end_s, turn.end_s))
         else:
             out.append(replace(turn, speaker=name))
     return out

@@ -33,6 +33,7 @@ class SpeakingOptions:
             drops clips by it.
         least_offset_s: one frame; smaller offsets are left as they are.
         least_confidence: confidence an offset needs to be used.
+        pause_s: a pause this short inside a voice's speech belongs to the speech.
         shortest_turn_s: turns that the lips add are at least this long.
         binding: how lips are read.
     """
@@ -45,6 +46,7 @@ class SpeakingOptions:
     out_of_sync: Literal["correct", "keep"] = "correct"
     least_offset_s: float = 0.04
     least_confidence: float = 0.9
+    pause_s: float = 0.4
     shortest_turn_s: float = 0.3
     binding: BindOptions = field(default_factory=BindOptions)
 
@@ -178,7 +180,7 @@ def speaking_masks(
         active: scores of an active-speaker network, which take the place of lip speed.
     """
     options = options or SpeakingOptions()
-    turns = join_parts(turns, faces)
+    turns = join_parts(turns, faces, options.pause_s)
     inside = [t for t in turns if t.end_s > tracks.start_s and t.start_s < tracks.end_s]
     evidence = bind_evidence(tracks, audio, audio_start_s, inside, options.binding, active)
     offset, confidence = video_offset([evidence], [dict(faces)], options.binding)
