@@ -12,7 +12,8 @@ An offset cannot be told from a lead of the lips. The estimator assumes that the
 talkers' gestures lead their phonemes by ``synthesis.motion.LIP_LEAD_S`` (0.12 s), with a spread of ``--lead-sd``
 between people; their correlation then peaks at 0.10 s, as a vowel is loud before the mouth is widest. Truth is zero for
 such a talker, so ``offset_bias_s`` shows how far the two agree, not how right they are about a real video.
-The options were tuned on seeds below 100 with other voices; figures are of seeds from 100 on.
+The options were tuned on seeds below 100 with other voices, and seeds from 100 were looked at once; the figures
+committed are of seeds from 200 on.
 """
 
 from __future__ import annotations
@@ -223,7 +224,11 @@ def solve(d: Dialogue, models: ListenModels, speaking: SpeakingOptions | None = 
             parts = mask([(t.start_s, t.end_s) for t in turns if t.speaker == voice], clock)
             owner = max(("a", "b", "off"), key=lambda w: (parts & single & truth[w]).sum())
             own = float((parts & inside & truth[owner]).sum())
-            if chosen_faces[voice] == owner.replace("off", ""):
+            if chosen_faces[voice] == "ab":  # either: right where the face thought likelier is the speaker's
+                likelier = np.where(speaks["a"] >= speaks["b"], truth["a"], truth["b"])
+                right += float((parts & inside & likelier).sum())
+                wrong += float((parts & inside & ~likelier).sum())
+            elif chosen_faces[voice] == owner.replace("off", ""):
                 right += own
             else:
                 wrong += own
@@ -277,7 +282,7 @@ def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
         "offset_told": round(float(told.mean()), 4),
         "offset_within_20ms": round(float((np.abs(np.where(told, error, 9)) <= 0.02).mean()), 4),
         "offset_bias_s": round(float(np.median(error[told])), 4),
-        "offset_worst_s": round(float(np.abs(error[told]).max()), 4),
+        "offset_worst_s": round(float(np.abs(error[told]).max(initial=0.0)), 4),
         "video_offset_within_20ms": round(float((video <= 0.02).mean()), 4),
         "voices_right": round(float(np.mean([f["voices"] == f["true_voices"] for f in found])), 4),
         "bind_ms_per_second": round(1000 * sum(f["bind_s"] for f in found) / sum(f["seconds"] for f in found), 2),
@@ -288,7 +293,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dialogues", type=int, default=48)
     parser.add_argument("--seconds", type=float, default=40.0)
-    parser.add_argument("--seed", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=200)
     parser.add_argument("--lead-sd", type=float, default=0.01, help="spread of the lips' lead between people, seconds")
     parser.add_argument("--out", type=Path, help="also write the figures to this file as JSON")
     parser.add_argument("--verbose", action="store_true", help="a line for every conversation")

@@ -108,7 +108,7 @@ def bind_voices(evidence: Sequence[BindEvidence], options: BindOptions | None = 
 
     Returns:
         For each clip, in the order given: voice id -> "a", "b" or "" (nobody in the picture), of the voices heard in
-        it and of those they are parts of.
+        it and of those they are parts of. "ab": now one of the two, now the other (two who sound the same).
     """
     options = options or BindOptions()
     person = people(evidence, options)
@@ -117,12 +117,20 @@ def bind_voices(evidence: Sequence[BindEvidence], options: BindOptions | None = 
     return _decide(evidence, person, lag, options)
 
 
+def _pair(person: dict[tuple[int, str], int], clip: BindEvidence) -> tuple[int, int]:
+    first, second = sorted(person[clip.shot_index, track] for track in (clip.track_a, clip.track_b))
+    return first, second
+
+
 def _decide(
     evidence: Sequence[BindEvidence], person: dict[tuple[int, str], int], lag_s: float | None, options: BindOptions
 ) -> list[dict[str, str]]:
     total: dict[tuple[str, int], float] = {}
+    shared: dict[tuple[str, int, int], float] = {}
     for clip in evidence:
         for voice in clip.voices:
+            pair = _pair(person, clip)
+            shared[voice.voice, *pair] = shared.get((voice.voice, *pair), 0.0) + voice.llr_either
             for track, llr, seen, curve in (
                 (clip.track_a, voice.llr_a, voice.seen_a, voice.curve_a),
                 (clip.track_b, voice.llr_b, voice.seen_b, voice.curve_b),
@@ -142,7 +150,9 @@ def _decide(
             whole = chosen.get(parent_voice(name), "")
             if max(a, b) >= options.least_llr:
                 chosen[name] = best
+            elif shared.get((name, *_pair(person, clip)), 0.0) >= options.least_shared_llr:
+                chosen[name] = "ab"
             else:  # a part of a voice stays with it unless the lips speak against it
-                chosen[name] = whole if whole and (a if whole == "a" else b) > -options.least_llr else ""
+                chosen[name] = whole if whole in ("a", "b") and (a if whole == "a" else b) > -options.least_llr else ""
         faces.append(chosen)
     return faces

@@ -136,7 +136,9 @@ class Evidence:
 
 @dataclass(frozen=True)
 class BoundClip:
-    """A clip whose voices were given to faces: ``faces`` are (voice id, "a" | "b" | ""). Person ids hold for the video.
+    """A clip whose voices were given to faces: ``faces`` are (voice id, "a" | "b" | "ab" | "").
+
+    Person ids hold for the video.
 
     ``offset_s``: how late the video's sound is against its picture, with its confidence; ``active``: as in Evidence.
     """

@@ -32,6 +32,7 @@ class BindOptions:
         own_correlation: correlation of lips with sound expected of the speaker (1-8 Hz).
         least_llr: log-likelihood ratio a voice must reach to belong to a face.
         active_weight: log-likelihood ratio of one moment per unit of an active-speaker network's log odds.
+        least_shared_llr: log-likelihood ratio a voice that is nobody's must reach to be both people's in turn.
         same_person: cosine of appearance above which faces of two shots are one person; above 1 turns it off.
     """
 
@@ -44,6 +45,7 @@ class BindOptions:
     own_correlation: float = 0.3
     least_llr: float = 1.0
     active_weight: float = 0.5
+    least_shared_llr: float = 6.0
     same_person: float = 0.94
 
 
@@ -55,6 +57,7 @@ class VoiceEvidence:
         voice: voice id.
         seconds: of its speech with nobody else heard; ``seen_a``, ``seen_b``: of it with that face's lips measured.
         llr_a, llr_b: log-likelihood ratio, from lip speed, that the face is speaking in these seconds.
+        llr_either: that in each of these seconds one of the two is, now this one, now that one.
         curve_a, curve_b: correlation of lips with sound in these seconds for each lag of ``lips.LAGS_S``.
     """
 
@@ -66,6 +69,7 @@ class VoiceEvidence:
     llr_b: float
     curve_a: tuple[float, ...]
     curve_b: tuple[float, ...]
+    llr_either: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -239,10 +243,19 @@ def bind_evidence(
             curve = lag_curve(moving[face], sound, seen.astype(np.float64))
             per_face.append((float(seen.sum()) / 100.0, total, tuple(round(float(c), 3) for c in curve)))
         (seen_a, llr_a, curve_a), (seen_b, llr_b, curve_b) = per_face
+        either = _either(llr, alone & lips[0].valid & lips[1].valid, options)
         seconds = round(float(alone.sum()) / 100.0, 2)
         voices.append(
             VoiceEvidence(
-                name, seconds, round(seen_a, 2), round(seen_b, 2), round(llr_a, 3), round(llr_b, 3), curve_a, curve_b
+                name,
+                seconds,
+                round(seen_a, 2),
+                round(seen_b, 2),
+                round(llr_a, 3),
+                round(llr_b, 3),
+                curve_a,
+                curve_b,
+                round(either, 3),
             )
         )
     return BindEvidence(
@@ -258,6 +271,17 @@ def bind_evidence(
     )
 
 
+def _either(llr: Sequence[Float64], seen: Bool, options: BindOptions) -> float:
+    """Log-likelihood ratio that each second of a voice is one of the two faces', against neither's."""
+    total = 0.0
+    rows = np.flatnonzero(seen)
+    for second in np.array_split(rows, max(1, len(rows) // 100)):
+        if len(second):
+            a, b = (float(one[second].sum()) * options.independent_hz / 100.0 for one in llr)
+            total += float(np.logaddexp(a, b)) - float(np.log(2.0))
+    return total
+
+
 def video_offset(
     evidence: Sequence[BindEvidence], faces: Sequence[dict[str, str]], options: BindOptions | None = None
 ) -> tuple[float, float]:
@@ -267,7 +291,7 @@ def video_offset(
     for clip, chosen in zip(evidence, faces, strict=True):
         for voice in clip.voices:
             face = chosen.get(voice.voice, "")
-            if face:
+            if face in ("a", "b"):
                 seen = voice.seen_a if face == "a" else voice.seen_b
                 curve += seen * np.asarray(voice.curve_a if face == "a" else voice.curve_b)
                 seconds += seen

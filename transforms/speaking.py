@@ -124,6 +124,7 @@ def _voice_scores(
     score[:, _BOTH] -= options.overlap_cost
     anyone = np.zeros(len(times), bool)
     owned = {"a": np.zeros(len(times), bool), "b": np.zeros(len(times), bool), "": np.zeros(len(times), bool)}
+    owned["ab"] = np.zeros(len(times), bool)
     for voice in sorted({t.speaker for t in turns}):
         mask = heard(turns, voice, times)
         owned[faces.get(voice, "")] |= mask
@@ -131,6 +132,7 @@ def _voice_scores(
     w = options.voice_weight
     score[owned["a"]] += np.array([-w, w, -w, 0.5 * w])
     score[owned["b"]] += np.array([-w, -w, w, 0.5 * w])
+    score[owned["ab"]] += np.array([-w, w, w, 0.5 * w])
     score[owned[""]] += np.array([w, -0.5 * w, -0.5 * w, -w])
     score[owned["a"] & owned["b"], _BOTH] += w + options.overlap_cost
     return score, anyone
@@ -174,7 +176,7 @@ def speaking_masks(
     Args:
         audio: [n] 16 kHz mono from ``audio_start_s``; may be shorter or longer than the clip.
         turns: of the whole video.
-        faces: voice id -> "a", "b" or "" (:func:`bind.bind_voices`).
+        faces: voice id -> "a", "b", "ab" (either) or "" (:func:`bind.bind_voices`).
         times_out: [T] frame times of the clip clock, seconds.
         video_offset_s: (offset, confidence) of the whole video, used where the clip's own is less sure.
         active: scores of an active-speaker network, which take the place of lip speed.
