@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..schemas.errors import UsageError
+from ..transforms.quiet import load_mediapipe, without_noise
 
 UInt8 = npt.NDArray[np.uint8]
 NAMES = ("collins", "hopper")
@@ -53,10 +54,12 @@ def _read(name: str) -> UInt8:
 
 
 def _landmarks(image: UInt8) -> npt.NDArray[np.float64]:
-    import mediapipe as mp
-
+    mp = load_mediapipe()
     height, width = image.shape[:2]
-    with mp.solutions.face_mesh.FaceMesh(static_image_mode=True, refine_landmarks=True, max_num_faces=1) as mesh:
+    with (
+        without_noise(),
+        mp.solutions.face_mesh.FaceMesh(static_image_mode=True, refine_landmarks=True, max_num_faces=1) as mesh,
+    ):
         found = mesh.process(image).multi_face_landmarks
     if not found:
         raise UsageError("FaceMesh found no face in a portrait: is mediapipe 0.10.21 installed?")
@@ -65,9 +68,8 @@ def _landmarks(image: UInt8) -> npt.NDArray[np.float64]:
 
 def _person_mask(image: UInt8, landmarks: npt.NDArray[np.float64]) -> UInt8:
     """Selfie segmentation, sharpened along colour edges (GrabCut at half size)."""
-    import mediapipe as mp
-
-    with mp.solutions.selfie_segmentation.SelfieSegmentation(model_selection=0) as model:
+    mp = load_mediapipe()
+    with without_noise(), mp.solutions.selfie_segmentation.SelfieSegmentation(model_selection=0) as model:
         soft = np.asarray(model.process(image).segmentation_mask)
     small = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     soft = cv2.resize(soft, (small.shape[1], small.shape[0]))

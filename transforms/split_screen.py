@@ -47,7 +47,7 @@ class SplitOptions:
     partial_coverage: float = 0.65
     strength: float = 8.0
     colour: float = 0.4
-    persistence: float = 0.8
+    persistence: float = 0.65
 
 
 @dataclass(frozen=True)
