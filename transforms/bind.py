@@ -148,10 +148,11 @@ def _decide(
             b = total.get((name, person[clip.shot_index, clip.track_b]), 0.0)
             best = "a" if a >= b else "b"
             whole = chosen.get(parent_voice(name), "")
-            if max(a, b) >= options.least_llr:
-                chosen[name] = best
-            elif shared.get((name, *_pair(person, clip)), 0.0) >= options.least_shared_llr:
+            either = shared.get((name, *_pair(person, clip)), 0.0)
+            if either - max(a, b, 0.0) >= options.least_shared_llr:
                 chosen[name] = "ab"
+            elif max(a, b) >= options.least_llr:
+                chosen[name] = best
             else:  # a part of a voice stays with it unless the lips speak against it
                 chosen[name] = whole if whole in ("a", "b") and (a if whole == "a" else b) > -options.least_llr else ""
         faces.append(chosen)

@@ -32,7 +32,7 @@ class BindOptions:
         own_correlation: correlation of lips with sound expected of the speaker (1-8 Hz).
         least_llr: log-likelihood ratio a voice must reach to belong to a face.
         active_weight: log-likelihood ratio of one moment per unit of an active-speaker network's log odds.
-        least_shared_llr: log-likelihood ratio a voice that is nobody's must reach to be both people's in turn.
+        least_shared_llr: log-likelihood ratio, against one owner or none, for a voice to be both people's in turn.
         same_person: cosine of appearance above which faces of two shots are one person; above 1 turns it off.
     """
 

@@ -222,3 +222,20 @@ def test_two_at_once_are_both_seen_to_speak(spoken: dict[str, list]) -> None:
     assert (found & both).sum() / both.sum() > 0.5
     assert (found & ~both).sum() / (~both).sum() < 0.1
     assert result.share_overlap == pytest.approx(both.mean(), abs=0.08)
+
+
+def test_two_who_share_one_voice_are_read_off_their_lips(spoken: dict[str, list]) -> None:
+    """The ear hears one voice and cannot cut it: it is nobody's alone, and each moment goes to the lips that move."""
+    c = converse(spoken, length_s=24.0)
+    turns = [replace(t, speaker="v0") for t in c.turns]
+    evidence = bind_evidence(c.tracks, c.audio, c.tracks.start_s, turns)
+    faces = bind_voices([evidence])[0]
+    assert faces == {"v0": "ab"}
+    result = speaking_masks(c.tracks, c.audio, c.tracks.start_s, turns, faces, c.times)
+    assert average_precision(c.speaks["a"], result.speaking_a) > 0.97
+    assert average_precision(c.speaks["b"], result.speaking_b) > 0.97
+    assert result.share_bound > 0.95
+    assert {t.face for t in result.turns} == {"a", "b"}
+    nobody = converse(spoken, order="o", length_s=24.0)
+    evidence = bind_evidence(nobody.tracks, nobody.audio, 100.0, nobody.turns)
+    assert bind_voices([evidence])[0] == {"v2": ""}
