@@ -78,12 +78,14 @@ def head_track(
     n_shape: int,
     times: npt.NDArray[np.float64],
     period: float,
+    turned_error: float,
 ) -> tuple[HeadTrack, GazeTrack]:
     """A fitted track on the clip's clock; ``gaze`` and ``gaze_sd`` are filled once the partner is known.
 
     Args:
         n_shape: identity modes of the head model itself; what follows them in the solver is not stored.
         times: [T] clip times. period: of the source's frames, seconds.
+        turned_error: see :class:`~duologue.fitting.fit.FitOptions`.
     """
     camera, track = measured.camera, measured.track
     eyes = (model.eyes.cpu() + torch.einsum("s,sij->ij", fit.shape, model.eyes_shape.cpu())).numpy()
@@ -110,7 +112,9 @@ def head_track(
     centre = (np.einsum("tij,j->ti", full_rotation, eyes.mean(0)) + position).astype(np.float32)
     ray = position / np.linalg.norm(position, axis=-1, keepdims=True)
     off_axis = np.linalg.norm(ray[:, :2], axis=-1) * ray[:, 2]  # d(viewing angle) / d(log focal)
-    rotation_sd = np.hypot(plan.linear(fit.rotation_sd), off_axis * camera.log_sd)
+    turned = np.arccos(np.clip(np.einsum("ti,ti->t", rotation[:, :, 2], ray), -1.0, 1.0))
+    measured_sd = np.hypot(plan.linear(fit.rotation_sd), turned_error * turned)
+    rotation_sd = np.hypot(measured_sd, off_axis * camera.log_sd)
     log_sd = np.sqrt(plan.linear(fit.depth_log_sd) ** 2 + size.log_sd**2 + camera.log_sd**2)
     gaze = solve_gaze(landmarks, fit.rotation, eye_positions, head.eyeball_radius, camera, measured.times, plan)
     empty = np.full((len(times), 3), np.nan, dtype=np.float32)
