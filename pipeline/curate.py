@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import time
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import cast
@@ -64,8 +65,8 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         return _dry_run(config, args.inputs, args.out, args.runner, options)
     items = resolve_inputs(args.inputs)
-    check_writable(args.out)
     plan = make_plan(config, args.out)
+    check_writable(args.out)
     if plan.head_model_note and not args.quiet:
         print(f"note: {plan.head_model_note}", file=sys.stderr)
     started = time.monotonic()
@@ -73,17 +74,27 @@ def run(args: argparse.Namespace) -> int:
         try:
             state = curate(plan, items, options)
         except Exception as error:
-            # Runners wrap a worker's exception in their own, with its traceback as text.
-            given_up = re.search(r"TooManyFailures: (.*)", str(error))
-            if given_up is None:
-                raise
-            print(f"duologue curate: gave up: {given_up.group(1)}", file=sys.stderr)
+            print(f"duologue curate: {_failure(error, plan)}", file=sys.stderr)
             return 1
     if state != "DONE":
         print(f"duologue curate: the Beam job ended as {state}; run the same command again to go on", file=sys.stderr)
         return 1
     report(plan, time.monotonic() - started, as_json=args.json, quiet=args.quiet)
     return 0
+
+
+def _failure(error: Exception, plan: Plan) -> str:
+    """One line on why a job failed; the traceback goes into the work folder.
+
+    Runners wrap a worker's exception in their own, with its traceback as text.
+    """
+    given_up = re.search(r"TooManyFailures: (.*)", str(error))
+    if given_up is not None:
+        return f"gave up: {given_up.group(1)}"
+    plan.work.files.write_bytes_atomic("error.log", "".join(traceback.format_exception(error)).encode())
+    damaged = re.search(r"work file \S+ is damaged; delete it and run again", str(error))
+    why = damaged.group(0) if damaged else f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    return f"the job failed: {why} (all of it: {plan.work.root}/error.log)"
 
 
 def curate(plan: Plan, items: Sequence[InputItem], options: PipelineOptions) -> str:
@@ -108,7 +119,8 @@ def report(plan: Plan, seconds: float, *, as_json: bool = False, quiet: bool = F
     print(funnel_text(funnel))
     print(f"\n{len(data)} pairs ({selected} selected) in {seconds:.0f} s")
     print(f"shards: {plan.out}/pairs/*.parquet  (head model: {plan.head_model})")
-    print(f"see them: duologue view {plan.out}")
+    seen = f"see them: duologue view {plan.out}" if len(data) else f"see why: duologue report {plan.out}"
+    print(seen)
 
 
 def _dry_run(config: CurateConfig, inputs: Sequence[str], out: str, runner: str, options: PipelineOptions) -> int:
