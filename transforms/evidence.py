@@ -290,8 +290,7 @@ def video_offset(
     curve, seconds = np.zeros(len(LAGS_S)), 0.0
     for clip, chosen in zip(evidence, faces, strict=True):
         for voice in clip.voices:
-            face = chosen.get(voice.voice, "")
-            if face in ("a", "b"):
+            for face in chosen.get(voice.voice, ""):  # a voice of either face: each one's lips tell for its share
                 seen = voice.seen_a if face == "a" else voice.seen_b
                 curve += seen * np.asarray(voice.curve_a if face == "a" else voice.curve_b)
                 seconds += seen
