@@ -25,6 +25,7 @@ class BindOptions:
         silent_mm_s, speaking_mm_s: typical RMS speed of the lip aperture (on a 63 mm head) of a person who
             listens and of one who speaks.
         spread: standard deviation of the logarithm of either speed.
+        most_lively: a face whose fast moments exceed the typical speaker's is measured by its own, up to this factor.
         most: bound of the log-likelihood ratio of one moment.
         independent_hz: independent moments a second.
         lip_lead_s: the correlation of lips with sound peaks this far ahead of the sound in live speech (0.04 to 0.18 s
@@ -39,6 +40,7 @@ class BindOptions:
     silent_mm_s: float = 5.0
     speaking_mm_s: float = 28.0
     spread: float = 0.6
+    most_lively: float = 2.5
     most: float = 2.5
     independent_hz: float = 2.0
     lip_lead_s: float = 0.1
@@ -113,7 +115,11 @@ def speaking_llr(lips: LipSignal, options: BindOptions) -> Float64:
     noise = lips.noise_mm_s
     silent = 0.5 * np.log(options.silent_mm_s**2 + noise**2)
     speaking = 0.5 * np.log(options.speaking_mm_s**2 + noise**2)
-    speed = np.log(np.maximum(lips.speed_mm_s, 0.1).astype(np.float64))
+    lively = 1.0  # who speaks with a wide mouth also listens with a livelier one
+    if lips.valid.any():
+        most = float(np.percentile(lips.speed_mm_s[lips.valid], 80))
+        lively = float(np.clip(most / (1.25 * np.exp(speaking)), 1.0, options.most_lively))
+    speed = np.log(np.maximum(lips.speed_mm_s / lively, 0.1).astype(np.float64))
     llr = (speaking - silent) / options.spread**2 * (speed - 0.5 * (silent + speaking))
     return np.asarray(np.where(lips.valid, np.clip(llr, -options.most, options.most), 0.0))
 
