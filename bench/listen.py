@@ -52,7 +52,7 @@ def reference(path: Path, uri: str) -> list[tuple[float, float, str]]:
     return [(float(r[3]), float(r[3]) + float(r[4]), r[7]) for r in rows if r[1] == uri]
 
 
-def error(truth: list[tuple[float, float, str]], turns: list, end_s: float, collar: float) -> float:
+def error(truth: list[tuple[float, float, str]], turns: list[Turn], end_s: float, collar: float) -> float:
     from pyannote.core import Annotation, Segment, Timeline
     from pyannote.metrics.diarization import DiarizationErrorRate
 

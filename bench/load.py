@@ -45,7 +45,7 @@ def head(rng: np.random.Generator, x: float, name: str) -> HeadTrack:
     centre = walk(rng, 0.003, 3) + np.array([x, 0, 1.5], np.float32)
     gaze = walk(rng, 0.02, 3) + np.array([0, 0, -1], np.float32)
     gaze /= np.linalg.norm(gaze, axis=1, keepdims=True)
-    box = np.float32([600 + 400 * x, 300, 700 + 400 * x, 420]) + walk(rng, 1.0, 4)
+    box = np.array([600 + 400 * x, 300, 700 + 400 * x, 420], np.float32) + walk(rng, 1.0, 4)
     return HeadTrack(
         track_id=name, shape=rng.normal(size=COEFFICIENTS).astype(np.float32),
         expression=walk(rng, 0.05, COEFFICIENTS), jaw=walk(rng, 0.004, 3), neck=np.zeros((FRAMES, 3), np.float32),

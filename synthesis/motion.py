@@ -85,7 +85,7 @@ def viseme(symbol: str) -> str:
     return _EXACT.get(symbol) or _BY_LETTER.get(symbol[0], "schwa")
 
 
-# Mouths open before the voice is heard (100-300 ms before an onset: Chandrasekaran et al., PLoS Comput. Biol. 5(7), 2009;
+# Mouths open before the voice is heard (100-300 ms before an onset: Chandrasekaran et al., PLoS Comput. Biol. 5, 2009;
 # the peak correlation of lips with sound in real talk lies at 80-160 ms).
 LIP_LEAD_S = 0.12
 

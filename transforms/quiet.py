@@ -16,7 +16,8 @@ _HARMLESS = re.compile(
     rb"AttributeError: 'MessageFactory' object has no attribute 'GetPrototype'"
     rb"|WARNING: All log messages before absl::InitializeLog\(\) is called are written to STDERR"
     rb"|INFO: Created TensorFlow Lite XNNPACK delegate for CPU\."
-    rb"|I\d{4} .*gl_context.*|W\d{4} .*landmark_projection_calculator\.cc:\d+\] Using NORM_RECT without IMAGE_DIMENSIONS.*"
+    rb"|I\d{4} .*gl_context.*"
+    rb"|W\d{4} .*landmark_projection_calculator\.cc:\d+\] Using NORM_RECT without IMAGE_DIMENSIONS.*"
     rb"|W\d{4} .*inference_feedback_manager\.cc:\d+\] Feedback manager requires a model with a single signature.*"
 )
 
