@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from duologue.schemas.records import Turn
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["PYANNOTE_METRICS_ENABLED"] = "0"
