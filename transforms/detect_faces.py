@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ import numpy.typing as npt
 from ..schemas.errors import UsageError
 from ..schemas.records import Backend
 from ..schemas.tracks import Float32
+from .onnx_pack import open_from_pack
 from .quiet import load_mediapipe, without_noise
 
 UInt8 = npt.NDArray[np.uint8]
@@ -155,15 +157,16 @@ def merge_detections(found: Detections, cut: npt.NDArray[np.bool_] | None = None
     return found.take(kept)
 
 
-class _TiledDetector:
+class _TiledDetector(ABC):
     """Runs a single-square model over the tiles of a frame; subclasses supply the model."""
 
     input_px: int
     least_px: float
     backend: Backend
 
+    @abstractmethod
     def _detect_tile(self, rgb: UInt8) -> Detections:
-        raise NotImplementedError
+        """Faces in one square tile, in the tile's pixels."""
 
     def detect(self, rgb: UInt8, smallest_px: float, enough: int = 0) -> Detections:
         """Faces whose box is at least about ``smallest_px`` wide.
@@ -330,26 +333,12 @@ class InsightFaceDetector(_TiledDetector):
     least_px = 14.0
 
     def __init__(self, path: str | Path, min_score: float = 0.5) -> None:
-        files = [Path(path)] if Path(path).is_file() else sorted(Path(path).glob("*.onnx"))
-        if not files:
-            raise UsageError(f"faces backend 'insightface': no .onnx file in {path}")
+        # 6, 9, 10 or 15 outputs: boxes and scores (and points) per stride.
+        file, session = open_from_pack(path, "faces", "detection", lambda net: len(net.get_outputs()) in (6, 9, 10, 15))
         try:
-            import onnxruntime
             from insightface.model_zoo.scrfd import SCRFD
         except ImportError as error:
             raise UsageError(f"faces backend 'insightface' needs insightface and onnxruntime: {error}") from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        for file in files:
-            try:
-                session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-            except Exception as error:  # onnxruntime's errors share no narrower public base
-                raise UsageError(f"faces backend 'insightface': {file.name} does not load: {error}") from error
-            if len(session.get_outputs()) in (6, 9, 10, 15):  # boxes and scores (and points) per stride
-                break
-        else:
-            raise UsageError(f"faces backend 'insightface': no detection model among {[f.name for f in files]}")
         self._model = SCRFD(model_file=str(file), session=session)
         self._model.prepare(-1, det_thresh=min_score, input_size=(self.input_px, self.input_px))
         weights = hashlib.sha256(file.read_bytes()).hexdigest()

@@ -14,6 +14,7 @@ from ..schemas.errors import UsageError
 from ..schemas.records import Backend
 from ..schemas.tracks import Float32
 from .face_mesh import Region, crop_region, region_from_landmarks
+from .onnx_pack import open_from_pack
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -90,6 +91,12 @@ def similarity(one: Float32, other: Float32) -> float:
     return float(np.dot(one, other) / (np.linalg.norm(one) * np.linalg.norm(other)))
 
 
+def _is_recognition(session: Any) -> bool:
+    """One output, one square crop of 112 or 128 pixels in."""
+    shape = session.get_inputs()[0].shape
+    return len(session.get_outputs()) == 1 and len(shape) == 4 and shape[2] == shape[3] and shape[3] in (112, 128)
+
+
 class InsightFaceIdentifier:
     """A face recognition network (ArcFace and its kin) from an InsightFace model pack, through ``insightface``.
 
@@ -104,28 +111,12 @@ class InsightFaceIdentifier:
     """
 
     def __init__(self, path: str | Path, threshold: float = 0.35) -> None:
-        files = [Path(path)] if Path(path).is_file() else sorted(Path(path).glob("*.onnx"))
-        if not files:
-            raise UsageError(f"identity backend 'insightface': no .onnx file in {path}")
+        file, session = open_from_pack(path, "identity", "recognition", _is_recognition)
         try:
-            import onnxruntime
             from insightface.model_zoo.arcface_onnx import ArcFaceONNX
             from insightface.utils.face_align import norm_crop
         except ImportError as error:
             raise UsageError(f"identity backend 'insightface' needs insightface and onnxruntime: {error}") from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        for file in files:
-            try:
-                session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-            except Exception as error:  # onnxruntime's errors share no narrower public base
-                raise UsageError(f"identity backend 'insightface': {file.name} does not load: {error}") from error
-            shape = session.get_inputs()[0].shape
-            if len(session.get_outputs()) == 1 and len(shape) == 4 and shape[2] == shape[3] and shape[3] in (112, 128):
-                break
-        else:
-            raise UsageError(f"identity backend 'insightface': no recognition model among {[f.name for f in files]}")
         self._model: Any = ArcFaceONNX(model_file=str(file), session=session)
         self._crop = norm_crop
         self.threshold = threshold
