@@ -155,7 +155,8 @@ setTimeout(() => {
   key(" ");
   const frame = () => Number(document.querySelector("#clock").textContent.match(/frame (\\d+)/)[1]);
   const moved = (then) => requestAnimationFrame(() => (frame() > 0 ? then() : moved(then)));
-  moved(() => { key(" "); note(); setTimeout(() => {
+  // At its end playing has stopped by itself, and the key would start it again.
+  moved(() => { if (frame() < Number(log[3])) key(" "); note(); setTimeout(() => {
     note(); document.documentElement.dataset.frames = log.join(" ");
   }, 400); });
 }, 800);
