@@ -51,6 +51,7 @@ setup(
         "scipy",
         "silero-vad>=6",
         "soundfile",
+        "tensorboard>=2.17",
         "torch>=2.11",
     ],
     entry_points={"console_scripts": ["duologue=duologue.cli:program"]},
