@@ -109,7 +109,7 @@ def mouth_track(lines: tuple[Line, ...], speaker: int, seconds: float) -> Array:
     return np.asarray(smooth)
 
 
-def _follow(goal: Array, tau: float) -> Array:
+def follow(goal: Array, tau: float) -> Array:
     """Critically damped second-order response with time constant ``tau`` seconds, started at rest on the first goal."""
     a = np.exp(-1.0 / (RATE * tau))
     b = (1.0 - a) ** 2
@@ -117,7 +117,7 @@ def _follow(goal: Array, tau: float) -> Array:
     return np.asarray(lfilter([b], [1.0, -2.0 * a, a * a], goal, axis=0, zi=zi)[0])
 
 
-def _noise(rng: np.random.Generator, n: int, sigma_s: float, amplitude: npt.ArrayLike) -> Array:
+def smooth_noise(rng: np.random.Generator, n: int, sigma_s: float, amplitude: npt.ArrayLike) -> Array:
     """Smooth noise [n, K] with standard deviation ``amplitude`` [K]."""
     amount = np.atleast_1d(np.asarray(amplitude, dtype=np.float64))
     pad = int(4 * sigma_s * RATE) + 1
@@ -154,7 +154,7 @@ def _fixations(
     return out
 
 
-def _blinks(rng: np.random.Generator, n: int, saccades: list[int]) -> Array:
+def blink_track(rng: np.random.Generator, n: int, saccades: list[int]) -> Array:
     """[n] lid closure 0..1: about 17 a minute, and often with a large gaze shift."""
     closure = np.zeros(n)
     times = [s / RATE + 0.02 for s in saccades if rng.random() < 0.3]
@@ -180,7 +180,7 @@ def head_rotation(azimuth: Array, elevation: Array, roll: Array) -> Array:
     return np.asarray(turn @ nod @ tip)
 
 
-def _angles(direction: Array) -> tuple[Array, Array]:
+def aim_angles(direction: Array) -> tuple[Array, Array]:
     return np.arctan2(direction[..., 0], -direction[..., 2]), np.arcsin(
         np.clip(direction[..., 1] / np.linalg.norm(direction, axis=-1), -1.0, 1.0)
     )
@@ -195,7 +195,7 @@ def eye_rotations(direction: Array) -> Array:
     return np.asarray(np.where(sine > 1e-9, axis / np.maximum(sine, 1e-9) * angle, 0.0))
 
 
-def _expression(
+def face_coefficients(
     model: HeadModel, mouth: Array, blink: Array, smile: Array, brow: Array, look_down: Array
 ) -> tuple[Array, Array]:
     """Coefficients [T, E] and jaw [T, 3] from the mouth track and lids."""
@@ -280,16 +280,16 @@ def animate(
             jitter = np.zeros(3) if what == 0 else rng.normal(0.0, 0.06, 3)
             look[start:end] = places[what] + jitter
             label[start:end] = what
-        azimuth, elevation = _angles(look)
+        azimuth, elevation = aim_angles(look)
         # The head makes a part of each gaze shift, later and slower than the eyes (Freedman & Sparks 1997).
         shift = azimuth - body
         turned = np.sign(shift) * np.maximum(0.47 * np.abs(shift), np.abs(shift) - COMFORT)
         goal = np.stack([body + turned, 0.5 * elevation, np.zeros(n)], axis=-1)
         delay = int(0.06 * RATE)
         goal = np.concatenate([np.repeat(goal[:1], delay, axis=0), goal[:-delay]]) if n > delay else goal
-        head = _follow(goal, 0.13) + _noise(rng, n, 0.7, np.radians((1.6, 1.3, 1.5)))
+        head = follow(goal, 0.13) + smooth_noise(rng, n, 0.7, np.radians((1.6, 1.3, 1.5)))
         beat = gaussian_filter1d(speaking.astype(float), 0.15 * RATE)[:, None]
-        head += beat * _noise(rng, n, 0.13, np.radians((1.2, 1.9, 0.8)))
+        head += beat * smooth_noise(rng, n, 0.13, np.radians((1.2, 1.9, 0.8)))
         for line in lines:
             if line.speaker == who and line.kind == "backchannel":
                 t = clock - line.start_s
@@ -297,7 +297,7 @@ def animate(
                 head[:, 1] += np.radians(5.0) * swing
         head = sampled(head)
         rotations.append(head_rotation(head[:, 0], head[:, 1], head[:, 2]))
-        sway = sampled(_noise(rng, n, 1.1, (0.006, 0.003, 0.007)))
+        sway = sampled(smooth_noise(rng, n, 1.1, (0.006, 0.003, 0.007)))
         joints = model.posed_joints(shapes[who])
         centre = 0.5 * (joints[3] + joints[4]) - joints[0]  # model frame, from the root
         rest = head_rotation(np.array(body), np.array(0.0), np.array(0.0))
@@ -306,9 +306,9 @@ def animate(
         bodies.append(head_rotation(turn, np.full(len(times), 0.0), 0.3 * head[:, 2]))
         looks.append((look, label))
         starts = [s for s, _, _ in fixations[1:]]
-        lids.append(sampled(_blinks(rng, n, starts)))
-        mood = np.clip(_noise(rng, n, 1.5, 0.18)[:, 0] + 0.12, 0.0, 0.6)
-        raised = np.clip(_noise(rng, n, 0.35, 0.35)[:, 0] - 0.25, 0.0, 1.0) * (0.4 + 0.6 * beat[:, 0])
+        lids.append(sampled(blink_track(rng, n, starts)))
+        mood = np.clip(smooth_noise(rng, n, 1.5, 0.18)[:, 0] + 0.12, 0.0, 0.6)
+        raised = np.clip(smooth_noise(rng, n, 0.35, 0.35)[:, 0] - 0.25, 0.0, 1.0) * (0.4 + 0.6 * beat[:, 0])
         marks.append((sampled(mood), sampled(raised)))
     out: list[HeadMotion] = []
     joints_of = [model.posed_joints(shape) for shape in shapes]
@@ -319,7 +319,7 @@ def animate(
     for who in (0, 1):
         look, label = looks[who]
         rng = np.random.default_rng([seed, 29, who])
-        wander = sampled(_noise(rng, n, 0.12, (0.006, 0.006, 0.0)))  # on the partner's face
+        wander = sampled(smooth_noise(rng, n, 0.12, (0.006, 0.006, 0.0)))  # on the partner's face
         jumps = np.flatnonzero(np.any(np.diff(look, axis=0) != 0.0, axis=1)) + 1
         # A saccade takes 20-60 ms; between source frames it is seen half-way, as in a real video.
         moving = gaussian_filter1d(look, 0.010 * RATE, axis=0) if len(jumps) else look
@@ -334,7 +334,7 @@ def animate(
             eyes[:, k] = eye_rotations(direction)
         down = np.clip((np.mean(eyes[:, :, 0], axis=1) - 0.1) * 0.9, 0.0, 0.4)
         mouth = sampled(mouth_track(lines, who, n / RATE)[:n])
-        expression, jaw = _expression(model, mouth, lids[who], marks[who][0], marks[who][1], down)
+        expression, jaw = face_coefficients(model, mouth, lids[who], marks[who][0], marks[who][1], down)
         nearest = np.clip(np.round(times * RATE).astype(int), 0, n - 1)
         out.append(
             HeadMotion(
