@@ -143,7 +143,7 @@ def test_a_pair_without_sound_and_head_model_says_so(page: Path, tmp_path: Path)
     assert shot.coloured(CAMERA, "b") > 400
 
 
-# Playing takes real time (sound has a clock of its own), so no virtual time here: the page says in the log when it is done.
+# Playing takes real time (sound has a clock of its own), so no virtual time here: the page logs when it is done.
 DRIVE = """<script>
 window.addEventListener("load", () => {
   const clock = () => (document.querySelector("#clock").textContent.match(/frame (\\d+)/) || [])[1];
