@@ -28,7 +28,10 @@ def _mean(values: list[float]) -> float:
 
 def statistics(folder: Path) -> dict[str, float]:
     """What the rows look like."""
-    jaw, speaking, listening, mutual, overlap, loaded = [], [], [], [], [], 0
+    jaw: list[float] = []
+    speaking: list[float] = []
+    listening: list[float] = []
+    mutual, overlap, loaded = [], [], 0
     for pair in Dataset(folder).pairs(selected=False):
         loaded += 1
         samples = pair.voices.samples()
