@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from .layout_codes import ARRANGEMENTS, GROUPS, Bin
+from .layout_codes import ARRANGEMENTS, GROUPS, LOOSE, Bin
 
 _NAMES = {"a": ("the person on the left", "A", "the left one"), "b": ("the person on the right", "B", "the right one")}
 
@@ -145,7 +145,7 @@ class ParsedText:
 
 
 def parse(description: str) -> ParsedText:
-    """Text to codes: phrases of the lexicon, longest first, then a distance in m, cm or feet."""
+    """Text to codes: phrases of the lexicon, longest first, then looser words, then a distance in m, cm or feet."""
     left = " ".join(description.lower().replace("’", "'").split())
     found: set[str] = set()
     for phrase, code in _LEXICON:
@@ -153,6 +153,15 @@ def parse(description: str) -> ParsedText:
         if re.search(pattern, left):
             found.add(code)
             left = re.sub(pattern, " ", left)
+    read: list[str] = []
+    said = {code.partition(":")[0] for code in found}
+    for code, phrases in LOOSE.items():
+        heard = [phrase for phrase in phrases if re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", left)]
+        read += heard
+        if heard and code.partition(":")[0] not in said:
+            found.add(code)
+    for phrase in sorted(read, key=len, reverse=True):
+        left = re.sub(rf"(?<!\w){re.escape(phrase)}(?!\w)", " ", left)
     values: dict[str, float] = {}
     number = _NUMBER.search(left)
     if number:

@@ -447,3 +447,23 @@ ARRANGEMENTS: dict[str, tuple[str, ...]] = {
         "they stand rear to rear",
     ),
 }
+
+# Words of people who do not know the phrases above; read after them, for groups that those left open.
+LOOSE: dict[str, tuple[str, ...]] = {
+    "arrangement:face_to_face": ("face to face", "facing each other", "opposite each other", "across a table",
+                                 "across the table", "across from each other", "toe to toe", "eye to eye"),
+    "arrangement:side_by_side": ("side by side", "next to each other", "beside each other", "shoulder to shoulder",
+                                 "on a bench", "on a sofa", "in the car"),
+    "arrangement:l_shape": ("l-shape", "at the corner", "right angle", "right angles"),
+    "arrangement:back_to_back": ("back to back",),
+    "distance:intimate": ("intimate", "intimately", "very close", "whisper", "whispering", "nose to nose", "cuddling"),
+    "distance:personal": ("arm's length", "personal distance", "close together", "close to each other", "near to each other",
+        "near each other"),
+    "distance:social": ("social distance", "across a table", "across the table", "a few steps apart", "at a desk"),
+    "distance:public": ("far apart", "public distance", "across the room", "at a distance", "shouting over"),
+    "height:a_higher": ("left one is taller", "left person is taller", "a is taller", "left one stands"),
+    "height:b_higher": ("right one is taller", "right person is taller", "b is taller", "right one stands"),
+    "depth:a_nearer": ("left person is nearer", "left one is nearer", "left person is closer to the camera"),
+    "depth:b_nearer": ("right person is nearer", "right one is nearer", "right person is closer to the camera"),
+    "mutual:much": ("eye contact", "looking at each other", "look at each other"),
+}  # fmt: skip

@@ -1,0 +1,71 @@
+"""A sentence about where two people are, to the place and heading of both heads in the first frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..schemas.errors import UsageError
+from .layout import ParsedText, layout_from_codes, parse, place
+
+Array = npt.NDArray[np.float64]
+EXAMPLE = "they sit face to face at arm's length"
+DEPTH_M = 1.5  # of the middle between the heads, from the camera
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Where two heads are before anybody moves; camera frame, metres, radians.
+
+    Attributes:
+        codes: layout codes that the text says. layout: scalars in those bins, typical where the text is silent.
+        centre: [2, 3] head centres of a (left) and b. rotation: [2, 3] axis-angle, zero faces the camera.
+        unread: words of the text that meant nothing.
+    """
+
+    codes: tuple[str, ...]
+    layout: dict[str, float]
+    centre: Array
+    rotation: Array
+    unread: str = ""
+
+
+def scene_from_text(text: str, reader: Callable[[str], ParsedText] = parse) -> Scene:
+    """Read a sentence and place both heads as it says.
+
+    Args:
+        reader: text to codes: the rules of :func:`.layout.parse`, or a language model (:mod:`.layout_llm`).
+
+    Raises:
+        UsageError: the text names nothing spatial, contradicts itself, or the reader cannot be reached.
+    """
+    said = reader(text)
+    if not said.codes and not said.values:
+        raise UsageError(f'the text {text!r} names nothing spatial; say for example "{EXAMPLE}"')
+    return scene_from_codes(said.codes, said.values, said.unread)
+
+
+def scene_from_codes(codes: tuple[str, ...], values: dict[str, float] | None = None, unread: str = "") -> Scene:
+    """Place both heads inside every coded bin.
+
+    Raises:
+        UsageError: unknown or contradicting codes, or a distance that is not positive.
+    """
+    try:
+        layout = layout_from_codes(codes, values)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    distance = layout["distance_m"]
+    if not 0.1 <= distance <= 20.0:
+        raise UsageError(f"the text places the heads {distance:g} m apart; 0.1 to 20 m can be placed")
+    placed = place(layout, DEPTH_M + 0.5 * max(distance - 1.0, 0.0))
+    return Scene(
+        codes,
+        layout,
+        np.stack([placed["centre_a"], placed["centre_b"]]),
+        np.stack([placed["rotation_a"], placed["rotation_b"]]),
+        unread,
+    )
