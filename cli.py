@@ -25,7 +25,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "remove": ("pipeline.remove", "take down videos, sources or people, for good"),
     "refit": ("pipeline.refit", "re-label a data set with another head model, from stored landmarks"),
     "synthesize": ("synthesis.synthesize", "two-person conversations with exact truth"),
-    "convert": ("model.convert", "data sets to and from the DualTalk format"),
+    "convert": ("convert_verb", "data sets to and from the DualTalk format; pairs to animated glTF"),
     "evaluate": ("model.evaluate", "score predictions on the boards of the field"),
     "doctor": ("pipeline.doctor", "what is installed, which backends can run, their licences"),
 }

@@ -457,7 +457,7 @@ LOOSE: dict[str, tuple[str, ...]] = {
     "arrangement:l_shape": ("l-shape", "at the corner", "right angle", "right angles"),
     "arrangement:back_to_back": ("back to back",),
     "distance:intimate": ("intimate", "intimately", "very close", "whisper", "whispering", "nose to nose", "cuddling"),
-    "distance:personal": ("arm's length", "personal distance", "close together", "close to each other", "near to each other",
+    "distance:personal": ("arm's length", "personal distance", "close together", "close to each other",
         "near each other"),
     "distance:social": ("social distance", "across a table", "across the table", "a few steps apart", "at a desk"),
     "distance:public": ("far apart", "public distance", "across the room", "at a distance", "shouting over"),

@@ -26,8 +26,8 @@ from .dualtalk_format import clip_names, read_clip, write_clip
 HELP = "data sets to and from DualTalk's npz and wav"
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Declare the verb's arguments."""
+def configure(parser: argparse.ArgumentParser, more_targets: tuple[str, ...] = ()) -> None:
+    """Declare the verb's arguments; ``more_targets`` are formats that the caller writes itself."""
     parser.description = (
         "Convert a folder of DualTalk's <clip>_speaker1/2.npz and .wav to a data set (--from dualtalk), or selected "
         "pairs of a data set to such a folder (--to dualtalk). DualTalk has no positions and no gaze: importing leaves "
@@ -37,7 +37,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="DIR2", help="a new or empty folder")
     way = parser.add_mutually_exclusive_group(required=True)
     way.add_argument("--from", dest="source", choices=("dualtalk",), help="DIR is in this format")
-    way.add_argument("--to", dest="target", choices=("dualtalk",), help="DIR is a data set; write this format")
+    way.add_argument(
+        "--to", dest="target", choices=("dualtalk", *more_targets), help="DIR is a data set; write this format"
+    )
     parser.add_argument("--license", default="", metavar="TEXT", help="importing: kept on every row")
     parser.add_argument("--split", choices=("train", "val", "test"), help="exporting: only this split")
     parser.add_argument("--all", action="store_true", help="exporting: pairs that are not selected too")

@@ -11,7 +11,6 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from ..schemas.audio import encode_audio
 from ..schemas.errors import UsageError
 from ..schemas.files import as_files
 from ..schemas.finish import finish_dataset, write_rejects, write_shard
-from ..schemas.heads import FittedPair, HeadTrack, Relation
+from ..schemas.heads import FittedPair, HeadTrack
 from ..schemas.manifest import MANIFEST, FileEntry
 from ..schemas.pair import pair_id, pair_schema
 from ..schemas.records import Backend, Turn
@@ -38,8 +37,7 @@ from ..schemas.row import Pair, Provenance, Row, Source, Voices, pair_row, rows_
 from ..schemas.selection import SelectionOptions
 from ..schemas.shard import shard_count, shard_index
 from ..schemas.tracks import Float32
-from ..transforms.audio_scores import sound_scores
-from ..transforms.score import mean, median, rotation_range_deg, yaw_of
+from ..transforms.exact import exact_scores
 from .behaviour import Manner, Seat, behave
 from .exchange import Talker, exchange, mix
 from .motion import HeadMotion
@@ -290,40 +288,11 @@ def conversation_pairs(
             voices=Voices(
                 turns, speaking[0], speaking[1], f"v{order[0]}", f"v{order[1]}", encode_audio(sound)
             ),
-            scores=_scores(fitted, relation, turns, speaking, sound),
+            scores=exact_scores(fitted, relation, turns, (speaking[0], speaking[1]), sound),
             provenance=Provenance(config_hash, __version__, (Backend("voices", "espeak-ng", "", "GPL-3.0-or-later"),)),
             person_a=f"synthetic-{seed}-{talk.index}-{order[0]}",
             person_b=f"synthetic-{seed}-{talk.index}-{order[1]}",
         )  # fmt: skip
-
-
-def _scores(
-    fitted: FittedPair, relation: Relation, turns: tuple[Turn, ...], speaking: list[Float32], sound: Float32
-) -> dict[str, float]:
-    scores: dict[str, float] = {}
-    for who, head in (("a", fitted.a), ("b", fitted.b)):
-        scores |= {
-            f"valid_{who}": 1.0,
-            f"face_scale_{who}": median(fitted.focal_px * 0.063 / head.head_centre[:, 2]),
-            f"yaw95_{who}": float(np.percentile(np.degrees(np.abs(yaw_of(head.rotation))), 95)),
-            f"rotation_range_{who}": rotation_range_deg(head.rotation),
-            f"residual_{who}": 0.0,
-            f"confidence_{who}": 1.0,
-            f"gaze_sd_{who}": 0.0,
-            f"expressiveness_{who}": mean(head.expression.std(axis=0)),
-        }
-    faces = [turn.face for turn in turns]
-    return scores | sound_scores(sound, float(fitted.times[0]), turns) | {
-        "mutual_gaze_share": mean(relation.mutual_gaze),
-        "distance_sd": 0.0,
-        "speaking_a": float(speaking[0].mean()),
-        "speaking_b": float(speaking[1].mean()),
-        "bound_share": 1.0,
-        "off_screen_share": 0.0,
-        "turn_changes": float(sum(x != y for x, y in pairwise(faces))),
-        "av_offset_s": 0.0,
-        "av_offset_confidence": 1.0,
-    }  # fmt: skip
 
 
 def parameter_rows(options: ParameterOptions, config_hash: str) -> Iterator[Row]:

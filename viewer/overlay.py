@@ -6,7 +6,7 @@ import contextlib
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import cv2
@@ -29,6 +29,7 @@ Array = npt.NDArray[np.float64]
 COLOURS = {"a": (255, 150, 40), "b": (70, 170, 255), "": (170, 170, 170)}  # RGB
 AXES = ((235, 70, 70), (80, 210, 90), (90, 120, 255))  # x: subject's left, y: up, z: out of the face
 AXIS_M, GAZE_M = 0.09, 0.45
+LANE = 7  # pixels of one person's turns
 HEIGHT = 720  # small sources are enlarged to about this height, so that what is written on them can be read
 FLIP = np.diag([1.0, -1.0, -1.0])
 
@@ -141,9 +142,15 @@ def caption_text(pair: Pair, frame: int) -> str:
 
 
 def _caption(canvas: UInt8, pair: Pair, frame: int) -> None:
-    """The caption, and under it the turns of the clip with a play-head."""
+    """The caption, and under it the turns."""
+    draw_turns(canvas, pair, frame)
+    _text(canvas, caption_text(pair, frame), (10, canvas.shape[0] - 2 * LANE - 16), (255, 255, 255), 0.65)
+
+
+def draw_turns(canvas: UInt8, pair: Pair, frame: int) -> None:
+    """The turns of the clip along the lower edge, with a play-head at ``frame``."""
     height, width = canvas.shape[:2]
-    lane = 7
+    lane = LANE
     strip = canvas[height - 2 * lane - 3 :]
     strip[:] = (strip * 0.3).astype(np.uint8)
     times, fps = pair.fitted.times, pair.fitted.fps
@@ -155,7 +162,6 @@ def _caption(canvas: UInt8, pair: Pair, frame: int) -> None:
         cv2.rectangle(canvas, (max(x0, 0), y + top), (min(x1, width - 1), y + bottom - 1), COLOURS[turn.face], -1)
     x = round((frame + 0.5) * width / max(len(times), 1))
     cv2.line(canvas, (x, height - 2 * lane - 6), (x, height), (255, 255, 255), 2)
-    _text(canvas, caption_text(pair, frame), (10, height - 2 * lane - 16), (255, 255, 255), 0.65)
 
 
 def facing_edges(points: Array, triangles: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -212,14 +218,22 @@ def write_overlay(pair: Pair, video_path: str, out: Path, model: HeadModel | Non
     """
     scale = enlargement(pair)
     width, height = (side * scale // 2 * 2 for side in (pair.fitted.width, pair.fitted.height))
+    frames = (canvas[:height, :width] for _, canvas in overlay_frames(pair, video_path, model))
+    write_mp4(frames, (width, height), pair.fitted.fps, pair.voices.audio, out)
+
+
+def write_mp4(frames: Iterable[UInt8], size: tuple[int, int], fps: float, audio: bytes | None, out: Path) -> None:
+    """Encode pictures [H, W, 3] of ``size`` (width, height; even) with their sound (FLAC or WAV bytes).
+
+    Raises:
+        UsageError: ffmpeg cannot write ``out``.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        picture = ffmpeg.input(
-            "pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{width}x{height}", framerate=pair.fitted.fps
-        )
+        picture = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{size[0]}x{size[1]}", framerate=fps)
         streams = [picture]
-        if pair.voices.audio is not None:
-            sound = Path(folder) / "sound.flac"
-            sound.write_bytes(pair.voices.audio)
+        if audio is not None:
+            sound = Path(folder) / "sound"
+            sound.write_bytes(audio)
             streams.append(ffmpeg.input(str(sound)))
         made, log = Path(folder) / "overlay.mp4", Path(folder) / "log"
         command = ffmpeg.output(
@@ -231,8 +245,8 @@ def write_overlay(pair: Pair, video_path: str, out: Path, model: HeadModel | Non
             assert process.stdin is not None
             try:
                 with contextlib.suppress(BrokenPipeError):  # ffmpeg ended early: its status and log say why
-                    for _, canvas in overlay_frames(pair, video_path, model):
-                        process.stdin.write(np.ascontiguousarray(canvas[:height, :width]).tobytes())
+                    for canvas in frames:
+                        process.stdin.write(np.ascontiguousarray(canvas).tobytes())
                     process.stdin.close()
             except BaseException:
                 process.kill()

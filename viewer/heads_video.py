@@ -1,0 +1,100 @@
+"""Two shaded heads as the camera sees them, drawn in software: an mp4 with sound of a pair that has no pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ..fitting.head_model import LEFT_EYEBALL, RIGHT_EYEBALL, HeadModel
+from ..schemas.errors import UsageError
+from ..schemas.heads import HeadTrack
+from ..schemas.row import Pair
+from .overlay import draw_turns, head_vertices, project, write_mp4
+
+UInt8 = npt.NDArray[np.uint8]
+Array = npt.NDArray[np.float64]
+
+SIZE = (1280, 720)
+_LIGHT = np.array([-0.35, -0.55, -0.76])  # towards the lamp, camera frame
+_SKIN = {"a": (222.0, 172.0, 142.0), "b": (178.0, 190.0, 220.0)}
+_WHITE, _IRIS = (240.0, 240.0, 236.0), (40.0, 52.0, 70.0)
+_GROUND = (34, 38, 44)
+
+
+def heads_frames(pair: Pair, model: HeadModel) -> Iterator[UInt8]:
+    """[720, 1280, 3] RGB of every frame: heads of valid people, who speaks, the turns; the row's own camera.
+
+    Raises:
+        UsageError: the pair refers to another head model.
+    """
+    if model.sha256 != pair.fitted.head_model_sha256:
+        raise UsageError(f"pair {pair.pair_id} refers to head model {pair.fitted.head_model_id}, not {model.model_id}")
+    people = [(who, head) for who, head in (("a", pair.fitted.a), ("b", pair.fitted.b)) if head.valid.any()]
+    tones = {who: _tones(model, head, who) for who, head in people}
+    for frame in range(len(pair.fitted.times)):
+        canvas = np.empty((SIZE[1], SIZE[0], 3), np.uint8)
+        canvas[:] = _GROUND
+        draw_heads(canvas, pair, frame, model, tones)
+        draw_turns(canvas, pair, frame)
+        yield canvas
+
+
+def draw_heads(canvas: UInt8, pair: Pair, frame: int, model: HeadModel, tones: dict[str, Array]) -> None:
+    """Both heads' triangles, far ones first (painter's algorithm), flat shaded."""
+    fitted = pair.fitted
+    scale = min(SIZE[0] / fitted.width, SIZE[1] / fitted.height)
+    depths, polygons, colours = [], [], []
+    light = _LIGHT / np.linalg.norm(_LIGHT)
+    for who, head in (("a", fitted.a), ("b", fitted.b)):
+        if who not in tones or not head.valid[frame]:
+            continue
+        points = head_vertices(model, head, frame)
+        if points[:, 2].min() < 0.05:
+            continue  # behind the camera
+        corner = points[model.triangles]
+        normal = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
+        middle = corner.mean(1)
+        facing = np.einsum("fk,fk->f", normal, middle) < 0  # outward triangles that face the camera
+        normal, middle = normal[facing], middle[facing]
+        normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-15)
+        shade = 0.45 + 0.55 * np.clip(normal @ light, 0.0, 1.0)
+        pixels = project(points, fitted.focal_px * scale, SIZE[0], SIZE[1])
+        depths.append(np.linalg.norm(middle, axis=1))
+        polygons.append(pixels[model.triangles[facing]])
+        colours.append(tones[who][facing] * shade[:, None])
+    if not depths:
+        return
+    order = np.argsort(-np.concatenate(depths))
+    shapes = np.round(np.concatenate(polygons)[order] * 16).astype(np.int32)
+    paint = np.clip(np.concatenate(colours)[order], 0, 255)
+    for shape, colour in zip(shapes, paint.tolist(), strict=True):
+        cv2.fillConvexPoly(canvas, shape, colour, cv2.LINE_AA, 4)
+
+
+def _tones(model: HeadModel, head: HeadTrack, who: str) -> Array:
+    """[F, 3] colour of each triangle: skin, eyeballs with their irises."""
+    shape = head.shape.astype(np.float64)
+    rest, joints = model.neutral(shape), model.posed_joints(shape)
+    tones = np.tile(np.asarray(_SKIN[who]), (len(model.triangles), 1))
+    middle = rest[model.triangles].mean(1)
+    limit = np.arcsin(min(model.iris_radius / model.eyeball_radius, 1.0))
+    for part, joint in ((LEFT_EYEBALL, 3), (RIGHT_EYEBALL, 4)):
+        ball = (model.parts[model.triangles] == part).all(1)
+        axis = middle[ball] - joints[joint]
+        angle = np.arctan2(np.linalg.norm(axis[:, :2], axis=1), axis[:, 2])
+        tones[ball] = np.where((angle < limit)[:, None], _IRIS, _WHITE)
+    return tones
+
+
+def write_heads_video(pair: Pair, out: Path, model: HeadModel) -> Path:
+    """An mp4 of both heads with the pair's sound.
+
+    Raises:
+        UsageError: another head model, or ffmpeg cannot write ``out``.
+    """
+    write_mp4(heads_frames(pair, model), SIZE, pair.fitted.fps, pair.voices.audio, out)
+    return out
