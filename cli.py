@@ -26,6 +26,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "refit": ("pipeline.refit", "re-label a data set with another head model, from stored landmarks"),
     "synthesize": ("synthesis.synthesize", "two-person conversations with exact truth"),
     "convert": ("convert_verb", "data sets to and from the DualTalk format; pairs to animated glTF"),
+    "train": ("model.train", "train the dual-stream network on data sets"),
     "evaluate": ("model.evaluate", "score predictions on the boards of the field"),
     "doctor": ("pipeline.doctor", "what is installed, which backends can run, their licences"),
 }

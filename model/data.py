@@ -90,6 +90,7 @@ class Batch:
         audio: [B, W * 16000 / fps] mixed sound, 16 kHz. audio_valid: [B] bool, the row has sound.
         frames: [B] frames before the padding. pair_ids: [B]. starts: [B] first frame within the clip.
         swapped, mirrored: [B] bool, how the sample was augmented.
+        mouth_only: [B] bool, a dubbed or single-speaker row, whose interaction is not real: only mouths may be learned.
     """
 
     expression: Tensor
@@ -110,6 +111,7 @@ class Batch:
     starts: Tensor
     swapped: Tensor
     mirrored: Tensor
+    mouth_only: Tensor
     pair_ids: tuple[str, ...]
 
     def to(self, device: torch.device | str) -> Batch:
@@ -296,7 +298,12 @@ class PairLoader:
             while len(opened) >= 8:  # a fetched shard is held whole
                 opened.pop(next(iter(opened)))
             opened[group.shard] = self.dataset.open(self.dataset.shards[group.shard])
-        columns = ["pair_id", *(f"{who}.{name}" for who in "ab" for name in (*PERSON, "shape", "valid"))]
+        columns = [
+            "pair_id",
+            "origin",
+            "n_people",
+            *(f"{who}.{name}" for who in "ab" for name in (*PERSON, "shape", "valid")),
+        ]
         columns += ["audio"] if self.options.audio else []
         try:
             table = opened[group.shard].read_row_group(group.index, columns=columns, use_threads=False)
@@ -351,6 +358,9 @@ class PairLoader:
             starts=torch.tensor([sample.start for sample, _ in samples]),
             mirrored=torch.tensor([sample.mirror for sample, _ in samples]),
             swapped=torch.tensor([sample.swap for sample, _ in samples]),
+            mouth_only=torch.tensor(
+                [rows[s.row]["origin"] == "dubbed" or rows[s.row]["n_people"] < 2 for s, rows in samples]
+            ),
             pair_ids=tuple(rows[sample.row]["pair_id"] for sample, rows in samples),
         )
 

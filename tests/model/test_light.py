@@ -5,10 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 
-TRAINING = ("augment", "data", "dualtalk", "dualtalk_format", "mix", "wav2vec", "baselines")
+TRAINING = (
+    "augment", "data", "dualtalk", "dualtalk_format", "mix", "wav2vec", "baselines", "representation", "audio_features",
+    "diffusion", "network", "transformer", "losses", "train_config", "checkpoint", "sample", "train", "plots",
+)  # fmt: skip
 ABSENT = (
     "scipy", "sklearn", "apache_beam", "mediapipe", "cv2", "av", "decord", "pyannote", "soundfile", "datasets",
-    "transformers", "torchaudio",
+    "transformers", "torchaudio", "tensorboard", "matplotlib", "yaml", "safetensors", "pydantic",
 )  # fmt: skip
 
 CODE = """

@@ -1,0 +1,101 @@
+"""A checkpoint: one file, written whole or not at all, read weights-only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..schemas.errors import UsageError
+from .audio_features import FrontEnd, front_end
+from .network import DualStream
+from .representation import Statistics
+from .train_config import TrainConfig, config_of
+
+VERSION = 1
+LAST = "last.pt"
+
+
+def save(path: Path, state: Mapping[str, Any]) -> None:
+    """Write beside, then rename: a kill leaves the earlier checkpoint."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half = path.with_name(f".{path.name}.{os.getpid()}")
+    torch.save({"version": VERSION, **state}, half)
+    os.replace(half, path)
+
+
+def read(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """A checkpoint's state.
+
+    Raises:
+        UsageError: no such file, or not a checkpoint of this program.
+    """
+    where = Path(path) / LAST if Path(path).is_dir() else Path(path)
+    try:
+        state = torch.load(where, map_location=device, weights_only=True)
+    except FileNotFoundError as error:
+        raise UsageError(f"no checkpoint {where}") from error
+    except Exception as error:  # torch raises whatever zipfile, pickle and its own reader raise
+        raise UsageError(f"{where} is not a checkpoint ({' '.join(str(error).split())[:120]})") from error
+    if not isinstance(state, dict) or state.get("version") != VERSION or "statistics" not in state:
+        raise UsageError(f"{where} is not a checkpoint of this version of the trainer")
+    return state
+
+
+def plain(config: TrainConfig) -> dict[str, Any]:
+    """A configuration as the plain values that a weights-only reader accepts."""
+    return asdict(config)
+
+
+def check_same_model(state: Mapping[str, Any], config: TrainConfig, path: Path) -> None:
+    """Raises UsageError, naming the first difference, where a checkpoint is of another network."""
+    stored, wanted = config_of(state["config"]).model_part(), config.model_part()
+    for section, options in wanted.items():
+        for name, value in options.items():
+            if stored[section][name] != value:
+                raise UsageError(
+                    f"{path} was trained with {section}.{name} = {stored[section][name]!r}, the configuration says "
+                    f"{value!r}: use another out folder"
+                )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network ready to sample from.
+
+    Attributes:
+        model: the averaged weights, in eval mode. front: turns sound into its features.
+    """
+
+    model: DualStream
+    front: FrontEnd
+    statistics: Statistics
+    config: TrainConfig
+    device: torch.device
+    step: int
+
+
+def load_trained(path: str | Path, device: str = "auto") -> Trained:
+    """The averaged network of a checkpoint file, or of a run's folder.
+
+    Args:
+        device: "auto" takes cuda where there is one.
+
+    Raises:
+        UsageError: no such checkpoint, or an audio encoder that is not there.
+    """
+    where = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu"))
+    state = read(path, where)
+    config = config_of(state["config"])
+    statistics = Statistics.of_state(state["statistics"]).to(where)
+    front = front_end(config.audio, config.load.fps).to(where)
+    model = DualStream(statistics.dims, front.dims, config.network, config.audio).to(where)
+    try:
+        model.load_state_dict(state["ema"])
+    except RuntimeError as error:
+        raise UsageError(f"{path}: weights and configuration disagree") from error
+    return Trained(model.eval().requires_grad_(False), front, statistics, config, where, int(state["step"]))

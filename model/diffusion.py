@@ -1,0 +1,75 @@
+"""Denoising diffusion that predicts clean data: cosine schedule, guidance, a deterministic sampler of few steps.
+
+Ho et al. 2020 (DDPM); Nichol & Dhariwal 2021 (cosine schedule); Ho & Salimans 2022 (classifier-free guidance); Song et
+al. 2021 (DDIM). Time is continuous in 0..1: 0 is clean, 1 is noise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..schemas.errors import UsageError
+
+
+@dataclass(frozen=True)
+class DiffusionOptions:
+    """Attributes:
+    audio_dropout: share of samples trained without sound, so that guidance has something to lean away from.
+    steps: of the sampler. guidance: weight of the sound, 1 is none.
+    clip: predictions are kept within so many standard deviations while sampling.
+    """
+
+    audio_dropout: float = 0.1
+    steps: int = 10
+    guidance: float = 2.5
+    clip: float = 6.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.audio_dropout < 1:
+            raise UsageError(f"diffusion.audio_dropout is {self.audio_dropout:g}; it must lie in 0..1")
+        if self.steps < 1:
+            raise UsageError(f"diffusion.steps is {self.steps}; it must be positive")
+
+
+def signal_and_noise(t: Tensor) -> tuple[Tensor, Tensor]:
+    """sqrt(alpha_bar), sqrt(1 - alpha_bar) at times in 0..1 (Nichol & Dhariwal, eq. 17, s = 0.008)."""
+    s = 0.008
+    angle = (t + s) / (1 + s) * (math.pi / 2)
+    signal = (angle.cos() / math.cos(s / (1 + s) * math.pi / 2)).clamp(1e-4, 1.0)
+    return signal, (1 - signal**2).clamp_min(0).sqrt()
+
+
+def add_noise(x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+    """Diffuse [B, ...] to times [B]."""
+    signal, spread = (v.view(-1, *[1] * (x.ndim - 1)) for v in signal_and_noise(t))
+    return signal * x + spread * noise
+
+
+def guided(with_sound: Tensor, without: Tensor, weight: float) -> Tensor:
+    """Classifier-free guidance on clean-data predictions."""
+    return without + weight * (with_sound - without)
+
+
+def ddim(predict: Callable[[Tensor, float], Tensor], noise: Tensor, steps: int, clip: float) -> Tensor:
+    """Deterministic sampling (DDIM, eta = 0).
+
+    Args:
+        predict: (x_t, t) -> clean data, shapes of ``noise``.
+        noise: of unit variance.
+        steps: evaluations of ``predict``.
+    """
+    x = noise
+    clean = noise
+    for k in range(steps):
+        now, after = 1 - k / steps, 1 - (k + 1) / steps
+        clean = predict(x, now).clamp(-clip, clip)
+        signal, spread = signal_and_noise(torch.tensor(now))
+        eps = (x - signal.item() * clean) / spread.item()
+        signal, spread = signal_and_noise(torch.tensor(after))
+        x = signal.item() * clean + spread.item() * eps
+    return clean

@@ -1,0 +1,293 @@
+"""Two people, one network: a temporal U-Net with shared weights, joined by attention between them at each frame.
+
+Follows Talking Together (Shan et al., CVPR 2026): both noisy sequences run through the same 1-D convolutional U-Net;
+its decoder lets each person attend to the other at the same frame; sound, roles, masks and layout enter beside the
+input and through FiLM (Perez et al. 2018) in every block. Channel counts are not published; ours are options. Every
+ingredient is a switch.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..schemas.errors import UsageError
+from .audio_features import AudioEncoder, AudioOptions
+from .representation import LAYOUT_DIM
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """Attributes:
+    backbone: "unet" or "transformer".
+    width: channels of the first level (of every token in a transformer). levels: of the U-Net, each halves the rate.
+    blocks: residual blocks a level and way. layers: of the transformer.
+    heads: of attention. condition: width of the condition. dropout: inside residual blocks.
+    cross_attention: between the two people at the same frame.
+    roles: role embeddings from the speaking masks.
+    masks: the speaking masks themselves are seen.
+    film: the condition modulates every block; without it only enters beside the input.
+    audio: the mixed sound is heard. layout: the first-frame layout is known.
+    """
+
+    backbone: str = "unet"
+    width: int = 256
+    levels: int = 3
+    blocks: int = 2
+    layers: int = 8
+    heads: int = 4
+    condition: int = 256
+    dropout: float = 0.0
+    cross_attention: bool = True
+    roles: bool = True
+    masks: bool = True
+    film: bool = True
+    audio: bool = True
+    layout: bool = True
+
+    def __post_init__(self) -> None:
+        if self.backbone not in ("unet", "transformer"):
+            raise UsageError(f"network.backbone is {self.backbone!r}: unet or transformer")
+        low = [n for n in ("width", "levels", "blocks", "layers", "heads", "condition") if getattr(self, n) < 1]
+        if low:
+            raise UsageError(f"network.{low[0]} must be positive")
+        if self.width % (2 * self.heads) or self.width % 8:
+            raise UsageError(f"network.width is {self.width}; it must be a multiple of 8 and of twice the heads")
+
+    @property
+    def stride(self) -> int:
+        """Windows are padded to a multiple of this."""
+        return 2 ** (self.levels - 1) if self.backbone == "unet" else 1
+
+
+def time_embedding(t: Tensor, width: int) -> Tensor:
+    """[B] diffusion times in 0..1 to [B, width] sines and cosines."""
+    rates = torch.exp(torch.arange(width // 2, device=t.device) * (-math.log(1e4) / max(width // 2 - 1, 1)))
+    angles = 1000.0 * t[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], -1)
+
+
+class Film(nn.Module):
+    """h -> (gamma(c) + 1) h + beta(c), per frame; begins as the identity."""
+
+    def __init__(self, condition: int, channels: int) -> None:
+        super().__init__()
+        self.project = nn.Conv1d(condition, 2 * channels, 1)
+        nn.init.zeros_(self.project.weight)
+        nn.init.zeros_(self.project.bias)
+
+    def forward(self, h: Tensor, c: Tensor) -> Tensor:
+        """[N, C, W], [N, K, W] -> [N, C, W]."""
+        gamma, beta = self.project(c).chunk(2, 1)
+        return (gamma + 1) * h + beta
+
+
+class CrossPersonAttention(nn.Module):
+    """Each person attends to the partner at the same frame, both ways at once (h'_A = Attn(Q_A, K_B, V_B)).
+
+    With the partner's key alone a softmax over one key is always 1. The person's own frame is therefore a second key
+    (of zero value): what the weights decide is how much of the partner to take in. Starts as the identity.
+    """
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.GroupNorm(1, channels)
+        self.qkv = nn.Conv1d(channels, 3 * channels, 1)
+        self.out = nn.Conv1d(channels, channels, 1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """[2 B, C, W], people of one sample adjacent -> the same."""
+        q, k, v = (
+            part.reshape(h.shape[0] // 2, 2, self.heads, -1, h.shape[-1]) for part in self.qkv(self.norm(h)).chunk(3, 1)
+        )
+        scale = q.shape[3] ** -0.5
+        own = (q * k).sum(3, keepdim=True) * scale
+        other = (q * k.flip(1)).sum(3, keepdim=True) * scale
+        taken = torch.sigmoid(other - own) * v.flip(1)  # softmax over the two keys
+        return h + self.out(taken.reshape(h.shape))
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions over time with FiLM between."""
+
+    def __init__(self, inside: int, outside: int, options: NetworkOptions) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.GroupNorm(8, inside), nn.SiLU(), nn.Conv1d(inside, outside, 3, padding=1))
+        self.norm = nn.GroupNorm(8, outside)
+        # Without FiLM the diffusion time still has to reach every block.
+        self.film = Film(options.condition, outside)
+        self.second = nn.Sequential(nn.SiLU(), nn.Dropout(options.dropout), nn.Conv1d(outside, outside, 3, padding=1))
+        self.skip = nn.Conv1d(inside, outside, 1) if inside != outside else nn.Identity()
+
+    def forward(self, h: Tensor, c: Tensor) -> Tensor:
+        y: Tensor = self.skip(h) + self.second(self.film(self.norm(self.first(h)), c))
+        return y
+
+
+class UNet(nn.Module):
+    """One person's sequence through the levels; both people are rows of one batch."""
+
+    def __init__(self, inside: int, outside: int, options: NetworkOptions) -> None:
+        super().__init__()
+        widths = [options.width * min(2**level, 2) for level in range(options.levels)]
+        self.enter = nn.Conv1d(inside, widths[0], 3, padding=1)
+        self.down, self.up, self.join = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        channels = widths[0]
+        for width in widths:
+            blocks = nn.ModuleList()
+            for _ in range(options.blocks):
+                blocks.append(ResidualBlock(channels, width, options))
+                channels = width
+            self.down.append(blocks)
+        self.middle = ResidualBlock(channels, channels, options)
+        for width in reversed(widths):
+            blocks = nn.ModuleList()
+            for _ in range(options.blocks):
+                blocks.append(ResidualBlock(channels + (width if len(blocks) == 0 else 0), width, options))
+                channels = width
+            self.up.append(blocks)
+            wanted = options.cross_attention
+            self.join.append(CrossPersonAttention(width, options.heads) if wanted else nn.Identity())
+        self.leave = nn.Sequential(nn.GroupNorm(8, channels), nn.SiLU(), nn.Conv1d(channels, outside, 3, padding=1))
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        """[2 B, inside, W], [2 B, K, W] -> [2 B, outside, W]; W a multiple of the stride."""
+        h = self.enter(x)
+        conditions, skips = [c], []
+        for level, blocks in enumerate(self.down):
+            if level:
+                h = functional.avg_pool1d(h, 2)
+                conditions.append(functional.avg_pool1d(conditions[-1], 2))
+            for block in blocks:
+                h = block(h, conditions[level])
+            skips.append(h)
+        h = self.middle(h, conditions[-1])
+        for turn, (blocks, join) in enumerate(zip(self.up, self.join, strict=True)):
+            level = len(skips) - 1 - turn
+            if turn:
+                h = functional.interpolate(h, scale_factor=2.0, mode="nearest")
+            h = torch.cat([h, skips[level]], 1)
+            for block in blocks:
+                h = block(h, conditions[level])
+            h = join(h)
+        out: Tensor = self.leave(h)
+        return out
+
+
+class MaskPredictor(nn.Module):
+    """Who speaks when, from the mixed sound alone: a two-speaker diarizer (EEND, Fujita et al. 2019).
+
+    Which output is which person is arbitrary; training takes the better permutation of each sample.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.recurrent = nn.GRU(width, width // 2, bidirectional=True, batch_first=True)
+        self.out = nn.Linear(width, 2)
+
+    def forward(self, heard: Tensor) -> Tensor:
+        """[B, W, width] encoded sound -> [B, 2, W] logits."""
+        logits: Tensor = self.out(self.recurrent(heard)[0])
+        return logits.transpose(1, 2)
+
+
+class DualStream(nn.Module):
+    """The denoiser: noisy motion of both people and the condition to clean motion.
+
+    Args:
+        dims: D, numbers a frame and person. features: of the audio front end.
+    """
+
+    def __init__(self, dims: int, features: int, options: NetworkOptions, audio: AudioOptions) -> None:
+        super().__init__()
+        self.options, self.dims = options, dims
+        self.audio_encoder = AudioEncoder(features, audio)
+        self.no_sound = nn.Parameter(torch.zeros(audio.width))
+        self.mask_predictor = MaskPredictor(audio.width)
+        self.role = nn.Parameter(torch.randn(2, audio.width) * 0.1)  # speaks, listens
+        self.layout = nn.Sequential(
+            nn.Linear(LAYOUT_DIM + 1, audio.width), nn.SiLU(), nn.Linear(audio.width, audio.width)
+        )
+        seen = 4 * audio.width + 2
+        self.condition = nn.Conv1d(seen, options.condition, 1)
+        self.time = nn.Sequential(
+            nn.Linear(options.condition, options.condition), nn.SiLU(), nn.Linear(options.condition, options.condition)
+        )
+        self.backbone: nn.Module
+        if options.backbone == "unet":
+            self.backbone = UNet(dims + options.condition, dims, options)
+        else:
+            from .transformer import DyadTransformer
+
+            self.backbone = DyadTransformer(dims + options.condition, dims, options)
+
+    def hear(self, features: Tensor) -> Tensor:
+        """[B, W, F] front-end features -> [B, W, A] encoded sound; zero where the network has no ears."""
+        heard: Tensor = self.audio_encoder(features)
+        return heard if self.options.audio else heard * 0.0
+
+    def condition_on(
+        self, heard: Tensor, speaking: Tensor, layout: Tensor, begins: Tensor, silent: Tensor | None = None
+    ) -> Tensor:
+        """What every frame and person is told, before the diffusion time.
+
+        Args:
+            heard: [B, W, A] from :meth:`hear`. speaking: [B, 2, W] probabilities.
+            layout: [B, 2, L] (:meth:`.representation.Scene.layout`).
+            begins: [B] 1 where the first frame is the layout's, 0 where the window goes on from earlier.
+            silent: [B] bool, samples whose sound is hidden.
+
+        Returns:
+            [B, 2, K, W].
+        """
+        batch, frames, _ = heard.shape
+        if silent is not None:
+            heard = torch.where(silent[:, None, None], self.no_sound.to(heard.dtype), heard)
+        mask = speaking.to(heard.dtype)
+        role = mask[..., None] * self.role[0] + (1 - mask[..., None]) * self.role[1]
+        role = role if self.options.roles else role * 0.0
+        mask = mask if self.options.masks else mask * 0.0
+        place = layout.to(heard.dtype) if self.options.layout else layout.to(heard.dtype) * 0.0
+        start = begins.to(heard.dtype)[:, None, None].expand(-1, 2, 1)
+        placed = self.layout(torch.cat([place, start], -1))[:, :, None].expand(-1, -1, frames, -1)
+        told = torch.cat(
+            [
+                heard[:, None].expand(-1, 2, -1, -1),
+                role,
+                role.flip(1),
+                placed,
+                mask[..., None],
+                mask.flip(1)[..., None],
+            ],
+            -1,
+        )
+        out: Tensor = self.condition(told.flatten(0, 1).transpose(1, 2))
+        return out.unflatten(0, (batch, 2))
+
+    def forward(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        """Clean motion.
+
+        Args:
+            x: [B, 2, W, D] noisy. t: [B] times in 0..1. condition: [B, 2, K, W].
+
+        Returns:
+            [B, 2, W, D].
+        """
+        batch, people, frames, _ = x.shape
+        c = condition.flatten(0, 1)
+        when = self.time(time_embedding(t, self.options.condition).to(c.dtype))
+        when = when[:, None].expand(-1, people, -1).flatten(0, 1)[..., None]
+        h = torch.cat([x.flatten(0, 1).transpose(1, 2).to(c.dtype), c], 1)
+        c = c + when if self.options.film else when.expand_as(c)
+        extra = -frames % self.options.stride
+        if extra:
+            h, c = (functional.pad(v, (0, extra), mode="replicate") for v in (h, c))
+        out = self.backbone(h, c)[..., :frames]
+        return out.transpose(1, 2).unflatten(0, (batch, people)).float()
