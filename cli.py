@@ -24,6 +24,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "diff": ("pipeline.diff", "compare two data sets row by row, with tolerances"),
     "remove": ("pipeline.remove", "take down videos, sources or people, for good"),
     "refit": ("pipeline.refit", "re-label a data set with another head model, from stored landmarks"),
+    "dub": ("pipeline.dub", "synthetic dialogues from single-person rows, with exact masks"),
     "synthesize": ("synthesis.synthesize", "two-person conversations with exact truth"),
     "convert": ("convert_verb", "data sets to and from the DualTalk format; pairs to animated glTF"),
     "train": ("model.train", "train the dual-stream network on data sets"),
