@@ -44,6 +44,11 @@ def _shade(normals: Array) -> Float32:
     return np.asarray((_AMBIENT + _DIFFUSE * np.maximum(normals @ light, 0.0)) / facing, dtype=np.float32)
 
 
+def shade_of(world: Array, triangles: npt.NDArray[np.int32]) -> Float32:
+    """[V] brightness of a rigid mesh as it stands in the world."""
+    return _shade(_normals(world, triangles, _normal_matrix(len(world), triangles)))
+
+
 class Actor:
     """An avatar with its motion.
 
@@ -75,6 +80,19 @@ class Actor:
     def body_to_world(self, points: Array, t: int) -> Array:
         linear = self.motion.body_rotation[t] @ FLIP
         return np.asarray((points - self.joints[ROOT]) @ linear.T + self.motion.root[t])
+
+    def centre(self, t: int) -> Array:
+        """[3] the head centre in the world: midway between the eyeballs."""
+        return self.to_world(self.joints[3:5].mean(0), t)
+
+    def front_points(self, t: int, camera: Camera, width: int, height: int) -> Array:
+        """[N, 2] pixels of the landmarks whose skin faces the camera."""
+        face = self.to_world(self.faces[t], t)
+        turned = _normals(self.faces[t], self.avatar.face_triangles, self._face_gather)
+        turned = turned @ (self.motion.rotation[t] @ FLIP).T
+        facing = np.sum(turned * (np.asarray(camera.position) - face), axis=1) > 0.0
+        seen = camera.to_camera(face[facing])
+        return project(seen[seen[:, 2] > 0.05], camera.focal_px, width, height)[:, :2]
 
     def eye_axes(self, t: int) -> Array:
         """[2, 3] optical axes, model frame."""

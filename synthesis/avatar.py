@@ -17,6 +17,7 @@ from ..schemas.errors import UsageError
 from . import dress
 from .dress import EAR_LEFT, EAR_RIGHT, FLIP, OVAL, Mesh, Placement
 from .head_geometry import orient, triangles_from_edges
+from .identities import IDENTITIES, shape_of
 from .portraits import Portrait
 
 Array = npt.NDArray[np.float64]
@@ -43,7 +44,7 @@ class Avatar:
         hull: hair and skull; its first 73 points are the closed face oval (they follow the face), the rest are rigid.
         neck: tube; ``neck_follow`` [V] is how far each point follows the head (1) or the body (0).
         body: relief of the clothes. teeth_upper, teeth_lower, cavity: inside of the mouth (lower teeth follow the jaw).
-        iris_color: [3] RGB.
+        iris_color, skin_color: [3] RGB.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Avatar:
     teeth_lower: Mesh
     cavity: Mesh
     iris_color: tuple[float, float, float]
+    skin_color: tuple[float, float, float]
 
 
 @lru_cache(maxsize=1)
@@ -165,7 +167,8 @@ def build_avatar(portrait: Portrait, model: HeadModel, seed: int = 0) -> Avatar:
         seed: of the hair's texture.
     """
     rng = np.random.default_rng([seed, 7])
-    shape, place = fit_portrait(model, portrait.landmarks)
+    fitted, place = fit_portrait(model, portrait.landmarks)
+    shape = shape_of(portrait.name, model, fitted)
     face = face_points(model, model.neutral(shape))
     triangles = _oriented(face, face_triangles())
     rgba = np.dstack([portrait.image, np.full(portrait.image.shape[:2], 255, np.uint8)])
@@ -193,5 +196,6 @@ def build_avatar(portrait: Portrait, model: HeadModel, seed: int = 0) -> Avatar:
         teeth_upper=upper,
         teeth_lower=lower,
         cavity=cavity,
-        iris_color=(92.0, 70.0, 48.0) if portrait.name == "collins" else (84.0, 98.0, 108.0),
+        iris_color=(92.0, 70.0, 48.0) if IDENTITIES[portrait.name].base == "collins" else (84.0, 98.0, 108.0),
+        skin_color=dress.skin_color(portrait, place.scale),
     )

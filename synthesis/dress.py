@@ -217,6 +217,12 @@ def _skin_color(portrait: Portrait, unit: float) -> Array:
     return np.asarray(np.median(np.concatenate(patches), axis=0), dtype=np.float64)
 
 
+def skin_color(portrait: Portrait, unit: float) -> tuple[float, float, float]:
+    """RGB of the lower cheeks; ``unit``: portrait pixels in a metre."""
+    r, g, b = _skin_color(portrait, unit).tolist()
+    return (r, g, b)
+
+
 def neck(portrait: Portrait, place: Placement) -> tuple[Mesh, Float32]:
     marks, unit = portrait.landmarks, place.scale
     chin = marks[CHIN]
@@ -263,7 +269,7 @@ def body(portrait: Portrait, place: Placement) -> Mesh:
     marks, unit = portrait.landmarks, place.scale
     height, width = portrait.mask.shape
     chin = marks[CHIN]
-    longer = int(max(0.0, chin[1] + 0.75 * unit - height))
+    longer = int(max(0.0, chin[1] + 1.25 * unit - height))
     # Below the picture its last 5 cm swing back and forth: plain cloth.
     swing = np.abs((np.arange(longer) + 0.05 * unit) % (0.1 * unit) - 0.05 * unit)
     rows_below = np.clip(height - 1 - (0.05 * unit - swing), 0, height - 1).astype(np.int64)
@@ -278,14 +284,16 @@ def body(portrait: Portrait, place: Placement) -> Mesh:
     bulge = np.sqrt(np.clip(1.0 - edge * edge, 0.0, 1.0))
     z_ears = 0.5 * (marks[EAR_RIGHT, 2] + marks[EAR_LEFT, 2])
     z_edge = z_ears + 0.07 * unit
-    rows, columns = 40, 40
+    rows, columns = 52, 40
     ys = np.linspace(top, mask.shape[0] - 1, rows)
     xs = np.linspace(0, width - 1, columns)
     gx, gy = np.meshgrid(xs, ys)
     relief = cv2.remap(bulge.astype(np.float32), gx.astype(np.float32), gy.astype(np.float32), cv2.INTER_LINEAR)
     forward = 0.085 + 0.05 * _smoothstep((gy - top) / unit, 0.03, 0.25)  # the chest lies before the collar
     gz = z_edge - forward * unit * relief
-    points = place.to_model(np.stack([gx, gy, gz], axis=-1).reshape(-1, 3))
+    # The back is the same outline, bulging the other way; its cloth is the front's without collar and badges.
+    behind = z_edge + 0.10 * unit * relief
+    points = place.to_model(np.concatenate([np.stack([gx, gy, z], axis=-1).reshape(-1, 3) for z in (gz, behind)]))
     face = cv2.convexHull(marks[list(OVAL), :2].astype(np.int32))
     head = np.zeros_like(mask)
     cv2.fillConvexPoly(head, face, 255)
@@ -295,11 +303,16 @@ def body(portrait: Portrait, place: Placement) -> Mesh:
     grown = cv2.dilate(cv2.resize(head, small.shape[::-1], interpolation=cv2.INTER_AREA), element)
     head = cv2.resize(grown, head.shape[::-1], interpolation=cv2.INTER_LINEAR)
     alpha = np.where(head > 127, 0, mask).astype(np.uint8)
-    rgba = np.dstack([image, alpha])
+    cloth = np.median(image[mask[: len(image)] > 200].reshape(-1, 3)[-(len(image) * width // 8) :], axis=0)
+    shading = cv2.GaussianBlur(image.astype(np.float32).mean(-1), (0, 0), 0.03 * unit)
+    plain = np.clip(cloth * (0.75 + 0.25 * (shading / max(float(shading.mean()), 1.0))[..., None]), 0, 255)
+    rgba = np.concatenate([np.dstack([image, alpha]), np.dstack([plain.astype(np.uint8), alpha])])
     uv = np.stack([gx, gy], axis=-1).reshape(-1, 2).astype(np.float32)
+    uv = np.concatenate([uv, uv + np.array([0, len(image)], np.float32)])
     index = np.arange(rows * columns).reshape(rows, columns)
     a, b, c, d = index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1]
     triangles = np.concatenate([np.stack([a, d, c], -1).reshape(-1, 3), np.stack([a, c, b], -1).reshape(-1, 3)])
+    triangles = np.concatenate([triangles, triangles[:, ::-1] + rows * columns])
     return Mesh(points, uv, np.ascontiguousarray(triangles, dtype=np.int32), np.ascontiguousarray(rgba))
 
 

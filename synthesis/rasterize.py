@@ -298,15 +298,28 @@ def lay_over(image: UInt8, layer: UInt8, x: int = 0, y: int = 0) -> None:
     part[:] = cv2.add(below, cv2.cvtColor(layer, cv2.COLOR_RGBA2RGB))
 
 
-def composite(canvas: Canvas, image: UInt8) -> None:
-    """Lay what was drawn on ``canvas``, averaged down, over ``image`` [H, W, 3], in place."""
+def layer_of(canvas: Canvas, margin: int = 0) -> tuple[UInt8, int, int] | None:
+    """What was drawn, averaged down: premultiplied RGBA and the place (x, y) of its corner; None for nothing.
+
+    Args:
+        margin: empty pixels kept on each side, where the picture has them, for a blur to spread into.
+    """
     if canvas.touched is None:
-        return
+        return None
     x0, y0, x1, y1 = canvas.touched
+    x0, y0 = max(x0 - margin, 0), max(y0 - margin, 0)
+    x1, y1 = min(x1 + margin, canvas.width), min(y1 + margin, canvas.height)
     s = canvas.supersample
     layer = canvas.color[y0 * s : y1 * s, x0 * s : x1 * s]
     if s > 1:
         layer = cv2.resize(layer, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA)
     else:
         layer = cv2.GaussianBlur(layer, (3, 3), 0.6)  # no stairs at edges
-    lay_over(image, np.ascontiguousarray(layer), x0, y0)
+    return np.ascontiguousarray(layer, dtype=np.uint8), x0, y0
+
+
+def composite(canvas: Canvas, image: UInt8) -> None:
+    """Lay what was drawn on ``canvas``, averaged down, over ``image`` [H, W, 3], in place."""
+    found = layer_of(canvas)
+    if found is not None:
+        lay_over(image, *found)

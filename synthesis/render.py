@@ -2,55 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 import numpy.typing as npt
-from scipy.signal import resample_poly
-from scipy.spatial.transform import Rotation
 
 from ..fitting.head_model import load_head_model
 from ..schemas.errors import UsageError
-from ..schemas.records import Turn
 from .actor import Actor
 from .avatar import build_avatar
-from .dress import FLIP
+from .film import Plate, camera_track, framed_camera, padding, smear, takes
+from .identities import load_identity
+from .measure import Stage, Window, truth_of
 from .motion import animate
-from .portraits import load_portrait
-from .rasterize import Canvas, composite, lay_over, project
-from .room import Room
+from .props import draw_thing, present, walker
+from .rasterize import Canvas, lay_over, layer_of, project
+from .room import Room, virtual_picture
 from .scenario import Camera, Scenario, check
-from .script import Line, speech_segments, write_script
-from .truth import PersonTruth, Truth
-from .voices import SAMPLE_RATE, Voice
+from .script import write_script
+from .soundtrack import mix_audio
+from .truth import Truth
+from .voices import Voice
+from .writer import Writer
 
 Array = npt.NDArray[np.float64]
 UInt8 = npt.NDArray[np.uint8]
+Layer = tuple[UInt8, int, int]
 
-AUDIO_RATE = 48000  # of the file; speech is made at 16 kHz
 VIDEO_NAME = "conversation.mp4"
-MUTUAL_ANGLE = np.radians(10.0)
+NEAR_SHARE = 0.62  # who stands nearer than this share of the farther person's distance is out of focus
 
 
 @dataclass
 class _View:
-    """One camera's part of the frame."""
+    """One camera's part of the frame, through one shot."""
 
-    x: int
-    width: int
-    camera: Camera
-    focal_px: float
+    window: Window
     people: tuple[int, ...]
-    background: UInt8
-    foreground: UInt8
-    foreground_top: int
-    bodies: Canvas
-    heads: Canvas
+    behind: Plate
+    before: Plate | None
+    backdrop: UInt8 | None
+    lower: Canvas
+    upper: Canvas
 
 
 def _close_up(scenario: Scenario, who: int, camera: Camera) -> Camera:
@@ -62,27 +58,65 @@ def _close_up(scenario: Scenario, who: int, camera: Camera) -> Camera:
     look_at = position + np.array([0.0, 0.07, 0.0])
     px, py, pz = place.tolist()
     lx, ly, lz = look_at.tolist()
-    return replace(camera, position=(px, py, pz), look_at=(lx, ly, lz))
+    return replace(camera, position=(px, py, pz), look_at=(lx, ly, lz), focal_px=0.75 * camera.focal_px)
 
 
-def _views(
-    scenario: Scenario, shot: int, rooms: tuple[Room, Room], canvases: list[tuple[Canvas, Canvas]]
-) -> list[_View]:
-    camera, height = scenario.shots[shot].camera, scenario.height
+def _windows(scenario: Scenario) -> tuple[Window, Window]:
+    """Where the left and the right person's cameras lie in the picture."""
+    w, h = scenario.width, scenario.height
     if not scenario.split_screen:
-        w, f = scenario.width, camera.focal_px
-        front = rooms[0].foreground(camera, w, height, f)
-        rows = np.flatnonzero(front[..., 3].any(axis=1))
-        top = int(rows[0]) if len(rows) else height
-        return [_View(0, w, camera, f, (0, 1), rooms[0].background(camera, w, height, f), front, top, *canvases[0])]
-    half = scenario.width // 2
+        return Window(0, 0, w, h), Window(0, 0, w, h)
+    if scenario.screen == "picture-in-picture":
+        inner_w, inner_h = round(0.3 * w / 2) * 2, round(0.34 * h / 2) * 2
+        return Window(0, 0, w, h), Window(w - inner_w - w // 40, h - inner_h - w // 40, inner_w, inner_h)
+    first = w // 2 if scenario.screen == "halves" else round(w / 6) * 2
+    return Window(0, 0, first, h), Window(first, 0, w - first, h)
+
+
+def _cameras(
+    scenario: Scenario, times: Array, windows: tuple[Window, Window]
+) -> list[tuple[list[Camera], list[Camera]]]:
+    """[shot](left, right)[T]: one camera for both, or each person's own."""
+    out = []
+    for number, shot in enumerate(scenario.shots):
+        camera = framed_camera(scenario, shot)
+        if not scenario.split_screen:
+            track = camera_track(scenario, number, camera, times)
+            out.append((track, track))
+            continue
+        own = []
+        for who in (0, 1):
+            one = _close_up(scenario, who, camera)
+            one = replace(one, focal_px=one.focal_px * windows[who].height / scenario.height)
+            own.append(camera_track(scenario, number, one, times))
+        out.append((own[0], own[1]))
+    return out
+
+
+def _views(stage: Stage, shot: int, rooms: tuple[Room, Room], canvases: list[tuple[Canvas, Canvas]]) -> list[_View]:
+    scenario, plan = stage.scenario, stage.scenario.shots[shot]
     views = []
-    for who in (0, 1):
-        own = _close_up(scenario, who, camera)
-        f = own.focal_px * 0.75
-        behind = rooms[who].background(own, half, height, f)
-        views.append(_View(half * who, half, own, f, (who,), behind, np.zeros((height, half, 4), np.uint8), height,
-                           *canvases[who]))  # fmt: skip
+    for who, window in enumerate(stage.windows):
+        if who and not scenario.split_screen:
+            break
+        resting = framed_camera(scenario, plan)
+        if scenario.split_screen:
+            resting = _close_up(scenario, who, resting)
+            resting = replace(resting, focal_px=resting.focal_px * window.height / scenario.height)
+        px, py = padding(plan, window.width, window.height)
+        size = (window.width + 2 * px, window.height + 2 * py)
+        behind = Plate(rooms[who].background(resting, *size, resting.focal_px), resting, (px, py))
+        before = backdrop = None
+        if not scenario.split_screen:
+            table = rooms[0].foreground(resting, *size, resting.focal_px)
+            before = Plate(table, resting, (px, py)) if table[..., 3].any() else None
+        elif scenario.backdrop == "blurred":
+            backdrop = cv2.GaussianBlur(behind.picture, (0, 0), 0.03 * window.height).astype(np.uint8)
+            backdrop = Plate(backdrop, resting, (px, py)).seen_from(resting, window.width, window.height)
+        elif scenario.backdrop == "virtual":
+            backdrop = virtual_picture(scenario.seed + who, window.width, window.height)
+        people = (who,) if scenario.split_screen else (0, 1)
+        views.append(_View(window, people, behind, before, backdrop, *canvases[who]))
     return views
 
 
@@ -108,101 +142,13 @@ def _grain_tile(sd: float, seed: int, height: int, width: int) -> npt.NDArray[np
     return _TILES[key]
 
 
-def mix_audio(lines: tuple[Line, ...], scenario: Scenario) -> npt.NDArray[np.float32]:
-    """[N] mono 16 kHz: both voices, shifted by the A/V offset, with room noise at the asked SNR over the speech."""
-    n = round(scenario.seconds * SAMPLE_RATE)
-    shift = round(scenario.av_offset_s * SAMPLE_RATE)
-    mix = np.zeros(n, dtype=np.float64)
-    for line in lines:
-        samples = line.utterance.samples
-        start = round(line.start_s * SAMPLE_RATE) + shift
-        first, last = max(start, 0), min(start + len(samples), n)
-        if first < last:
-            gain = 0.9 if line.kind == "turn" else 0.6
-            mix[first:last] += gain * samples[first - start : last - start]
-    if scenario.noise_snr_db is not None:
-        rng = np.random.default_rng([scenario.seed, 41])
-        white = rng.normal(size=n)
-        hum = np.convolve(white, np.exp(-np.arange(64) / 6.0), mode="same")  # a low hiss, as of a room
-        speech = mix[np.abs(mix) > 1e-4]
-        power = float(np.mean(speech**2)) if len(speech) else 1e-3
-        mix += hum * np.sqrt(power / 10 ** (scenario.noise_snr_db / 10.0) / np.mean(hum**2))
-    peak = float(np.abs(mix).max()) if n else 0.0
-    if peak > 0.97:
-        mix *= 0.97 / peak
-    return mix.astype(np.float32)
-
-
-class _Writer:
-    """Muxes frames and sound; time zero is the first frame and the first sample."""
-
-    def __init__(self, path: Path, scenario: Scenario) -> None:
-        self._out = av.open(str(path), "w", format="mp4")
-        rate = Fraction(scenario.fps).limit_denominator(1001)
-        self._video = self._out.add_stream("libx264", rate=rate)
-        self._video.width, self._video.height, self._video.pix_fmt = scenario.width, scenario.height, "yuv420p"
-        self._video.codec_context.thread_count = 1  # more threads change the bytes
-        self._video.options = {"crf": str(scenario.crf), "preset": "superfast", "threads": "1"}
-        self._video.codec_context.time_base = 1 / rate
-        self._audio = self._out.add_stream("aac", rate=AUDIO_RATE, layout="mono") if scenario.audio else None
-        if self._audio is not None:
-            self._audio.bit_rate = 96000
-        self._rate = float(rate)
-
-    def frame(self, image: UInt8, time_s: float) -> None:
-        picture = av.VideoFrame.from_ndarray(image, format="rgb24")
-        picture.pts = round(time_s * self._rate)
-        self._out.mux(self._video.encode(picture))
-
-    def sound(self, samples16: npt.NDArray[np.float32]) -> None:
-        if self._audio is None:
-            return
-        wave = resample_poly(samples16.astype(np.float64), AUDIO_RATE // SAMPLE_RATE, 1).astype(np.float32)
-        wave = np.clip(wave, -1.0, 1.0)
-        for start in range(0, len(wave), 1024):
-            block = wave[start : start + 1024]
-            packet = av.AudioFrame.from_ndarray(np.ascontiguousarray(block[None]), format="fltp", layout="mono")
-            packet.sample_rate, packet.pts, packet.time_base = AUDIO_RATE, start, Fraction(1, AUDIO_RATE)
-            self._out.mux(self._audio.encode(packet))
-        self._out.mux(self._audio.encode(None))
-
-    def close(self) -> None:
-        self._out.mux(self._video.encode(None))
-        self._out.close()
-
-
-def _turns(lines: tuple[Line, ...], scenario: Scenario) -> tuple[Turn, ...]:
-    segments = [(s, e, who) for who in (0, 1) for s, e in speech_segments(lines, who)]
-    segments.sort()
-    voices: dict[int, str] = {}
-    for _, _, who in segments:
-        voices.setdefault(who, f"v{len(voices)}")
-    shift = scenario.av_offset_s
-    return tuple(
-        Turn(max(s + shift, 0.0), min(e + shift, scenario.seconds), voices[who], "ab"[who])
-        for s, e, who in segments
-        if e + shift > 0.0 and s + shift < scenario.seconds
-    )
-
-
-@dataclass(frozen=True)
-class _Stage:
-    """Everything that is fixed before the first frame."""
-
-    scenario: Scenario
-    times: Array
-    lines: tuple[Line, ...]
-    actors: tuple[Actor, Actor]
-    shot_of: npt.NDArray[np.int64]
-
-
-def _prepare(scenario: Scenario) -> _Stage:
+def _prepare(scenario: Scenario) -> Stage:
     model = load_head_model(scenario.head_model or "canonical")
     voices = tuple(Voice(p.voice, p.rate, p.pitch) for p in scenario.people)
     lines = write_script(
         scenario.seconds, (voices[0], voices[1]), scenario.seed, scenario.overlaps, scenario.backchannels
     )
-    avatars = [build_avatar(load_portrait(p.portrait), model, scenario.seed) for p in scenario.people]
+    avatars = [build_avatar(load_identity(p.portrait), model, scenario.seed) for p in scenario.people]
     times = scenario.frame_times
     motions = animate(
         model,
@@ -216,128 +162,162 @@ def _prepare(scenario: Scenario) -> _Stage:
     )
     starts = np.array([shot.start_s for shot in scenario.shots])
     shot_of = np.searchsorted(starts, times + 1e-9, side="right") - 1
-    return _Stage(scenario, times, lines, (Actor(avatars[0], motions[0]), Actor(avatars[1], motions[1])), shot_of)
-
-
-def _unit(v: Array) -> Array:
-    return np.asarray(v / np.linalg.norm(v, axis=-1, keepdims=True))
-
-
-def _person_truth(stage: _Stage, who: int, cameras: list[tuple[Camera, float, int, int]]) -> PersonTruth:
-    """Truth of one person; ``cameras`` [T]: camera, focal, width of its view, x of its view."""
-    actor, scenario = stage.actors[who], stage.scenario
-    motion, avatar = actor.motion, actor.avatar
-    count = len(stage.times)
-    rotation, translation, centre, gaze = (np.zeros((count, 3)) for _ in range(4))
-    marks = np.zeros((count, 478, 3), np.float32)
-    for t in range(count):
-        camera, focal, width, x = cameras[t]
-        to_camera = camera.world_to_camera
-        rotation[t] = Rotation.from_matrix(to_camera @ motion.rotation[t]).as_rotvec()
-        translation[t] = camera.to_camera(motion.root[t])
-        centre[t] = camera.to_camera(actor.to_world(actor.joints[3:5].mean(0), t))
-        axes = actor.eye_axes(t) @ (to_camera @ motion.rotation[t] @ FLIP).T
-        gaze[t] = _unit(axes.mean(0))
-        points = actor.landmarks(t, camera, focal, width, scenario.height)
-        points[:, 0] += x
-        marks[t] = points
-    skin = marks[:, :468]
-    box = np.concatenate([skin[..., :2].min(1), skin[..., :2].max(1)], axis=-1)
-    middle = np.array([project(centre[t], cameras[t][1], cameras[t][2], scenario.height) for t in range(count)])
-    widths = np.array([c[2] for c in cameras])
-    seen = (middle[:, 0] >= 0) & (middle[:, 0] < widths) & (middle[:, 1] >= 0) & (middle[:, 1] < scenario.height)
-    speaking = np.zeros(count, dtype=bool)
-    for start, end in speech_segments(stage.lines, who, bridge_s=0.2):
-        speaking |= (stage.times >= start) & (stage.times < end)
-    faces = actor.faces
-
-    def gap(upper: int, lower: int) -> Array:
-        return np.asarray(np.linalg.norm(faces[:, upper] - faces[:, lower], axis=-1))
-
-    person = scenario.people[who]
-    return PersonTruth(
-        voice=person.voice,
-        portrait=person.portrait,
-        shape=avatar.shape.astype(np.float32),
-        expression=motion.expression.astype(np.float32),
-        jaw=motion.jaw.astype(np.float32),
-        eyes=motion.eyes.astype(np.float32),
-        rotation=rotation.astype(np.float32),
-        translation=translation.astype(np.float32),
-        head_centre=centre.astype(np.float32),
-        gaze=gaze.astype(np.float32),
-        looking_at_partner=np.zeros(count, np.float32),
-        landmarks=marks,
-        box=box.astype(np.float32),
-        aperture=np.stack([gap(386, 374), gap(159, 145)], axis=-1).astype(np.float32),
-        lips=gap(13, 14).astype(np.float32),
-        speaking=speaking,
-        visible=seen,
+    windows = _windows(scenario)
+    return Stage(
+        scenario,
+        times,
+        lines,
+        (Actor(avatars[0], motions[0]), Actor(avatars[1], motions[1])),
+        tuple(walker(one, model, times, scenario.seed) for one in scenario.passers_by),
+        shot_of,
+        tuple(_cameras(scenario, times, windows)),
+        windows,
     )
 
 
-def _truth(stage: _Stage, layout: list[list[_View]]) -> Truth:
-    scenario = stage.scenario
-    per_person = []
-    for who in (0, 1):
-        by_shot = [next(v for v in views if who in v.people) for views in layout]
-        cameras = [
-            (by_shot[s].camera, by_shot[s].focal_px, by_shot[s].width, by_shot[s].x) for s in stage.shot_of.tolist()
+def _covered(layers: list[Layer], points: Array, window: Window) -> float:
+    """Share of ``points`` [N, 2] inside the window and under none of ``layers``."""
+    if not len(points):
+        return 0.0
+    x, y = points.astype(int).T
+    seen = (x >= 0) & (x < window.width) & (y >= 0) & (y < window.height)
+    for layer, x0, y0 in layers:
+        inside = (x >= x0) & (y >= y0) & (x < x0 + layer.shape[1]) & (y < y0 + layer.shape[0])
+        at = np.flatnonzero(seen & inside)
+        seen[at] &= layer[y[at] - y0, x[at] - x0, 3] < 128
+    return float(seen.mean())
+
+
+class _Filming:
+    """Draws the frames of a stage, and notes what could be seen of each face."""
+
+    def __init__(self, stage: Stage) -> None:
+        scenario = stage.scenario
+        self.stage = stage
+        rooms = (Room(scenario.seed), Room(scenario.seed + 1))
+        canvases = [(Canvas(w.width, w.height, 1), Canvas(w.width, w.height, 2)) for w in stage.windows]
+        self._layout = [_views(stage, s, rooms, canvases) for s in range(len(scenario.shots))]
+        self.shares = np.zeros((2, len(stage.times)))
+        self.walker_shares = np.zeros((len(stage.walkers), len(stage.times)))
+
+    def frame(self, t: int) -> UInt8:
+        """[H, W, 3] RGB of frame ``t``."""
+        stage, scenario = self.stage, self.stage.scenario
+        current = int(stage.shot_of[t])
+        found = takes(scenario, current, float(stage.times[t]))
+        pictures = [self._shot(shot, t, shot == current) for shot, _ in found]
+        image = pictures[0]
+        if len(found) == 2:
+            image = cv2.addWeighted(pictures[0], found[0][1], pictures[1], found[1][1], 0.0).astype(np.uint8)
+        elif found[0][1] < 1.0:
+            image = cv2.convertScaleAbs(image, alpha=found[0][1]).astype(np.uint8)
+        return _grain(image, scenario.grain, scenario.seed, t)
+
+    def _shot(self, shot: int, t: int, noted: bool) -> UInt8:
+        scenario = self.stage.scenario
+        image = np.zeros((scenario.height, scenario.width, 3), np.uint8)
+        for view in self._layout[shot]:
+            w = view.window
+            image[w.y : w.y + w.height, w.x : w.x + w.width] = self._view(view, shot, t, noted)
+        blur = scenario.shots[shot].defocus_px
+        return cv2.GaussianBlur(image, (0, 0), blur).astype(np.uint8) if blur > 0.0 else image
+
+    def _view(self, view: _View, shot: int, t: int, noted: bool) -> UInt8:
+        stage, scenario, w = self.stage, self.stage.scenario, view.window
+        now = float(stage.times[t])
+        cameras = stage.cameras[shot][view.people[0]]
+        camera, earlier = cameras[t], cameras[max(t - 1, 0)]
+        room = view.behind.seen_from(camera, w.width, w.height)
+        image = room if view.backdrop is None else view.backdrop.copy()
+        cast: list[tuple[float, int, Actor]] = [
+            (float(camera.to_camera(stage.actors[who].centre(t))[2]), who, stage.actors[who]) for who in view.people
         ]
-        per_person.append(_person_truth(stage, who, cameras))
-    actors = stage.actors
-    count = len(stage.times)
-    world = [np.stack([k.to_world(k.joints[3:5].mean(0), t) for t in range(count)]) for k in actors]
-    looks = []
-    for who in (0, 1):
-        toward = _unit(world[1 - who] - world[who])
-        axes = np.stack([actors[who].eye_axes(t) @ (actors[who].motion.rotation[t] @ FLIP).T for t in range(count)])
-        cosine = np.sum(_unit(axes.mean(1)) * toward, axis=-1)
-        looks.append(np.arccos(np.clip(cosine, -1.0, 1.0)).astype(np.float32))
-    a, b = (replace(p, looking_at_partner=look) for p, look in zip(per_person, looks, strict=True))
-    starts = [
-        float(stage.times[np.argmax(stage.shot_of == s)]) for s in range(len(layout)) if (stage.shot_of == s).any()
-    ]
-    model = actors[0].avatar.model
-    return Truth(
-        times=stage.times,
-        fps=scenario.fps,
-        width=scenario.width,
-        height=scenario.height,
-        shots=tuple(zip(starts, [*starts[1:], scenario.seconds], strict=True)),
-        shot_index=stage.shot_of.astype(np.int64),
-        focal_px=np.array([layout[s][0].focal_px for s in stage.shot_of.tolist()]),
-        turns=_turns(stage.lines, scenario),
-        distance_m=np.linalg.norm(world[1] - world[0], axis=-1).astype(np.float32),
-        mutual_gaze=(looks[0] < MUTUAL_ANGLE) & (looks[1] < MUTUAL_ANGLE),
-        av_offset_s=scenario.av_offset_s,
-        split_screen=scenario.split_screen,
-        head_model_id=model.model_id,
-        head_model_sha256=model.sha256,
-        head_model_tier=model.tier,
-        seed=scenario.seed,
-        a=a,
-        b=b,
-    )
+        for number, (plan, actor) in enumerate(zip(scenario.passers_by, stage.walkers, strict=True)):
+            if present(plan, now):
+                cast.append((float(camera.to_camera(actor.centre(t))[2]), 2 + number, actor))
+        cast.sort(key=lambda one: -one[0])
+        focus = max(depth for depth, who, _ in cast if who < 2)
+        drawn: list[tuple[int, list[Layer]]] = []
+        for depth, who, actor in cast:
+            if depth < -0.5:
+                continue
+            layers = self._actor_layers(view, actor, t, camera, earlier, depth < NEAR_SHARE * focus)
+            if view.backdrop is not None:
+                self._ragged(image, room, layers, t)
+            drawn.append((who, layers))
+            for one in scenario.occlusions if who < 2 else ():
+                if one.who == ("left", "right")[who] and present(one, now):
+                    view.upper.clear()
+                    skin = actor.avatar.skin_color
+                    draw_thing(view.upper, one, actor.centre(t), skin, camera, now)
+                    thing = layer_of(view.upper)
+                    if thing is not None:
+                        drawn.append((-1, [thing]))
+        if view.before is not None:
+            drawn.append((-1, [(view.before.seen_from(camera, w.width, w.height), 0, 0)]))
+        for _, layers in drawn:
+            for layer in layers:
+                lay_over(image, *layer)
+        if noted:
+            self._note(view, drawn, t, camera)
+        return image
 
+    def _note(self, view: _View, drawn: list[tuple[int, list[Layer]]], t: int, camera: Camera) -> None:
+        """What later layers leave of each face."""
+        for place, (who, _) in enumerate(drawn):
+            if who < 0:
+                continue
+            actor = self.stage.actors[who] if who < 2 else self.stage.walkers[who - 2]
+            points = actor.front_points(t, camera, view.window.width, view.window.height)
+            above = [layer for _, layers in drawn[place + 1 :] for layer in layers]
+            share = _covered(above, points, view.window) * min(1.0, len(points) / 100.0)
+            if who < 2:
+                self.shares[who, t] = share
+            else:
+                self.walker_shares[who - 2, t] = share
 
-def _frames(stage: _Stage, layout: list[list[_View]]) -> Iterator[UInt8]:
-    scenario = stage.scenario
-    for t in range(len(stage.times)):
-        parts = []
-        for view in layout[int(stage.shot_of[t])]:
-            part = view.background.copy()
-            view.bodies.clear()
-            view.heads.clear()
-            for who in view.people:
-                stage.actors[who].draw(view.bodies, view.heads, t, view.camera, view.focal_px)
-            composite(view.bodies, part)
-            composite(view.heads, part)
-            if view.foreground_top < scenario.height:
-                lay_over(part, view.foreground[view.foreground_top :], 0, view.foreground_top)
-            parts.append(part)
-        image = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
-        yield _grain(image, scenario.grain, scenario.seed, t)
+    def _actor_layers(
+        self, view: _View, actor: Actor, t: int, camera: Camera, earlier: Camera, near: bool
+    ) -> list[Layer]:
+        """Clothes, then head, blurred as the lens and the shutter do."""
+        view.lower.clear()
+        view.upper.clear()
+        actor.draw(view.lower, view.upper, t, camera, camera.focal_px)
+        shift = np.zeros(2)
+        if self.stage.scenario.shutter > 0.0 and t:
+            w, h = view.window.width, view.window.height
+            now = project(camera.to_camera(actor.centre(t)), camera.focal_px, w, h)
+            before = project(earlier.to_camera(actor.centre(t - 1)), earlier.focal_px, w, h)
+            if min(now[2], before[2]) > 0.05:
+                shift = self.stage.scenario.shutter * (now - before)[:2]
+        soft = 0.0055 * view.window.height if near else 0.0
+        margin = int(np.ceil(min(np.abs(shift).max(), 40.0) + 3.0 * soft))
+        out = []
+        for canvas in (view.lower, view.upper):
+            found = layer_of(canvas, margin)
+            if found is None:
+                continue
+            layer, x, y = found
+            if soft > 0.0:
+                layer = cv2.GaussianBlur(layer, (0, 0), soft).astype(np.uint8)
+            out.append((smear(layer, shift), x, y))
+        return out
+
+    def _ragged(self, image: UInt8, room: UInt8, layers: list[Layer], t: int) -> None:
+        """The rim of the real room that a segmentation leaves around a person, restless from frame to frame."""
+        height, width = image.shape[:2]
+        mask = np.zeros((height, width), np.uint8)
+        for layer, x, y in layers:
+            part = mask[y : y + layer.shape[0], x : x + layer.shape[1]]
+            np.maximum(part, layer[..., 3], out=part)
+        rng = np.random.default_rng([self.stage.scenario.seed, 61, t // 2])
+        wobble = cv2.resize(
+            rng.normal(size=(12, 16)).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC
+        )
+        spread = cv2.GaussianBlur(mask, (0, 0), 0.011 * height).astype(np.float32) / 255.0
+        rim = np.clip((spread + 0.10 * wobble - 0.22) / 0.2, 0.0, 1.0)[..., None]
+        rim[mask == 0] *= (spread[mask == 0] > 0.02)[:, None]
+        image[:] = (image + rim * (room.astype(np.float32) - image)).astype(np.uint8)
 
 
 def render_conversation(
@@ -358,19 +338,16 @@ def render_conversation(
     except OSError as error:
         raise UsageError(f"{target}: cannot be made ({error.strerror})") from None
     stage = _prepare(scenario)
-    rooms = (Room(scenario.seed), Room(scenario.seed + 1))
-    sizes = (scenario.width // 2,) * 2 if scenario.split_screen else (scenario.width,)
-    canvases = [(Canvas(w, scenario.height, 1), Canvas(w, scenario.height, 2)) for w in sizes]
-    layout = [_views(scenario, s, rooms, canvases) for s in range(len(scenario.shots))]
-    truth = _truth(stage, layout)
-    writer = _Writer(target / VIDEO_NAME, scenario)
+    filming = _Filming(stage)
+    writer = Writer(target / VIDEO_NAME, scenario)
     try:
         writer.sound(mix_audio(stage.lines, scenario))
-        for done, image in enumerate(_frames(stage, layout), 1):
-            writer.frame(image, float(stage.times[done - 1]))
+        for t in range(len(stage.times)):
+            writer.frame(filming.frame(t), float(stage.times[t]))
             if progress is not None:
-                progress(done, len(stage.times))
+                progress(t + 1, len(stage.times))
     finally:
         writer.close()
+    truth = truth_of(stage, filming.shares, filming.walker_shares)
     truth.write(target)
     return truth

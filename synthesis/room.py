@@ -104,6 +104,20 @@ def _grid(corners: Array, texture: UInt8, cells: int) -> tuple[Array, npt.NDArra
     return points, uv, np.ascontiguousarray(triangles, dtype=np.int32)
 
 
+def virtual_picture(seed: int, width: int, height: int) -> UInt8:
+    """[H, W, 3] RGB: a call's virtual background, hills under a sky, drawn anew from a seed."""
+    rng = np.random.default_rng([seed, 67])
+    down = np.linspace(0.0, 1.0, height)[:, None, None]
+    sky, low = rng.uniform([70, 120, 190], [140, 180, 240]), rng.uniform([220, 190, 170], [250, 230, 215])
+    image = sky + (low - sky) * down + 4.0 * _cloud(rng, height, width, 10)[..., None]
+    rows = np.arange(height)[:, None]
+    for depth in range(4):
+        ridge = height * (0.45 + 0.13 * depth) + 0.06 * height * _cloud(rng, 2, width, 5)[:1]
+        color = np.array([60, 110, 70]) * (1.5 - 0.28 * depth) + rng.uniform(-20, 20, 3)
+        image = np.where((rows > ridge)[..., None], color * (1.1 - 0.3 * down), image)
+    return np.ascontiguousarray(np.clip(image, 0, 255).astype(np.uint8))
+
+
 class Room:
     """One room. Equal seeds make equal rooms."""
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import yaml
 
 from ..schemas.errors import UsageError
-from .portraits import NAMES
+from .identities import NAMES
 
 Array = npt.NDArray[np.float64]
 
@@ -29,7 +29,8 @@ class Person:
     """One of the two.
 
     Attributes:
-        portrait: "collins" or "hopper". voice: espeak-ng voice; rate in words a minute; pitch 0..99.
+        portrait: who is worn: a name of :data:`duologue.synthesis.identities.IDENTITIES`.
+        voice: espeak-ng voice; rate in words a minute; pitch 0..99.
         position: x, y, z metres of the resting head centre, world frame.
         body_deg: how far the body is turned from the audience towards +x (the person on the left: positive).
     """
@@ -42,30 +43,47 @@ class Person:
     body_deg: float
 
 
-@lru_cache(maxsize=256)
-def _orientation(position: tuple[float, ...], look_at: tuple[float, ...], roll_deg: float) -> Array:
+FRAMINGS = ("two-shot", "close-left", "close-right", "over-left", "over-right")
+TRANSITIONS = ("cut", "fade", "dissolve")
+SCREENS = ("halves", "thirds", "picture-in-picture")
+BACKDROPS = ("room", "blurred", "virtual")
+OBJECTS = ("hand", "microphone", "mug", "paper")
+
+
+@lru_cache(maxsize=1024)
+def _orientation(
+    position: tuple[float, ...], look_at: tuple[float, ...], roll_deg: float, turn_deg: tuple[float, ...]
+) -> Array:
     forward = np.asarray(look_at, dtype=np.float64) - np.asarray(position, dtype=np.float64)
     forward /= np.linalg.norm(forward)
     right = np.cross([0.0, 1.0, 0.0], forward)
     right /= np.linalg.norm(right)
     down = np.cross(forward, right)
     c, s = np.cos(np.radians(roll_deg)), np.sin(np.radians(roll_deg))
-    return np.asarray(np.array([[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]]) @ np.stack([right, down, forward]))
+    pan, tilt = np.radians(turn_deg)
+    aside = np.array([[np.cos(pan), 0.0, -np.sin(pan)], [0.0, 1.0, 0.0], [np.sin(pan), 0.0, np.cos(pan)]])
+    nod = np.array([[1.0, 0.0, 0.0], [0.0, np.cos(tilt), -np.sin(tilt)], [0.0, np.sin(tilt), np.cos(tilt)]])
+    roll = np.array([[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]])
+    return np.asarray(roll @ nod @ aside @ np.stack([right, down, forward]))
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera. Positions in metres, world frame; focal length in pixels at the scenario's size."""
+    """A pinhole camera. Positions in metres, world frame; focal length in pixels at the scenario's size.
+
+    ``turn_deg`` pans to the right and tilts down from ``look_at``.
+    """
 
     position: tuple[float, float, float] = (0.0, -0.03, -1.50)
     look_at: tuple[float, float, float] = (0.0, 0.14, 0.0)
     focal_px: float = 1200.0
     roll_deg: float = 0.0
+    turn_deg: tuple[float, float] = (0.0, 0.0)
 
     @property
     def world_to_camera(self) -> Array:
         """[3, 3] rotation."""
-        return _orientation(self.position, self.look_at, self.roll_deg)
+        return _orientation(self.position, self.look_at, self.roll_deg, self.turn_deg)
 
     def to_camera(self, points: Array) -> Array:
         """World points [..., 3] in the camera frame."""
@@ -74,10 +92,58 @@ class Camera:
 
 @dataclass(frozen=True)
 class ShotPlan:
-    """A camera from ``start_s`` on; a hard cut wherever it is not the first."""
+    """How it is filmed from ``start_s`` on.
+
+    Attributes:
+        camera: where from; None takes the camera that ``framing`` asks for.
+        framing: "two-shot"; "close-left" or "close-right" (one person alone); "over-left" or "over-right" (over that
+            person's shoulder, at the other's face). Close-ups and shots over a shoulder show one face: no pair.
+        transition: how the shot begins: "cut", "fade" (through black) or "dissolve"; the last two are centred on
+            ``start_s`` and last ``transition_s``. The first shot may only fade in.
+        zoom: focal length at the shot's end over that at its start; it changes evenly in its logarithm.
+        handheld_deg: standard deviation of a hand-held camera's pan and tilt (a third of it rolls).
+        defocus_px: standard deviation of the blur over the whole picture.
+    """
 
     start_s: float
-    camera: Camera
+    camera: Camera | None = None
+    framing: str = "two-shot"
+    transition: str = "cut"
+    transition_s: float = 0.8
+    zoom: float = 1.0
+    handheld_deg: float = 0.0
+    defocus_px: float = 0.0
+
+
+@dataclass(frozen=True)
+class PasserBy:
+    """A third person who walks through the room, ``behind`` the two or close before the camera.
+
+    Attributes:
+        portrait: see :class:`Person`. start_s, seconds: when, and how long from one side of the room to the other.
+        behind: False crosses before the two and hides them for a moment. rightward: which way.
+    """
+
+    portrait: str = "devon"
+    start_s: float = 2.0
+    seconds: float = 3.0
+    behind: bool = True
+    rightward: bool = True
+
+
+@dataclass(frozen=True)
+class Occlusion:
+    """Something held before a face: ``what`` is "hand", "microphone", "mug" or "paper"; ``who`` "left" or "right".
+
+    It rises in a quarter of ``seconds``, stays, and goes down again. ``share`` is how far up the face it comes: 0 the
+    chin, 0.5 the nose, 1 the brow.
+    """
+
+    who: str = "left"
+    what: str = "hand"
+    start_s: float = 2.0
+    seconds: float = 1.6
+    share: float = 0.4
 
 
 @dataclass(frozen=True)
@@ -92,7 +158,13 @@ class Scenario:
         mutual_share: share of the time that a listener looks at the speaker.
         noise_snr_db: room noise under the speech; None for none.
         av_offset_s: the sound is this much late (negative: early); truth keeps the time of the sounds themselves.
-        split_screen: two rooms side by side, one person in each.
+        split_screen: two rooms in one picture, one person in each, as in a call; ``screen`` says how they lie: "halves"
+            side by side, "thirds" (one third, two thirds), "picture-in-picture". ``backdrop`` of each: its "room", the
+            room "blurred", or a "virtual" picture; the last two with the ragged edge of a segmentation.
+        passers_by, occlusions: third people, and things before faces.
+        music_snr_db: speech over a bed of music; None for none. laughs: times when an unseen audience laughs.
+        shutter: share of the frame time that the shutter is open: motion blur (0 none, 0.5 film).
+        rotate: clockwise degrees that the file's metadata ask a player to turn its stored picture by.
         dropped_share: share of frames left out, seeded: a variable frame rate.
         audio: False leaves the audio stream out.
         grain: standard deviation of sensor noise, 8-bit levels. crf: x264 quality (higher is worse).
@@ -116,6 +188,14 @@ class Scenario:
     noise_snr_db: float | None = 32.0
     av_offset_s: float = 0.0
     split_screen: bool = False
+    screen: str = "halves"
+    backdrop: str = "room"
+    passers_by: tuple[PasserBy, ...] = ()
+    occlusions: tuple[Occlusion, ...] = ()
+    music_snr_db: float | None = None
+    laughs: tuple[float, ...] = ()
+    shutter: float = 0.0
+    rotate: int = 0
     dropped_share: float = 0.0
     audio: bool = True
     grain: float = 1.2
@@ -156,9 +236,37 @@ def check(scenario: Scenario) -> Scenario:
     starts = [shot.start_s for shot in scenario.shots]
     if any(b <= a for a, b in pairwise(starts)):
         fail("shots must start one after the other")
-    for person in scenario.people:
-        if person.portrait not in NAMES:
-            fail(f"no portrait named {person.portrait!r}: choose from {', '.join(NAMES)}")
+    for name in (*(p.portrait for p in scenario.people), *(p.portrait for p in scenario.passers_by)):
+        if name not in NAMES:
+            fail(f"no portrait named {name!r}: choose from {', '.join(NAMES)}")
+
+    def among(name: str, value: object, known: tuple[object, ...]) -> None:
+        if value not in known:
+            fail(f"{name} is {value!r}: choose from {', '.join(map(str, known))}")
+
+    for number, shot in enumerate(scenario.shots):
+        among(f"shots[{number}].framing", shot.framing, FRAMINGS)
+        among(f"shots[{number}].transition", shot.transition, TRANSITIONS)
+        if number == 0 and shot.transition == "dissolve":
+            fail("the first shot has nothing to dissolve from")
+        if not 0.25 <= shot.zoom <= 4.0:
+            fail(f"shots[{number}].zoom is {shot.zoom:g}; it must lie between 0.25 and 4")
+        if not 0.04 <= shot.transition_s <= 5.0:
+            fail(f"shots[{number}].transition_s is {shot.transition_s:g}; it must lie between 0.04 and 5")
+    for number, thing in enumerate(scenario.occlusions):
+        among(f"occlusions[{number}].who", thing.who, ("left", "right"))
+        among(f"occlusions[{number}].what", thing.what, OBJECTS)
+    if any(s <= 0.0 for s in (*(p.seconds for p in scenario.passers_by), *(o.seconds for o in scenario.occlusions))):
+        fail("seconds of a passer-by or an occlusion must be positive")
+    among("screen", scenario.screen, SCREENS)
+    among("backdrop", scenario.backdrop, BACKDROPS)
+    among("rotate", scenario.rotate, (0, 90, 180, 270))
+    if scenario.split_screen and (scenario.passers_by or any(s.framing != "two-shot" for s in scenario.shots)):
+        fail("a split screen has neither passers-by nor framings: each person has a camera of their own")
+    if scenario.backdrop != "room" and not scenario.split_screen:
+        fail("backdrop needs split_screen")
+    if not 0.0 <= scenario.shutter <= 1.0:
+        fail(f"shutter is {scenario.shutter:g}; it must lie between 0 and 1")
     if scenario.left.position[0] >= scenario.right.position[0]:
         fail("left.position must lie to the left of right.position")
     if not 0.0 <= scenario.dropped_share <= 0.8:
@@ -201,6 +309,15 @@ def _build(kind: Any, value: Any, where: str) -> Any:
     return value
 
 
+def scenario_of(raw: object, where: str = "scenario") -> Scenario:
+    """The scenario of a parsed YAML mapping; what it leaves out keeps its default.
+
+    Raises:
+        UsageError: unknown or ill-typed key, or a scenario that cannot be filmed.
+    """
+    return check(_build(Scenario, {} if raw is None else raw, where))
+
+
 def load_scenario(path: str | Path) -> Scenario:
     """Read a scenario; what the file leaves out keeps its default.
 
@@ -213,4 +330,4 @@ def load_scenario(path: str | Path) -> Scenario:
         raise UsageError(f"scenario {path}: cannot be read ({error})") from None
     except yaml.YAMLError as error:
         raise UsageError(f"scenario {path}: not YAML ({' '.join(str(error).split())})") from None
-    return check(_build(Scenario, raw or {}, "scenario"))
+    return scenario_of(raw or {})

@@ -19,7 +19,18 @@ from ..schemas.records import Turn
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
-FORMAT = 1
+FORMAT = 2
+
+
+@dataclass(frozen=True)
+class Transition:
+    """How shot number ``shot`` begins: a "cut" (``start_s`` = ``end_s`` = its first frame), or a "fade" or "dissolve"
+    between the two times."""
+
+    kind: str
+    start_s: float
+    end_s: float
+    shot: int
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,9 @@ class PersonTruth:
         aperture: [T, 2] metres between the lids at the middle of the left and right eye. lips: [T] metres, inner gap.
         speaking: [T] the person makes sound at this frame's time (before any A/V offset).
         visible: [T] the head centre is inside the frame.
+        visible_share: [T] share of the landmarks on the face's near side that are inside the frame and behind nothing.
+        focal_px: [T] of the camera that films this person. window: x, y, width, height of its part of the picture,
+            whose middle is the principal point.
     """
 
     voice: str
@@ -57,6 +71,35 @@ class PersonTruth:
     lips: Float32
     speaking: Bool
     visible: Bool
+    visible_share: Float32
+    focal_px: Float64
+    window: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class BystanderTruth:
+    """A passer-by over the video's T frames; NaN while absent.
+
+    Attributes:
+        box: [T, 4] of the skin landmarks, pixels; may lie outside the picture. head_centre: [T, 3] metres and rotation:
+        [T, 3] axis-angle, camera frame. visible_share: [T] as in :class:`PersonTruth`; 0 while absent.
+    """
+
+    portrait: str
+    box: Float32
+    head_centre: Float32
+    rotation: Float32
+    visible_share: Float32
+
+
+@dataclass(frozen=True)
+class OcclusionTruth:
+    """Something held before a face: whose ("a" or "b"), what, from when to when."""
+
+    who: str
+    what: str
+    start_s: float
+    end_s: float
 
 
 @dataclass(frozen=True)
@@ -70,6 +113,12 @@ class Truth:
         turns: speech as it sounds in the file (``av_offset_s`` included), pauses under 0.5 s bridged; face "a" or "b".
         distance_m: [T] between the head centres. mutual_gaze: [T] both look within 10 degrees of the other.
         av_offset_s: how late the sound is.
+        pair: [T] both people are in the picture, in one room, turned at most 90 degrees from the camera, with 30 % of
+            the near side of each face showing: False in close-ups, over shoulders, in split screens.
+        transitions: cuts, fades and dissolves. occlusions, bystanders: things before faces, third people.
+        laughs: (start_s, end_s) of the audience's laughter. music: a bed of music lies under the speech.
+        screen: how a split screen lies ("" for none). backdrop, rotate: as in the scenario. Width, height and all
+            pixels are of the upright picture.
         a: the person on the left. With ``split_screen`` the two have different cameras and no common frame.
     """
 
@@ -89,6 +138,15 @@ class Truth:
     head_model_sha256: str
     head_model_tier: str
     seed: int
+    pair: Bool
+    transitions: tuple[Transition, ...]
+    occlusions: tuple[OcclusionTruth, ...]
+    bystanders: tuple[BystanderTruth, ...]
+    laughs: tuple[tuple[float, float], ...]
+    music: bool
+    screen: str
+    backdrop: str
+    rotate: int
     a: PersonTruth
     b: PersonTruth
 
@@ -114,8 +172,12 @@ def _flatten(item: Any, prefix: str, arrays: dict[str, npt.NDArray[Any]], facts:
             _flatten(value, f"{f.name}.", arrays, facts)
         elif isinstance(value, np.ndarray):
             arrays[prefix + f.name] = value
-        elif f.name == "turns":
-            facts["turns"] = [asdict(turn) for turn in value]
+        elif f.name in ("turns", "transitions", "occlusions"):
+            facts[f.name] = [asdict(one) for one in value]
+        elif f.name == "bystanders":
+            facts["n_bystanders"] = len(value)
+            for number, one in enumerate(value):
+                _flatten(one, f"bystander{number}.", arrays, facts)
         else:
             facts[prefix + f.name] = value
 
@@ -143,5 +205,13 @@ def read_truth(folder: str | Path) -> Truth:
 
     top = values(Truth, "")
     top["shots"] = tuple((float(s), float(e)) for s, e in top["shots"])
-    top["turns"] = tuple(Turn(**turn) for turn in top["turns"])
-    return Truth(**top, a=PersonTruth(**values(PersonTruth, "a.")), b=PersonTruth(**values(PersonTruth, "b.")))
+    for name, kind in (("turns", Turn), ("transitions", Transition), ("occlusions", OcclusionTruth)):
+        top[name] = tuple(kind(**one) for one in top[name])
+    top["laughs"] = tuple((float(s), float(e)) for s, e in top["laughs"])
+    top["bystanders"] = tuple(
+        BystanderTruth(**values(BystanderTruth, f"bystander{k}.")) for k in range(facts["n_bystanders"])
+    )
+    people = [values(PersonTruth, f"{who}.") for who in "ab"]
+    for person in people:
+        person["window"] = tuple(person["window"])
+    return Truth(**top, a=PersonTruth(**people[0]), b=PersonTruth(**people[1]))

@@ -14,9 +14,10 @@ from duologue.schemas.errors import UsageError
 from duologue.schemas.tracks import face_scale_px
 from duologue.synthesis import render, synthesize, voices
 from duologue.synthesis.avatar import face_points
-from duologue.synthesis.render import VIDEO_NAME, mix_audio, render_conversation
+from duologue.synthesis.render import VIDEO_NAME, render_conversation
 from duologue.synthesis.scenario import Camera, Scenario, ShotPlan
 from duologue.synthesis.script import write_script
+from duologue.synthesis.soundtrack import mix_audio
 from duologue.synthesis.truth import Truth, read_truth
 from duologue.synthesis.voices import SAMPLE_RATE, Voice
 from scipy.signal import resample_poly
