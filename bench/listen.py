@@ -4,7 +4,9 @@
 
 Speed and memory are measured in a child process with one thread, on sound of the given length made by repeating a
 dialogue; errors are pyannote's DiarizationErrorRate with overlap scored and the number of speakers not given:
-``collar`` is pyannote's total width. The real recordings are looked for in ``--media``; without them a synthetic
+``collar`` is pyannote's total width. ``mix_K`` are half minutes of K espeak voices with short turns, some of them over
+each other, at 20 dB; ``music_*`` are of chords, pads, a melody, a band and drums made here, alone and under two voices.
+The real recordings are looked for in ``--media``; without them a synthetic
 dialogue (espeak-ng) is timed and their figures are null.
 """
 
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -26,6 +29,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["PYANNOTE_METRICS_ENABLED"] = "0"
 
 MEDIA = Path(__file__).resolve().parents[1].parent / "shared" / "media"
+VOICES = (
+    "en+f3", "en-gb-x-rp+m2", "en-us+m4", "en-gb-scotland+f1",
+    "en-us+m1", "en-gb-x-rp+m8", "en-gb-scotland+f5", "en-us+klatt4",
+)  # fmt: skip
 AMI = ("trn00", "trn04", "trn08")
 
 
@@ -125,10 +132,109 @@ def errors(media: Path) -> dict[str, float | None]:
     return out
 
 
+def mixture(seed: int, count: int, seconds: float = 30.0) -> tuple[np.ndarray, list[tuple[float, float, str]]]:
+    """Sound [n] and truth of ``count`` voices that take short turns in any order, up to 0.35 s over each other."""
+    from duologue.synthesis.script import TOPICS, Line, speech_segments
+    from duologue.synthesis.voices import Voice, speak
+
+    rng = np.random.default_rng([seed, count, 11])
+    voices = [Voice(str(n), int(rng.integers(150, 185)), int(rng.integers(30, 70))) for n in rng.permutation(VOICES)]
+    parts = [p.strip() + "." for t in TOPICS for s in t for p in re.split("[.?,]", s) if len(p.strip()) > 8]
+    rng.shuffle(parts)
+    who = [int(rng.integers(count))]
+    while len(who) < 24:
+        who.append(int(rng.choice([x for x in range(count) if x != who[-1] or count == 1])))
+    lines, at = [], 0.4
+    for speaker, said in zip(who, speak([(t, voices[w]) for t, w in zip(parts, who, strict=False)]), strict=True):
+        if at + said.duration_s > seconds - 0.2:
+            break
+        lines.append(Line(speaker, at, said, "turn"))
+        at += said.duration_s + float(rng.uniform(-0.35, 0.8))
+    audio = np.zeros(round(seconds * 16000), np.float32)
+    for line in lines:
+        lo = round(line.start_s * 16000)
+        audio[lo : lo + len(line.utterance.samples)] += line.utterance.samples * 10 ** (rng.uniform(-3, 3) / 20)
+    level = float(np.sqrt(np.mean(audio[audio != 0] ** 2)))
+    audio += rng.normal(0, level / 10, len(audio)).astype(np.float32)
+    truth = [(s, e, f"s{w}") for w in range(count) for s, e in speech_segments(tuple(lines), w)]
+    return audio, truth
+
+
+def play(kind: str, seed: int, seconds: float = 10.0) -> np.ndarray:
+    """[n] music of unit RMS: "chords" struck, a "pad" held for four beats, a "melody", "drums", or a "band" of all."""
+    rng = np.random.default_rng([seed, 13])
+    out = np.zeros(round(seconds * 16000))
+    beat, root = 60 / rng.uniform(70, 140), rng.choice([110, 130.8, 146.8, 164.8, 196, 220])
+    scale = (0, 2, 4, 5, 7, 9, 11)
+
+    def put(at: float, sound: np.ndarray) -> None:
+        lo = round(at * 16000)
+        out[lo : lo + len(sound)] += sound[: max(0, len(out) - lo)]
+
+    def note(hertz: float, length: float, decay: float, vibrato: float = 0.0) -> np.ndarray:
+        age = np.arange(round(length * 16000)) / 16000
+        phase = 2 * np.pi * hertz * age + vibrato * 0.001 * hertz * np.sin(2 * np.pi * 5.5 * age)
+        partials = [np.sin(k * phase) / k**1.3 for k in range(1, 8) if k * hertz < 7500]
+        edge = np.minimum(age / 0.01, 1) * np.minimum((age[-1] - age) / 0.03, 1)
+        return np.asarray(0.3 * edge * np.exp(-decay * age) * sum(partials))
+
+    for number in range(int(seconds / beat) + 1):
+        at, every = number * beat, 4 if kind == "pad" else 1
+        if kind in ("chords", "pad", "band") and number % every == 0:
+            first = int(rng.choice([0, 3, 4, 5]))
+            for step in (first, first + 2, first + 4):
+                semitones = scale[step % 7] + 12 * (step // 7)
+                put(at, note(root * 2 ** (semitones / 12), beat * every, 0.2 if kind == "pad" else 3.0))
+        if kind in ("melody", "band"):
+            for half in (0.0, 0.5):
+                hertz = root * 4 * 2 ** (rng.choice(scale) / 12)
+                put(at + half * beat, note(hertz, beat * 0.5 * rng.choice([1, 2]), 1.5, 1.0))
+        if kind in ("drums", "band"):
+            put(at, rng.normal(0, 0.6, 3000) * np.exp(-np.arange(3000) / 500))
+            put(at + beat / 2, rng.normal(0, 0.3, 1500) * np.exp(-np.arange(1500) / 200))
+    return (out / np.sqrt(np.mean(out**2))).astype(np.float32)
+
+
+def many_voices(seed: int, each: int = 10) -> dict[str, float]:
+    from duologue.transforms.listen import ListenModels, ListenOptions, cluster_turns, listen_piece
+
+    options, models, out = ListenOptions(), ListenModels(), {}
+    for count in (1, 2, 3, 4):
+        wrong, right = [], []
+        for number in range(seed, seed + each):
+            audio, truth = mixture(number, count)
+            turns = cluster_turns([listen_piece(audio, 0.0, options, models)], options)
+            wrong.append(error(truth, turns, 30.0, 0.5))
+            right.append(len({t.speaker for t in turns}) == count)
+        out[f"der_mix_{count}_collar"] = round(float(np.mean(wrong)), 4)
+        out[f"voices_right_mix_{count}"] = round(float(np.mean(right)), 2)
+    return out
+
+
+def music(media: Path, seed: int, each: int = 6) -> dict[str, float | None]:
+    """Share of the time called music, where there is music (recall) and where there is none (false)."""
+    from duologue.transforms.music import music_share
+
+    talk = [mixture(number, 2, 10.0)[0] for number in range(seed, seed + each)]
+    out: dict[str, float | None] = {"music_false_espeak": round(float(np.mean([music_share(t) for t in talk])), 4)}
+    for kind in ("chords", "pad", "band", "melody", "drums"):
+        tunes = [play(kind, number) for number in range(seed, seed + each)]
+        out[f"music_recall_{kind}"] = round(float(np.mean([music_share(0.1 * tune) for tune in tunes])), 3)
+        for snr in (0, 5, 10):
+            gains = [float(np.sqrt(np.mean(t**2))) * 10 ** (-snr / 20) for t in talk]
+            mixed = [t + g * tune for t, g, tune in zip(talk, gains, tunes, strict=True)]
+            out[f"music_recall_{kind}_{snr}db"] = round(float(np.mean([music_share(m) for m in mixed])), 3)
+    real = [*sorted(media.glob("*.wav")), *sorted(media.glob("dualtalk_demo/*.wav"))]
+    out["music_false_real_speech"] = round(float(np.mean([music_share(read(p)) for p in real])), 4) if real else None
+    out["real_speech_s"] = round(sum(len(read(p)) for p in real) / 16000, 1)
+    return out
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--media", type=Path, default=MEDIA)
     parser.add_argument("--hours", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=500, help="first seed of the mixtures and the music")
     parser.add_argument("--json", action="store_true", help="only the last line: one JSON object")
     parser.add_argument("--out", type=Path, help="also write the object to this file")
     parser.add_argument("--speed-only", action="store_true", help=argparse.SUPPRESS)
@@ -138,7 +244,10 @@ def main() -> None:
         return
     command = [sys.executable, __file__, "--speed-only", "--media", str(args.media), "--hours", str(args.hours)]
     child = subprocess.run(command, check=True, capture_output=True, text=True)
-    figures = {**json.loads(child.stdout.splitlines()[-1]), **errors(args.media)}
+    figures = {**json.loads(child.stdout.splitlines()[-1])}
+    short = subprocess.run([*command[:-1], str(args.hours / 6)], check=True, capture_output=True, text=True)
+    figures["peak_mb_sixth_of_the_length"] = json.loads(short.stdout.splitlines()[-1])["peak_mb"]
+    figures |= {**errors(args.media), **many_voices(args.seed), **music(args.media, args.seed)}
     if not args.json:
         for name, value in figures.items():
             print(f"{name:24s} {value}")

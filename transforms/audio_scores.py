@@ -10,6 +10,7 @@ import numpy as np
 
 from ..schemas.records import Turn
 from ..schemas.tracks import Bool, Float32, Float64
+from .music import music_share
 from .voice_activity import SAMPLE_RATE
 
 _SILENCE_DB = -100.0
@@ -47,7 +48,7 @@ def sound_scores(audio: Float32, start_s: float, turns: Sequence[Turn]) -> dict[
       within 1 dB of full scale or the runs show a flat top below it.
     * ``speech_share``: share of the clip's time with any voice; ``overlap_share``: share of that with two or more.
 
-    Music and laughter have no honest measure without a network and are not scored.
+    * ``music_share``: share of the clip's time with held tones (:mod:`.music`). Laughter is not scored.
 
     Args:
         audio: [n] 16 kHz mono of the clip, -1..1; may be empty.
@@ -72,6 +73,7 @@ def sound_scores(audio: Float32, start_s: float, turns: Sequence[Turn]) -> dict[
         "clipping_share": clipping_share(audio),
         "speech_share": float(speech.mean()) if len(speech) else 0.0,
         "overlap_share": float((voices > 1).sum() / speech.sum()) if speech.any() else 0.0,
+        "music_share": music_share(audio),
     }
 
 
