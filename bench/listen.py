@@ -219,11 +219,15 @@ def music(media: Path, seed: int, each: int = 6) -> dict[str, float | None]:
     out: dict[str, float | None] = {"music_false_espeak": round(float(np.mean([music_share(t) for t in talk])), 4)}
     for kind in ("chords", "pad", "band", "melody", "drums"):
         tunes = [play(kind, number) for number in range(seed, seed + each)]
-        out[f"music_recall_{kind}"] = round(float(np.mean([music_share(0.1 * tune) for tune in tunes])), 3)
+        out[f"music_recall_{kind}"] = round(
+            float(np.mean([music_share((0.1 * tune).astype(np.float32)) for tune in tunes])), 3
+        )
         for snr in (0, 5, 10):
             gains = [float(np.sqrt(np.mean(t**2))) * 10 ** (-snr / 20) for t in talk]
             mixed = [t + g * tune for t, g, tune in zip(talk, gains, tunes, strict=True)]
-            out[f"music_recall_{kind}_{snr}db"] = round(float(np.mean([music_share(m) for m in mixed])), 3)
+            out[f"music_recall_{kind}_{snr}db"] = round(
+                float(np.mean([music_share(m.astype(np.float32)) for m in mixed])), 3
+            )
     real = [*sorted(media.glob("*.wav")), *sorted(media.glob("dualtalk_demo/*.wav"))]
     out["music_false_real_speech"] = round(float(np.mean([music_share(read(p)) for p in real])), 4) if real else None
     out["real_speech_s"] = round(sum(len(read(p)) for p in real) / 16000, 1)

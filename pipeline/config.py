@@ -36,6 +36,8 @@ class BackendOptions:
         turns: "silero" (silero-vad, Resemblyzer, clustering), or "pyannote" with ``turns_path`` (a folder or hub id).
         speaker: "lips" (speed of the lips), or "light-asd" with the weights' file in ``speaker_path``: crops of the
             mouths are then kept among the work files.
+        separation: "none", or "pyannote" with ``separation_path`` (a SpeechSeparation pipeline's folder or hub id):
+            each person's own sound is then written to ``voices/``.
         head_model: "" for the canonical head, or the path of a FLAME, GNM, ICT-FaceKit or MediaPipe model.
     """
 
@@ -47,6 +49,8 @@ class BackendOptions:
     turns_path: str = ""
     speaker: str = "lips"
     speaker_path: str = ""
+    separation: str = "none"
+    separation_path: str = ""
     head_model: str = ""
 
 

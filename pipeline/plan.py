@@ -17,7 +17,15 @@ from ..transforms.work import WorkStore
 from .config import CurateConfig, config_hash, config_yaml
 from .stages_heads import FitStage, ScoreStage, head_backend
 from .stages_pixels import ClipsStage, ProbeStage, ScanStage, ShotsStage, TrackStage
-from .stages_sound import BindStage, EvidenceStage, ListenStage, TurnsStage, speaker_backend, turns_backend
+from .stages_sound import (
+    BindStage,
+    EvidenceStage,
+    ListenStage,
+    TurnsStage,
+    separation_backend,
+    speaker_backend,
+    turns_backend,
+)
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,7 @@ def make_plan(config: CurateConfig, out: str, *, offline: bool = False) -> Plan:
     who = Shared.get("identifier", face_identifier, backends.identity, backends.identity_path).backend
     voices = turns_backend(backends.turns, backends.turns_path)
     voices += speaker_backend(backends.speaker, backends.speaker_path)
+    voices += separation_backend(backends.separation, backends.separation_path)
     head = load_head_model(backends.head_model or None)
     digest = config_hash(config, head.sha256)
     run = config.run
@@ -101,7 +110,7 @@ def make_plan(config: CurateConfig, out: str, *, offline: bool = False) -> Plan:
         score=ScoreStage(
             config.clips, config.bind, config_hash=digest, code_version=__version__,
             backends=(shot_detector(config.scan.shots).backend, faces, who, *voices, head_backend(head)),
-            keep_landmarks=run.landmarks,
+            keep_landmarks=run.landmarks, separation=backends.separation, separation_path=backends.separation_path,
         ),
     )  # fmt: skip
     work = WorkStore(join(out, "_work"))

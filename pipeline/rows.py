@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from ..schemas import landmarks
+from ..schemas import landmarks, voice_tracks
 from ..schemas.row import Row, rows_to_table, table_to_rows
 
 
@@ -25,6 +25,15 @@ def landmark_row_bytes(row: Row) -> bytes:
 
 def landmark_row_from_bytes(data: bytes) -> Row:
     return next(table_to_rows(pa.ipc.open_stream(data).read_all(), landmarks.BY_NAME))
+
+
+def voice_row_bytes(row: Row) -> bytes:
+    """The same for a row of ``voices/``."""
+    return _stream(rows_to_table([row], voice_tracks.COLUMNS, voice_tracks.voice_schema()))
+
+
+def voice_row_from_bytes(data: bytes) -> Row:
+    return next(table_to_rows(pa.ipc.open_stream(data).read_all(), voice_tracks.BY_NAME))
 
 
 def _stream(table: pa.Table, options: pa.ipc.IpcWriteOptions | None = None) -> bytes:

@@ -17,13 +17,14 @@ from ..schemas.row import Row
 from ..schemas.selection import SelectionOptions
 from ..schemas.shard import shard_count, shard_index
 from ..schemas.takedown import is_taken_down, read_takedowns
+from ..schemas.voice_tracks import write_voice_shard
 from ..transforms.audio_scores import same_audio
 from ..transforms.stage import Tally
 from ..transforms.storage import files_at
 from ..transforms.work import WorkStore
 from .funnel import build_funnel
 from .plan import Plan
-from .rows import landmark_row_from_bytes, row_from_bytes
+from .rows import landmark_row_from_bytes, row_from_bytes, voice_row_from_bytes
 
 MOST_EARLIER = 8  # rows of a band that another is held against; keeps a common jingle from costing n squared
 Duplicate = tuple[str, str, float]  # pair_id, the earlier row it repeats, similarity 0..1
@@ -86,15 +87,16 @@ class FindDuplicates(beam.PTransform):
 
 
 class WriteShard(beam.DoFn):
-    """Write one shard of pairs, and of their landmarks: (index, rows) -> FileEntry each.
+    """Write one shard of pairs, and of their landmarks and separated voices: (index, rows) -> FileEntry each.
 
     A retry writes the same bytes under the same names.
     """
 
-    def __init__(self, out: str, work: WorkStore, landmarks: bool) -> None:
+    def __init__(self, out: str, work: WorkStore, landmarks: bool, voices: bool) -> None:
         self.out = out
         self.work = work
         self.landmarks = landmarks
+        self.voices = voices
 
     def process(self, item: tuple[int, dict[str, Iterable[Any]]], count: int) -> Iterator[FileEntry]:
         index, groups = item
@@ -125,6 +127,9 @@ class WriteShard(beam.DoFn):
         if self.landmarks:
             tracks = (landmark_row_from_bytes(self.work.get(done.landmarks)) for done in written)
             yield write_landmark_shard(files, tracks, index, count)
+        if self.voices:
+            parts = (voice_row_from_bytes(self.work.get(done.voices)) for done in written)
+            yield write_voice_shard(files, parts, index, count)
 
 
 class Finish(beam.DoFn):
@@ -145,17 +150,17 @@ class Finish(beam.DoFn):
         files = files_at(self.out)
         order = sorted(set(rejects), key=lambda r: (r.video_id, r.start_s, r.end_s, r.shot_index, r.stage, r.reason))
         old = read_manifest(files).files if files.exists(MANIFEST) else ()
-        kinds = {kind: sorted(entry for entry in shards if entry.kind == kind) for kind in ("pairs", "landmarks")}
+        pairs = sorted(entry for entry in shards if entry.kind == "pairs")
         manifest = finish_dataset(
             files,
-            kinds["pairs"],
+            pairs,
             write_rejects(files, order),
             config_hash=self.config_hash,
             code_version=self.code_version,
             config_yaml=self.config_yaml,
             funnel=build_funnel(tallies),
             options=SelectionOptions(**self.options),
-            landmarks=kinds["landmarks"],
+            beside=sorted(entry for entry in shards if entry.kind != "pairs"),
         )
         for stale in {entry.path for entry in old} - {entry.path for entry in manifest.files}:
             files.delete(stale)
@@ -168,7 +173,7 @@ class Target:
 
     Attributes:
         out: the data-set folder. select: thresholds of the selection it is published with.
-        landmarks: every row has its landmarks, and they are written beside it.
+        landmarks, voices: every row has its landmarks, its separated voices, and they are written beside it.
     """
 
     out: str
@@ -179,6 +184,7 @@ class Target:
     code_version: str
     select: SelectionOptions
     landmarks: bool
+    voices: bool = False
 
 
 class WriteDataset(beam.PTransform):
@@ -189,7 +195,7 @@ class WriteDataset(beam.PTransform):
         run = plan.config.run
         self.target = Target(
             plan.out, plan.work, run.rows_per_shard, plan.config_hash, plan.config_yaml, plan.code_version,
-            plan.config.select, run.landmarks,
+            plan.config.select, run.landmarks, plan.config.backends.separation != "none",
         )  # fmt: skip
 
     def expand(self, inputs: tuple[beam.PCollection, beam.PCollection, beam.PCollection]) -> beam.PCollection:
@@ -221,7 +227,7 @@ class WriteRows(beam.PTransform):
         shards = (
             {"rows": keyed, "duplicates": meant, "every": empty}
             | "meet" >> beam.CoGroupByKey()
-            | "write" >> beam.ParDo(WriteShard(target.out, target.work, target.landmarks), count)
+            | "write" >> beam.ParDo(WriteShard(target.out, target.work, target.landmarks, target.voices), count)
         )
         finish = Finish(target.out, target.config_hash, target.config_yaml, target.code_version, asdict(target.select))
         return (

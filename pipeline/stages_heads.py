@@ -13,22 +13,25 @@ from ..fitting.head_model import HeadModel
 from ..schemas.audio import encode_audio
 from ..schemas.heads import FittedPair
 from ..schemas.landmarks import landmark_row, rounded
-from ..schemas.pair import pair_id
+from ..schemas.pair import SAMPLE_RATE, pair_id
 from ..schemas.records import Backend
 from ..schemas.row import Pair, Provenance, Source, Voices, pair_row
 from ..schemas.tracks import ClipTracks
+from ..schemas.voice_tracks import voice_row
 from ..transforms.audio_scores import fingerprint, fingerprint_bands, sound_scores
 from ..transforms.clips import ClipOptions, load_clip_tracks
 from ..transforms.elements import BoundClip, ClipTask, FittedClip, PairDone
 from ..transforms.evidence import ActiveScores
 from ..transforms.fit import fit_pair, fitted_from_arrays, fitted_to_arrays, head_fitter
 from ..transforms.score import clip_scores
+from ..transforms.separation import CONTEXT_S, person_tracks
 from ..transforms.sound import read_sound, turns_from_bytes
 from ..transforms.speaking import SpeakingOptions, shift_turns, speaking_masks, sync_shift
 from ..transforms.stage import Shared, Subject
 from ..transforms.work import WorkStore
-from .rows import landmark_row_bytes, row_bytes
+from .rows import landmark_row_bytes, row_bytes, voice_row_bytes
 from .stages_pixels import video_subject
+from .stages_sound import separator
 
 
 def clip_subject(task: ClipTask) -> Subject:
@@ -84,11 +87,14 @@ class ScoreStage:
     code_version: str
     backends: tuple[Backend, ...]
     keep_landmarks: bool = True
+    separation: str = "none"
+    separation_path: str = ""
     name: str = "score"
     kinds: tuple[type, ...] = (PairDone,)
 
     def identity(self, element: FittedClip) -> tuple[Any, ...]:
-        return (element, self.clips, self.bind, self.config_hash, self.backends, self.keep_landmarks)
+        known = (element, self.clips, self.bind, self.config_hash, self.backends, self.keep_landmarks)
+        return (*known, self.separation, self.separation_path)
 
     def subject(self, element: FittedClip) -> Subject:
         return clip_subject(element.bound.task)
@@ -120,7 +126,26 @@ class ScoreStage:
         file = work.put(self.name, identifier, row_bytes(pair_row(pair)), ".arrow")
         bands = tuple(fingerprint_bands(prints))
         kept = put_landmarks(identifier, tracks, work) if self.keep_landmarks else ""
-        return [PairDone(identifier, video.video_id, clip.start_s, clip.end_s, file, bands, prints, kept)]
+        parts = self._separated(pair, element.bound, work) if self.separation != "none" else ""
+        return [PairDone(identifier, video.video_id, clip.start_s, clip.end_s, file, bands, prints, kept, parts)]
+
+    def _separated(self, pair: Pair, bound: BoundClip, work: WorkStore) -> str:
+        """The work file with the pair's row of ``voices/``; both tracks are null in an unheard clip."""
+        voices, source = pair.voices, pair.source
+        tracks = None
+        if voices.audio is not None and bound.task.turns is not None:
+            mixture = voices.samples()
+            first = sync_shift((bound.offset_s, bound.offset_confidence), self.bind) + bound.start_s - CONTEXT_S
+            last = first + len(mixture) / SAMPLE_RATE + 2 * CONTEXT_S
+            around = read_sound(work, bound.task.turns.sound, first, last)
+            found = Shared.get("separator", separator, self.separation_path)(around)
+            at = round(CONTEXT_S * SAMPLE_RATE)
+            found = found[:, at : at + len(mixture)]
+            tracks = person_tracks(mixture, found, voices.speaking_a, voices.speaking_b, pair.fitted.fps)
+        a, b = (None if t is None else encode_audio(t) for t in ((tracks.a, tracks.b) if tracks else (None, None)))
+        left = tracks.residual_share if tracks else None
+        row = voice_row(pair.pair_id, source.video_id, source.start_s, source.end_s, a, b, left)
+        return work.put("voices", pair.pair_id, voice_row_bytes(row), ".arrow")
 
     def _voices(
         self, bound: BoundClip, tracks: ClipTracks, fitted: FittedPair, work: WorkStore

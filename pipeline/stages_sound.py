@@ -19,6 +19,7 @@ from ..transforms.elements import BoundClip, ClipTask, Evidence, HeardPiece, Pie
 from ..transforms.evidence import ActiveScores, BindEvidence, BindOptions, bind_evidence, video_offset
 from ..transforms.listen import ListenModels, ListenOptions, ListenPiece, cluster_turns, listen_grid, listen_piece
 from ..transforms.pyannote_turns import PyannotePiece, PyannoteTurns, join_pieces
+from ..transforms.separation import PyannoteSeparator
 from ..transforms.sound import read_sound, store_sound, turns_from_bytes, turns_to_bytes
 from ..transforms.stage import Shared, Subject
 from ..transforms.work import WorkStore
@@ -182,6 +183,24 @@ def speaker_backend(name: str, path: str) -> tuple[Backend, ...]:
     if name == "light-asd":
         return (Shared.get("active speaker", active_speaker, path).backend,)
     raise UsageError(f"unknown speaker backend {name!r}; choose lips or light-asd")
+
+
+def separation_backend(name: str, path: str) -> tuple[Backend, ...]:
+    """The pipeline that takes voices apart, opened once to be sure of it; none by default.
+
+    Raises:
+        UsageError: an unknown name, or a pipeline that cannot be loaded or does not separate.
+    """
+    if name == "none":
+        return ()
+    if name == "pyannote":
+        return (Shared.get("separator", separator, path).backend,)
+    raise UsageError(f"unknown separation backend {name!r}; choose none or pyannote")
+
+
+def separator(path: str) -> PyannoteSeparator:
+    torch.set_num_threads(1)  # bytes must not depend on the machine's cores
+    return PyannoteSeparator(path)
 
 
 def turns_backend(name: str, path: str) -> tuple[Backend, ...]:

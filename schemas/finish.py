@@ -73,18 +73,19 @@ def finish_dataset(
     config_yaml: str,
     funnel: Mapping[str, Any],
     options: SelectionOptions = DEFAULTS,
-    landmarks: Iterable[FileEntry] = (),
+    beside: Iterable[FileEntry] = (),
 ) -> Manifest:
     """Selection, configuration, funnel, card and Croissant description of written shards, then the manifest.
 
     Args:
         config_yaml: the resolved configuration. funnel: JSON-serialisable.
+        beside: shards of ``landmarks/`` and ``voices/``.
 
     Raises:
         UsageError: the rows refer to different head models.
     """
     files = as_files(where)
-    entries = [*pairs, *rejects, *landmarks]
+    entries = [*pairs, *rejects, *beside]
     entries.append(put(files, CONFIG, config_yaml.encode()))
     entries.append(put(files, FUNNEL, (json.dumps(funnel, indent=1) + "\n").encode()))
     if files.exists(TAKEDOWNS):

@@ -23,7 +23,7 @@ class FileEntry:
 
     Attributes:
         path: relative to the root, ``/`` between parts.
-        kind: "pairs", "rejects", "landmarks", "selection" or "other".
+        kind: "pairs", "rejects", "landmarks", "voices", "selection" or "other".
         rows: rows of a table, 0 for other files.
         bytes: size.
         sha256: of the content, hex.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from . import landmarks
+from . import landmarks, voice_tracks
 from . import pair as schema
 from .dataset import SELECTION, Dataset
 from .errors import UsageError
@@ -64,7 +64,10 @@ def remove(where: str | Path | Files, takedowns: Iterable[Takedown]) -> Removal:
     named = {entry.path for entry in publish(files, manifest.with_files(entries, drop=old), options).files}
     work = [*files.list(WORK), *files.list(QUARANTINE), *files.list("view")]
     work += ["report.html"] if files.exists("report.html") else []
-    for path in [*work, *(path for folder in ("pairs", "rejects", "landmarks") for path in files.list(folder))]:
+    for path in [
+        *work,
+        *(path for folder in ("pairs", "rejects", "landmarks", "voices") for path in files.list(folder)),
+    ]:
         if path not in named:
             files.delete(path)
     rejects = manifest.rows("rejects") - sum(entry.rows for entry in Dataset(files).manifest.of_kind("rejects"))
@@ -93,7 +96,7 @@ def _without(files: Files, entry: FileEntry, gone: set[str], takedowns: Sequence
         if len(kept) == len(rejects):
             return None
         return _put_renamed(files, entry, table_bytes(reject_table(kept)), len(kept))
-    columns = {"pairs": schema.COLUMNS, "landmarks": landmarks.COLUMNS}.get(entry.kind)
+    columns = {"pairs": schema.COLUMNS, "landmarks": landmarks.COLUMNS, "voices": voice_tracks.COLUMNS}.get(entry.kind)
     if columns is None:
         return None
     names = ["pair_id", "duplicate_of"] if entry.kind == "pairs" else ["pair_id"]
@@ -101,8 +104,9 @@ def _without(files: Files, entry: FileEntry, gone: set[str], takedowns: Sequence
     left = sum(key["pair_id"] not in gone for key in keys)
     if left == len(keys) and not any(key.get("duplicate_of") in gone for key in keys):
         return None
-    arrow = schema.pair_schema() if entry.kind == "pairs" else landmarks.landmark_schema()
-    per_group = ROWS_PER_GROUP if entry.kind == "pairs" else landmarks.ROWS_PER_GROUP
+    makes = {"pairs": schema.pair_schema, "landmarks": landmarks.landmark_schema, "voices": voice_tracks.voice_schema}
+    arrow = makes[entry.kind]()
+    per_group = landmarks.ROWS_PER_GROUP if entry.kind == "landmarks" else ROWS_PER_GROUP
     rows = shard_rows(files, entry.path, {column.name: column for column in columns}, gone)
     return _put_renamed(files, entry, shard_bytes(rows, columns, arrow, per_group), left)
 

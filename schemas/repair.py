@@ -24,11 +24,13 @@ from .selection import DEFAULTS, SelectionOptions, selection_options
 from .shard import open_shard, read_table
 from .takedown import TAKEDOWNS, read_takedowns
 from .verify import QUARANTINE, file_problem, schema_problem, shard_problems
+from .voice_tracks import voice_schema
 
 _SCHEMAS: dict[str, Callable[[], pa.Schema]] = {
     "pairs": pair_schema,
     "rejects": reject_schema,
     "landmarks": landmark_schema,
+    "voices": voice_schema,
 }
 
 
@@ -60,7 +62,7 @@ def repair(where: str | Path | Files) -> Repair:
     kept: list[FileEntry] = []
     seen: dict[str, str] = {}
     sizes: dict[str, tuple[int, str]] = {}
-    for kind in ("pairs", "rejects", "landmarks"):
+    for kind in ("pairs", "rejects", "landmarks", "voices"):
         for path in _candidates(files, kind, manifest):
             entry, problem = _examine(files, path, kind, manifest, seen, sizes)
             if entry is None:

@@ -24,9 +24,10 @@ from .row import table_to_rows
 from .selection import select, selection_options
 from .shard import open_shard, read_table, shard_index
 from .takedown import is_taken_down, read_takedowns
+from .voice_tracks import voice_schema
 
 QUARANTINE = "_quarantine"
-_SHARD = re.compile(r"(?:pairs|landmarks)/\w+-(\d{5})-of-(\d{5})(?:-[0-9a-f]{8})?\.parquet")
+_SHARD = re.compile(r"(?:pairs|landmarks|voices)/\w+-(\d{5})-of-(\d{5})(?:-[0-9a-f]{8})?\.parquet")
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ def verify(where: str | Path | Files) -> Report:
             report.problems += _table_problems(files, entry, reject_schema())
         elif entry.kind == "landmarks":
             report.problems += _table_problems(files, entry, landmark_schema())
+        elif entry.kind == "voices":
+            report.problems += _table_problems(files, entry, voice_schema())
     report.pairs = len(seen)
     if len(intact) == len(manifest.files) and report.sound:
         report.problems += _selection_problems(files, manifest, report.notes)

@@ -168,7 +168,8 @@ class FittedClip:
 class PairDone:
     """A finished row in ``file``; ``bands`` are the near-duplicate keys of its audio, ``fingerprint`` the evidence.
 
-    ``landmarks``: the work file of its measured tracks, "" where they are not kept.
+    ``landmarks``, ``voices``: the work files of its measured tracks and of its separated voices, "" where they are not
+    kept.
     """
 
     pair_id: str
@@ -179,6 +180,7 @@ class PairDone:
     bands: tuple[str, ...]
     fingerprint: tuple[int, ...]
     landmarks: str = ""
+    voices: str = ""
 
 
 @dataclass(frozen=True)

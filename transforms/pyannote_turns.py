@@ -59,6 +59,34 @@ class PyannotePiece:
         return cls(segments, np.asarray(arrays["embedding"], np.float32))
 
 
+def load_pipeline(source: str, token: str | None = None) -> Any:
+    """A pyannote pipeline from a folder with ``config.yaml`` or a hub id; telemetry is off.
+
+    Raises:
+        UsageError: pyannote.audio is not installed, or the pipeline cannot be found, fetched or built.
+    """
+    torchaudio_shim.install()
+    try:
+        from pyannote.audio import Pipeline
+    except ImportError as error:
+        raise UsageError(f"the pyannote backend needs pyannote.audio 4: {_line(error)}") from error
+    path = Path(source)
+    if path.is_dir() and not (path / "config.yaml").is_file():
+        raise UsageError(f"{source} holds no config.yaml: not a pyannote pipeline folder")
+    if not path.exists() and (source.startswith((".", "/", "~")) or source.count("/") != 1):
+        raise UsageError(f"{source} is neither a folder nor a hub id of the form owner/name")
+    try:
+        pipeline: Any = Pipeline.from_pretrained(source, token=token)
+    except Exception as error:
+        raise UsageError(f"cannot load the pyannote pipeline {source}: {_line(error)}") from error
+    if pipeline is None:
+        raise UsageError(
+            f"cannot fetch the pyannote pipeline {source}: no network, no such pipeline, or its conditions are not"
+            " accepted for this token"
+        )
+    return pipeline
+
+
 class PyannoteTurns:
     """A loaded pipeline; build once per worker process. Telemetry is off.
 
@@ -74,27 +102,8 @@ class PyannoteTurns:
     """
 
     def __init__(self, source: str, token: str | None = None) -> None:
-        torchaudio_shim.install()
-        try:
-            from pyannote.audio import Pipeline
-        except ImportError as error:
-            raise UsageError(f"the pyannote backend needs pyannote.audio 4: {_line(error)}") from error
-        path = Path(source)
-        if path.is_dir() and not (path / "config.yaml").is_file():
-            raise UsageError(f"{source} holds no config.yaml: not a pyannote pipeline folder")
-        if not path.exists() and (source.startswith((".", "/", "~")) or source.count("/") != 1):
-            raise UsageError(f"{source} is neither a folder nor a hub id of the form owner/name")
-        try:
-            pipeline: Any = Pipeline.from_pretrained(source, token=token)
-        except Exception as error:
-            raise UsageError(f"cannot load the pyannote pipeline {source}: {_line(error)}") from error
-        if pipeline is None:
-            raise UsageError(
-                f"cannot fetch the pyannote pipeline {source}: no network, no such pipeline, or its conditions are not"
-                " accepted for this token"
-            )
-        self._pipeline = pipeline
-        self.backend = Backend("listen", f"pyannote:{source}", _weights_hash(path), "")
+        self._pipeline = load_pipeline(source, token)
+        self.backend = Backend("listen", f"pyannote:{source}", weights_hash(source), "")
 
     def __call__(
         self, audio: Float32, start_s: float, grid: ListenOptions | None = None, options: PyannoteOptions | None = None
@@ -132,6 +141,8 @@ class PyannoteTurns:
             {"waveform": torch.from_numpy(clean)[None], "sample_rate": SAMPLE_RATE},
             **{name: value for name, value in bounds.items() if value > 0},
         )
+        if isinstance(output, tuple):  # of a separation pipeline: (turns, sources)
+            output = output[0]
         annotation = getattr(output, "speaker_diarization", output)
         vectors = getattr(output, "speaker_embeddings", None)
         labels = list(annotation.labels())
@@ -180,8 +191,9 @@ def join_pieces(pieces: Sequence[PyannotePiece], options: PyannoteOptions | None
     return [Turn(round(s, 3), round(e, 3), names.setdefault(v, f"v{len(names)}")) for s, e, v in rows_out]
 
 
-def _weights_hash(path: Path) -> str:
+def weights_hash(source: str) -> str:
     """sha256 over names and contents of a local pipeline's files; "" for a hub id."""
+    path = Path(source)
     if not path.exists():
         return ""
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]

@@ -16,6 +16,7 @@ import pytest
 from conftest import SMALL_FOCAL_PX
 from duologue.cli import main
 from duologue.pipeline.funnel import STAGES
+from duologue.schemas.audio import decode_audio
 from duologue.schemas.dataset import Dataset
 from duologue.schemas.row import Row
 from duologue.schemas.verify import verify
@@ -200,6 +201,32 @@ def test_a_damaged_work_file_is_noticed_and_not_used(curated: Run, tmp_path: Pat
     assert len(said) == 1
     assert "is damaged; delete it and run again" in said[0]
     assert "Traceback" in (out / "_work/error.log").read_text()
+
+
+def test_separated_voices_lie_beside_the_pairs(curated: Run, tmp_path: Path) -> None:
+    """Only the rows are made again; everything before comes from the ledger. Without a pipeline: one line, no work."""
+    from pyannote_factory import make_separator
+
+    out = shutil.copytree(curated.out, tmp_path / "separated")
+    source = make_separator(tmp_path / "pyannote")
+    options = ["--set", "backends.separation=pyannote", "--set", f"backends.separation_path={source}"]
+    assert curate(out, *curated.options, *options).code == 0
+    data = Dataset(out)
+    (entry,) = data.manifest.of_kind("voices")
+    (row,) = pq.read_table(out / entry.path).to_pylist()
+    assert row["pair_id"] == data.ids()[0]
+    heard = [decode_audio(row[f"{who}.audio"]["bytes"]) for who in "ab" if row[f"{who}.audio"]]
+    assert heard
+    assert all(abs(len(sound) / 16000 - (row["end_s"] - row["start_s"])) < 0.01 for sound in heard)
+    assert 0.0 <= row["residual_share"] <= 1.0
+    (pair,) = data.rows()
+    assert ("separate", f"pyannote:{source}") in {(b["stage"], b["name"]) for b in pair["backends"]}
+    assert verify(data.files).sound
+    assert {name for name, fresh in progress(out) if fresh} == {"score"}
+    refused = curate(tmp_path / "no", *curated.options, "--set", "backends.separation=pyannote")
+    assert refused.code == 2
+    assert refused.stderr.count("\n") == 1
+    assert not Dataset(curated.out).manifest.of_kind("voices")
 
 
 def test_a_silent_film_is_kept_when_geometry_is_all_that_is_wanted(silent_run: Run) -> None:

@@ -85,7 +85,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
         code_version=__version__,
         config_yaml=config_yaml(CONFIG),
         funnel={"score": {"kept": {"items": 3, "hours": 0.001}}},
-        landmarks=[write_landmark_shard(files, rows, 0, 1)],
+        beside=[write_landmark_shard(files, rows, 0, 1)],
     )
     return root
 

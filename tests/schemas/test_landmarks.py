@@ -66,7 +66,7 @@ def written(tmp_path: Path) -> tuple[Path, list[str], str]:
     shard = write_landmark_shard(LocalFiles(tmp_path), [landmark_row(key, make_tracks(1)) for key in ids], 0, 1)
     finish_dataset(
         tmp_path, entries, [], config_hash=CONFIG_HASH, code_version="0.1.0", config_yaml="", funnel={},
-        landmarks=[shard],
+        beside=[shard],
     )  # fmt: skip
     return tmp_path, ids, pairs[0].source.video_id
 

@@ -10,70 +10,7 @@ from duologue.schemas.errors import UsageError
 from duologue.transforms import torchaudio_shim
 from duologue.transforms.listen import ListenOptions
 from duologue.transforms.pyannote_turns import PyannoteOptions, PyannotePiece, PyannoteTurns, join_pieces
-
-
-def make_pipeline(root: Path) -> Path:
-    """A random diarization pipeline in the 4.x folder layout."""
-    torchaudio_shim.install()
-    import pyannote.audio
-    import torch
-    from pyannote.audio.core.task import Problem, Resolution, Specifications
-    from pyannote.audio.models.embedding import XVectorMFCC
-    from pyannote.audio.models.segmentation import PyanNet
-
-    torch.manual_seed(0)
-    segmentation = Specifications(
-        Problem.MONO_LABEL_CLASSIFICATION,
-        Resolution.FRAME,
-        5.0,
-        classes=["a", "b", "c"],
-        powerset_max_classes=2,
-        permutation_invariant=True,
-    )
-    embedding = Specifications(Problem.REPRESENTATION, Resolution.CHUNK, 3.0, classes=["x", "y"])
-    made = {
-        "segmentation": (PyanNet(sincnet={"stride": 10}, lstm={"hidden_size": 16, "num_layers": 1}), segmentation),
-        "embedding": (XVectorMFCC(dimension=32), embedding),
-    }
-    for name, (model, specifications) in made.items():
-        model.specifications = specifications
-        model.build()
-        (root / name).mkdir(parents=True)
-        kind = type(model)
-        torch.save(
-            {
-                "state_dict": model.state_dict(),
-                "hyper_parameters": dict(model.hparams),
-                "pytorch-lightning_version": "2.6.6",
-                "epoch": 0,
-                "global_step": 0,
-                "pyannote.audio": {
-                    "versions": {"torch": torch.__version__, "pyannote.audio": pyannote.audio.__version__},
-                    "architecture": {"module": kind.__module__, "class": kind.__name__},
-                    "specifications": specifications,
-                },
-            },
-            root / name / "pytorch_model.bin",
-        )
-    (root / "plda").mkdir()
-    rng = np.random.default_rng(0)
-    lda = np.linalg.qr(rng.normal(size=(32, 32)))[0]
-    np.savez(root / "plda" / "xvec_transform.npz", mean1=np.zeros(32), mean2=np.zeros(32), lda=lda)
-    np.savez(root / "plda" / "plda.npz", mu=np.zeros(32), tr=np.eye(32), psi=np.linspace(2, 0.1, 32))
-    (root / "config.yaml").write_text(
-        "pipeline:\n"
-        "  name: pyannote.audio.pipelines.SpeakerDiarization\n"
-        "  params:\n"
-        "    segmentation: $model/segmentation\n"
-        "    embedding: $model/embedding\n"
-        "    plda: $model/plda\n"
-        "    clustering: AgglomerativeClustering\n"
-        "    segmentation_step: 0.5\n"
-        "params:\n"
-        "  clustering: {method: average, threshold: 0.7, min_cluster_size: 2}\n"
-        "  segmentation: {min_duration_off: 0.0}\n"
-    )
-    return root
+from pyannote_factory import make_pipeline
 
 
 @pytest.fixture(scope="module")
