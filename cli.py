@@ -27,6 +27,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "dub": ("pipeline.dub", "synthetic dialogues from single-person rows, with exact masks"),
     "synthesize": ("synthesis.synthesize", "two-person conversations with exact truth"),
     "convert": ("convert_verb", "data sets to and from the DualTalk format; pairs to animated glTF"),
+    "sample": ("sample_verb", "animate both people of a sound file, placed by a sentence"),
     "train": ("model.train", "train the dual-stream network on data sets"),
     "evaluate": ("model.evaluate", "score predictions on the boards of the field"),
     "doctor": ("pipeline.doctor", "what is installed, which backends can run, their licences"),

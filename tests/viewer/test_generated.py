@@ -11,6 +11,8 @@ import soundfile
 from duologue.cli import main
 from duologue.fitting.head_model import load_head_model
 from duologue.fitting.scene_text import scene_from_text
+from duologue.model.train import train
+from duologue.model.train_config import config_of
 from duologue.schemas.dataset import Dataset
 from duologue.schemas.errors import UsageError
 from duologue.schemas.records import Backend
@@ -23,7 +25,7 @@ from duologue.viewer.heads_video import heads_frames
 from duologue.viewer.overlay import head_vertices
 from scipy.spatial.transform import Rotation
 
-from ..dataset_factory import make_pair
+from ..dataset_factory import make_pair, write_dataset
 
 MODEL = load_head_model("canonical")
 FRAMES = 75
@@ -247,3 +249,63 @@ def test_bad_sound_is_one_line(tmp_path: Path) -> None:
             read_speech(tmp_path / f"{name}.wav")
     with pytest.raises(UsageError, match="no such file"):
         read_speech(tmp_path / "gone.wav")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny network, trained for a few steps on what stands for a data set: what it says is not looked at."""
+    root = tmp_path_factory.mktemp("trained")
+    rows = [
+        generated_pair(motion(), tone(3.0) * (0.2 + 0.1 * k), MODEL, source_uri=f"{k}.wav", backend=BACKEND)
+        for k in range(10)
+    ]
+    write_dataset(root / "set", rows)
+    tree = {
+        "out": str(root / "run"),
+        "stages": [{"steps": 4, "data": [{"path": str(root / "set")}]}],
+        "load": {"batch_size": 4, "window": 50, "selected": False, "workers": 1},
+        "audio": {"width": 16, "layers": 1},
+        "network": {"width": 16, "levels": 2, "blocks": 1, "layers": 2, "heads": 2, "condition": 16},
+        "log": {"every": 1, "save_every": 4, "validate_every": 0, "sample_every": 0, "tensorboard": False},
+    }
+    train(config_of(tree))
+    return root / "run"
+
+
+def test_sample_animates_a_sound_file(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    soundfile.write(tmp_path / "talk.wav", tone(3.0, 22050), 22050)
+    out = tmp_path / "made"
+    command = ["sample", str(tmp_path / "talk.wav"), "--checkpoint", str(checkpoint), "--steps", "2", "--json"]
+    text = "they sit face to face, two metres apart"
+    assert main([*command, "--text", text, "--out", str(out)]) == 0
+    shown = capsys.readouterr()
+    facts = json.loads(shown.out)
+    assert "resampled from 22050" in shown.err
+    assert facts["codes"] == ["arrangement:face_to_face", "distance:social"]
+    pair = Dataset(out).pair(facts["pair_id"])
+    first = pair.fitted.b.head_centre[0] - pair.fitted.a.head_centre[0]
+    assert np.linalg.norm(first) == pytest.approx(2.0, abs=0.02)
+    assert len(pair.fitted.times) == facts["frames"] == 75
+    for name in ("scene", "film", "page"):
+        assert Path(facts[name]).is_file()
+    unpack(Path(facts["scene"]).read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--text", "a talk about cheese"], "names nothing spatial"),
+        (["--checkpoint", "gone.pt"], "no checkpoint"),
+        (["--llm", "http://127.0.0.1:9"], "go together"),
+    ],
+)
+def test_sample_refuses_in_one_line(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], extra: list[str], message: str
+) -> None:
+    soundfile.write(tmp_path / "talk.wav", tone(1.5), 16000)
+    command = ["sample", str(tmp_path / "talk.wav"), "--checkpoint", str(checkpoint), "--out", str(tmp_path / "x")]
+    assert main([*command, *extra]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "x").exists()
