@@ -30,6 +30,8 @@ OFFSET_SD_PER_METRE = np.radians(3000.0)  # 1 mm of eyeball is 5.4 degrees; eyes
 OFFSET_BANDWIDTH = np.radians(5.0)
 OFFSET_LEFT_SD = np.radians(2.5)  # what stays of the offset where a fixation on the partner was found
 ENTER_DEG, LEAVE_DEG, SHORTEST_S = 12.0, 16.0, 0.2
+_APART_SD = 0.004  # metres, of the fitted distance between the eyeballs, whatever the head model
+_PAIRED_FRAMES, _PAIRED_MOST = 8, 40
 FACE_RADIUS = 0.10  # metres: a gaze that passes the partner's eyes within this looks at the face
 # subject's left, right: upper lid, lower lid, inner corner, outer corner
 _LIDS = ((386, 374, 362, 263), (159, 145, 133, 33))
@@ -85,6 +87,54 @@ def lid_aperture(landmarks: npt.NDArray[np.floating]) -> Array:
     return np.stack(out, -1)
 
 
+def eyes_open(landmarks: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
+    """[N, 2] (left, right): the lids are not closed, judged against the track's own median aperture."""
+    aperture = lid_aperture(landmarks)
+    return np.asarray(aperture >= BLINK_APERTURE * np.nanmedian(aperture, axis=0))
+
+
+def paired_eyeballs(
+    irises: npt.NDArray[np.floating], rotation: Array, eyeballs: Array, radius: float, camera: Camera,
+    opened: npt.NDArray[np.bool_],
+) -> Array:  # fmt: skip
+    """How far the fitted eyeballs are from a pair whose eyes look the same way: [N, 2, 3] metres, camera frame.
+
+    An eyeball fitted 1 mm off turns its optical axis by 5.4 degrees, and which eye is trusted changes with the head's
+    turn. Two people a metre apart converge their eyes by under 4 degrees, so that a larger constant disagreement
+    between one's own eyes is a wrong spacing or height of the eyeballs: these two numbers of a track are solved for, by
+    Gauss-Newton with Cauchy weights. The part common to both eyes cannot be seen this way (see `personal_offset`).
+    """
+    head = np.einsum("nij,nei->nej", rotation, eyeballs)
+    apart = np.zeros(2)  # left minus right eyeball, half of it each, x and y of the model frame
+    towards = -(np.einsum("nij,ej->nei", rotation, _OUTWARD) * eyeballs).sum(-1)
+    towards = towards / np.linalg.norm(eyeballs, axis=-1)
+    rows = opened.all(1) & (towards > 0.3).all(1) & np.isfinite(irises).all((1, 2))
+    if rows.sum() < _PAIRED_FRAMES:
+        return np.zeros_like(eyeballs)
+    r, seen, balls = rotation[rows], irises[rows], head[rows]
+    sides = np.array([0.5, -0.5])[:, None]
+
+    def disagreement(shift: Array) -> Array:
+        moved = balls + sides * np.array([*shift, 0.0])
+        rays = gaze_rays(seen, np.einsum("nij,nej->nei", r, moved), radius, camera)
+        angles = _to_angles(np.einsum("nij,nei->nej", r, rays))
+        return np.asarray(angles[:, 0] - angles[:, 1])  # [n, 2]
+
+    step = 1e-4
+    prior = _APART_SD**-2
+    for _ in range(6):
+        e = disagreement(apart)
+        jacobian = np.stack([(disagreement(apart + step * axis) - e) / step for axis in np.eye(2)], -1)  # [n, 2, 2]
+        scale = max(1.4826 * float(np.median(np.abs(e - np.median(e, axis=0)))), np.radians(1.0))
+        weight = 1 / (1 + (e**2).sum(-1) / (3 * scale) ** 2) / scale**2
+        # The frames share their errors: they count as no more than a few dozen.
+        weight *= min(1.0, _PAIRED_MOST / len(e))
+        normal = np.einsum("n,nki,nkj->ij", weight, jacobian, jacobian) + prior * np.eye(2)
+        slope = np.einsum("n,nki,nk->i", weight, jacobian, e) + prior * apart
+        apart = np.clip(apart - np.linalg.solve(normal, slope), -0.012, 0.012)
+    return np.asarray(np.einsum("nij,ej->nei", rotation, sides * np.array([*apart, 0.0])))
+
+
 def solve_gaze(
     landmarks: npt.NDArray[np.floating],
     rotation: Array,
@@ -101,13 +151,11 @@ def solve_gaze(
         radius: metres, eyeball centre to iris centre. times: [N] seconds.
     """
     irises = landmarks[:, [LEFT_IRIS[0], RIGHT_IRIS[0]], :2]
+    opened = eyes_open(landmarks)
+    eyeballs = eyeballs + paired_eyeballs(irises, rotation, eyeballs, radius, camera, opened)
     rays = gaze_rays(irises, eyeballs, radius, camera)  # [N, 2, 3]
     local = np.einsum("nij,nei->nej", rotation, rays)  # model frame, +z is straight ahead
-    aperture = lid_aperture(landmarks)
-    typical = np.nanmedian(aperture, axis=0)
-    open_eyes = aperture >= BLINK_APERTURE * typical
-    finite = np.isfinite(local).all(-1)
-    usable = open_eyes & finite
+    usable = opened & np.isfinite(local).all(-1)
 
     # Foreshortened eyes say less: an iris at angle a off the line of sight moves by cos(a) per radian.
     towards = -(rays * eyeballs).sum(-1) / np.linalg.norm(eyeballs, axis=-1)

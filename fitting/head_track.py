@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from ..schemas.heads import HeadTrack
+from ..schemas.tracks import LEFT_IRIS, RIGHT_IRIS
 from .compiled_model import CompiledModel
-from .gaze import GazeTrack, solve_gaze
+from .gaze import GazeTrack, eyes_open, gaze_rays, solve_gaze
 from .measured import MeasuredTrack
-from .metric import HeadSize, head_size
+from .metric import head_size
 from .reduced import ReducedModel
 from .residuals import Observations, State
 from .rotations import log_so3
@@ -93,23 +94,19 @@ def head_track(
     eye_positions = np.einsum("nij,ej->nei", fit.rotation, eyes) + fit.position[:, None]
     upright = fit.rotation @ FLIP.numpy()  # what is stored: identity when facing the camera
     landmarks = track.landmarks[measured.frames].astype(np.float64)
-    size: HeadSize = head_size(
-        landmarks,
-        upright,
-        eye_positions[..., 2].mean(1),
-        camera,
-        float(np.linalg.norm(head.joints[3] - head.joints[4])),
-    )
+    rays = gaze_rays(landmarks[:, [LEFT_IRIS[0], RIGHT_IRIS[0]], :2], eye_positions, head.eyeball_radius, camera)
+    apart = float(np.linalg.norm(eyes[0] - eyes[1]))
+    size = head_size(landmarks, upright, rays, eye_positions[..., 2], eyes_open(landmarks), camera, apart)
     plan = resampling(measured.times, times, period)
     rotation = plan.rotation(upright)
     vector = log_so3(torch.as_tensor(rotation)).numpy().astype(np.float32)
     vector[~plan.valid] = np.nan
-    position = plan.linear(fit.position)
+    position = size.scale * plan.linear(fit.position)
     jaw = np.zeros((len(fit.jaw), 3))
     jaw[:, list(model.jaw_axes)] = fit.jaw
     full_rotation = rotation @ FLIP.numpy()
-    translation = (np.einsum("tij,j->ti", full_rotation, root) + position).astype(np.float32)
-    centre = (np.einsum("tij,j->ti", full_rotation, eyes.mean(0)) + position).astype(np.float32)
+    translation = (size.scale * np.einsum("tij,j->ti", full_rotation, root) + position).astype(np.float32)
+    centre = (size.scale * np.einsum("tij,j->ti", full_rotation, eyes.mean(0)) + position).astype(np.float32)
     ray = position / np.linalg.norm(position, axis=-1, keepdims=True)
     off_axis = np.linalg.norm(ray[:, :2], axis=-1) * ray[:, 2]  # d(viewing angle) / d(log focal)
     turned = np.arccos(np.clip(np.einsum("ti,ti->t", rotation[:, :, 2], ray), -1.0, 1.0))
@@ -141,6 +138,7 @@ def head_track(
             valid=valid,
             scale_log_sd=size.log_sd,
             child=size.child,
+            scale=size.scale,
         ),
         gaze,
     )

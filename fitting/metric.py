@@ -1,6 +1,8 @@
-"""Metric size: a prior on head size, iris evidence that a head is a child's, and what both mean for uncertainty.
+"""Metric size: a prior on head size, fused with the size of the irises, and what is left of the uncertainty.
 
-depth = focal x size / pixels, and neither focal nor size can be read from landmarks: their uncertainty is stored.
+depth = focal x size / pixels, and neither focal nor size can be read from landmarks. The visible iris is the one thing
+in a face whose size hardly varies between people (11.7 +- 0.5 mm), so it measures the head it sits in; its own errors
+are systematic (half a pixel on its rim does not average out), and are weighed against the prior in log space.
 """
 
 from __future__ import annotations
@@ -14,11 +16,15 @@ from ..schemas.tracks import LEFT_IRIS, RIGHT_IRIS
 from .camera import Camera
 
 HEAD_SIZE_LOG_SD = 0.048  # between adults: ICT-FaceKit's scans; inter-pupillary distance alone varies by 6 %
-IRIS_DIAMETER = 0.0117  # metres, sd 0.0005 in adults, nearly full-grown in infancy
+IRIS_DIAMETER = 0.0117  # metres, nearly full-grown in infancy
+IRIS_LOG_SD = 0.043  # between people: 0.5 mm
+LIMBUS_BIAS_PX = 0.5  # sd of the measured diameter's constant error, which no number of frames removes
 CHILD_IPD = 0.054  # metres; 40 mm at age 5, adults 63 +- 3.9
-_IRIS_MIN_SCALE_PX = 80.0  # px per 63 mm: below it half a pixel on the limbus outweighs the prior
+_SMALLEST = 0.55  # of an adult's head; below it the irises were not measured
+_IRIS_MIN_SCALE_PX = 40.0  # px per 63 mm: below it the iris adds nearly nothing to the prior
 _IRIS_MAX_ANGLE = np.radians(25.0)
 _IRIS_MIN_FRAMES = 12
+_CREDIBLE = 3.0  # sd: a further departure from every head size is a failed measurement, not a head
 
 Float = npt.NDArray[np.floating]
 
@@ -28,38 +34,78 @@ class HeadSize:
     """What is known of a head's size relative to the model's.
 
     Attributes:
-        log_sd: sd of log size. child: the irises say that it is smaller than an adult's.
+        scale: posterior median of size / model size. log_sd: sd of its log.
+        child: the irises say that the head is smaller than an adult's.
         iris_ratio: measured size / model size from the irises; NaN where they cannot tell.
     """
 
+    scale: float
     log_sd: float
     child: bool
     iris_ratio: float
 
 
-def head_size(landmarks: Float, rotation: Float, depth: Float, camera: Camera, model_ipd: float) -> HeadSize:
+UNKNOWN = HeadSize(1.0, HEAD_SIZE_LOG_SD, False, float("nan"))
+
+
+def head_size(
+    landmarks: Float, rotation: Float, rays: Float, depth: Float, openness: Float, camera: Camera, model_ipd: float
+) -> HeadSize:
     """Compare the irises, whose size hardly varies, with the fitted head.
+
+    A visible iris is a disc perpendicular to the optical axis: seen under an angle it is an ellipse whose *longest*
+    diameter keeps its true size. The horizontal one is foreshortened by the turn of the gaze about the vertical; it is
+    put back, and the median over near-frontal frames with open eyes is taken.
 
     Args:
         landmarks: [N, 478, >=2] pixels of measured frames.
         rotation: [N, 3, 3], identity for a head that faces the camera.
-        depth: [N] metres, of the eyes, for a head of the model's size.
-        model_ipd: metres between the model's eyeball centres.
+        rays: [N, 2, 3] optical axes of (left, right) eye, camera frame. depth: [N, 2] metres of the eyes, for a head
+            of the model's size. openness: [N, 2] True where the lids are open.
+        model_ipd: metres between the eyeball centres of the fitted head at the model's size.
     """
-    facing = np.arccos(np.clip(rotation[:, 2, 2], -1, 1)) < _IRIS_MAX_ANGLE
-    close = camera.focal_px * 0.063 / depth >= _IRIS_MIN_SCALE_PX
-    usable = facing & close
-    if usable.sum() < _IRIS_MIN_FRAMES:
-        return HeadSize(HEAD_SIZE_LOG_SD, False, float("nan"))
-    widths = []
-    for iris in (LEFT_IRIS, RIGHT_IRIS):
+    frontal = np.arccos(np.clip(rotation[:, 2, 2], -1, 1)) < _IRIS_MAX_ANGLE
+    close = camera.focal_px * 0.063 / depth.mean(1) >= _IRIS_MIN_SCALE_PX
+    usable = (frontal & close)[:, None] & openness.astype(bool) & np.isfinite(rays).all(-1)
+    sizes, pixels = [], []
+    for eye, iris in enumerate((LEFT_IRIS, RIGHT_IRIS)):
+        rows = usable[:, eye]
         # Points 1 and 3 of the ring are its horizontal ends: lids hide the vertical ones.
-        span = np.linalg.norm(landmarks[usable, iris[1], :2] - landmarks[usable, iris[3], :2], axis=-1)
-        cosine = np.sqrt(np.clip(1 - rotation[usable, 0, 2] ** 2, 0.25, 1.0))
-        widths.append(span / cosine)
-    measured = np.mean(widths, axis=0) * depth[usable] / camera.focal_px
-    ratio = float(IRIS_DIAMETER / np.median(measured))
-    child = model_ipd * ratio < CHILD_IPD
-    # A child's head is nearer than the adult prior says: the stored uncertainty has to cover that.
-    log_sd = float(np.hypot(HEAD_SIZE_LOG_SD, np.log(ratio))) if child else HEAD_SIZE_LOG_SD
-    return HeadSize(log_sd, child, ratio)
+        axis = (landmarks[rows, iris[1], :2] - landmarks[rows, iris[3], :2]).astype(np.float64)
+        span = np.linalg.norm(axis, axis=-1)
+        along = axis / np.maximum(span, 1e-9)[:, None]
+        # Foreshortening of the diameter that is seen along the image direction ``along``: the disc's diameter there
+        # has the depth slope that keeps it perpendicular to the optical axis g.
+        g = rays[rows, eye]
+        slope = -(along * g[:, :2]).sum(-1) / np.minimum(g[:, 2], -0.5)
+        full = span * np.sqrt(1 + slope**2)
+        sizes.append(full * depth[rows, eye] / camera.focal_px)
+        pixels.append(full)
+    measured, across = np.concatenate(sizes), np.concatenate(pixels)
+    good = np.isfinite(measured) & (measured > 0)
+    if int(usable.any(1).sum()) < _IRIS_MIN_FRAMES or good.sum() < _IRIS_MIN_FRAMES:
+        return UNKNOWN
+    ratio = float(IRIS_DIAMETER / np.median(measured[good]))
+    return fuse(ratio, float(np.median(across[good])), model_ipd)
+
+
+def fuse(iris_ratio: float, iris_px: float, model_ipd: float) -> HeadSize:
+    """Posterior of a head's size from the prior and its irises (product of two log-normals).
+
+    Args:
+        iris_ratio: size / model size that the irises say. iris_px: their diameter in pixels.
+        model_ipd: metres between the eyeball centres at the model's size.
+    """
+    seen = float(np.log(iris_ratio))
+    limbus = LIMBUS_BIAS_PX / iris_px
+    sd = float(np.hypot(IRIS_LOG_SD, limbus))
+    # Flagged only where a rim that is off by two sd does not explain it.
+    child = bool(model_ipd * iris_ratio * np.exp(2 * limbus) < CHILD_IPD)
+    if iris_ratio < _SMALLEST:
+        return HeadSize(1.0, HEAD_SIZE_LOG_SD, False, iris_ratio)
+    if child:  # the adults' prior does not hold: the irises alone say how large the head is
+        return HeadSize(iris_ratio, sd, True, iris_ratio)
+    if abs(seen) > _CREDIBLE * np.hypot(sd, HEAD_SIZE_LOG_SD):
+        return HeadSize(1.0, HEAD_SIZE_LOG_SD, False, iris_ratio)
+    gain = HEAD_SIZE_LOG_SD**2 / (HEAD_SIZE_LOG_SD**2 + sd**2)
+    return HeadSize(float(np.exp(gain * seen)), float(np.sqrt(gain) * sd), False, iris_ratio)

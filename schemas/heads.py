@@ -3,7 +3,7 @@
 Frames. Camera: OpenCV (x right, y down, z forward), metres. Model: +x the subject's left, +y up, +z out of the
 face, metres (FLAME's). A model point ``x`` (after neck, jaw and eyes were posed) is placed by
 
-    X_camera = R(rotation) F (x - J_root(shape)) + translation,      F = diag(1, -1, -1)
+    X_camera = scale R(rotation) F (x - J_root(shape)) + translation,      F = diag(1, -1, -1)
 
 so that ``rotation`` is zero for a head that faces the camera upright: without F a frontal face would sit at angle pi,
 where axis-angle jumps. ``translation`` is the root joint in the camera frame.
@@ -35,6 +35,7 @@ class HeadTrack:
         residual: [T] robust mean reprojection error as a fraction of face scale.
         box: [T, 4] pixels. confidence: [T] 0..1. valid: [T].
         scale_log_sd: standard deviation of the log of head size, which landmarks cannot remove.
+        scale: size of the head relative to the head model's with this ``shape``; 1 where the irises did not tell.
         child: the iris evidence says that the head is smaller than an adult's.
     """
 
@@ -58,6 +59,7 @@ class HeadTrack:
     valid: Bool
     scale_log_sd: float
     child: bool = False
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,9 @@ class TrackOptions:
         yaw: the head turns within +- this. pitch, roll: likewise.
         noise, bias: sd per axis; far_side: their factor on landmarks that face away.
         outliers: share of landmarks thrown off by 0.3 face scales. occlusions: (lost spans, patch spans) per face.
-        occlusion_frames: length of each. iris_noise_px: sd per axis. sizes: sd of the log of head size on top of
+        occlusion_frames: length of each. iris_noise_px: sd per axis of the whole iris. limbus_noise_px: sd per axis of
+            a point of its rim, on top. limbus_bias_px: sd of a person's constant error of the iris' diameter.
+            iris_sizes: sd of the log of the iris' diameter between people, independent of the head's size. sizes: sd of the log of head size on top of
             the identity modes. expression_sd, blinks_per_minute: activity of the face.
     """
 
@@ -50,6 +52,9 @@ class TrackOptions:
     occlusions: tuple[int, int] = (1, 2)
     occlusion_frames: int = 25
     iris_noise_px: float = 0.5
+    limbus_noise_px: float = 0.5
+    limbus_bias_px: float = 0.5
+    iris_sizes: float = 0.043
     sizes: float = 0.0
     expression_sd: float = 0.35
     blinks_per_minute: float = 15.0
@@ -198,16 +203,17 @@ def _pose_head(
     camera = size * np.einsum("tij,tlj->tli", full, skin - joints[0]) + translation[:, None]
     points = np.full((t, N_LANDMARKS, 3), np.nan)
     points[:, head.embedding.landmarks] = camera
+    iris = float(np.exp(options.iris_sizes * rng.standard_normal()))
     for joint, ring in ((LEFT_EYE, LEFT_IRIS), (RIGHT_EYE, RIGHT_IRIS)):
         ball = size * np.einsum("tij,j->ti", full, joints[joint] - joints[0]) + translation
-        iris = ball + size * head.iris_depth * gaze
+        middle_of_iris = ball + size * head.iris_depth * gaze
         across = np.cross(gaze, full[:, :, 1])
         across /= np.linalg.norm(across, axis=-1, keepdims=True)
         up = np.cross(across, gaze)
-        radius = size * head.iris_radius
-        points[:, ring[0]] = iris
+        radius = head.iris_radius * iris
+        points[:, ring[0]] = middle_of_iris
         for k, direction in enumerate((across, up, -across, -up)):
-            points[:, ring[k + 1]] = iris + radius * direction
+            points[:, ring[k + 1]] = middle_of_iris + radius * direction
     image_centre = np.array([options.width, options.height]) / 2
     landmarks = points[..., :2] / points[..., 2:] * options.focal_px + image_centre
     return HeadTruth(
@@ -262,7 +268,14 @@ def _measure(
     noise = options.noise * rng.standard_normal((t, N_LANDMARKS, 3))
     measured = truth.landmarks + scale * error[..., None] * (bias + noise)
     irises = [*LEFT_IRIS, *RIGHT_IRIS]
-    measured[:, irises] = truth.landmarks[:, irises] + options.iris_noise_px * rng.standard_normal((t, len(irises), 3))
+    measured[:, irises] = truth.landmarks[:, irises]
+    limbus = options.limbus_bias_px * rng.standard_normal()
+    for ring in (LEFT_IRIS, RIGHT_IRIS):
+        outward = truth.landmarks[:, ring[1:], :2] - truth.landmarks[:, ring[:1], :2]
+        radius = np.linalg.norm(outward, axis=-1, keepdims=True)
+        measured[:, ring[1:], :2] += 0.5 * limbus * outward / np.maximum(radius.max(1, keepdims=True), 1e-6)
+        measured[:, ring[1:]] += options.limbus_noise_px * rng.standard_normal((t, 4, 3))
+        measured[:, ring] += options.iris_noise_px * rng.standard_normal((t, 1, 3))
     wild = rng.random((t, N_LANDMARKS)) < options.outliers
     wild[:, irises] = False
     measured += np.where(wild[..., None], 0.3 * scale * rng.standard_normal((t, N_LANDMARKS, 3)), 0.0)

@@ -46,7 +46,7 @@ def head_vertices(model: HeadModel, head: HeadTrack, frame: int) -> Array:
     mesh = model.pose(shape, expression, jaw=head.jaw[frame], neck=head.neck[frame], eyes=head.eyes[frame])
     root = model.posed_joints(shape)[0]
     rotation = Rotation.from_rotvec(head.rotation[frame].astype(np.float64)).as_matrix()
-    return np.asarray((mesh - root) @ (rotation @ FLIP).T + head.translation[frame])
+    return np.asarray(head.scale * (mesh - root) @ (rotation @ FLIP).T + head.translation[frame])
 
 
 def draw_pair(

@@ -137,6 +137,7 @@ def person_data(
         "person_id": person_id,
         "scale_log_sd": _number(head.scale_log_sd),
         "child": head.child,
+        "scale": head.scale,
         "neutral": None,
     }
     if model is not None:

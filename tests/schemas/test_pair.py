@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 PERSON = (
     "track_id", "voice_id", "person_id", "scale_log_sd", "shape", "expression", "jaw", "neck", "rotation",
     "translation", "eyes", "gaze", "gaze_raw", "head_centre", "rotation_sd", "translation_sd", "gaze_sd",
-    "speaking", "box", "valid", "confidence", "residual", "looking", "child",
+    "speaking", "box", "valid", "confidence", "residual", "looking", "child", "scale",
 )  # fmt: skip
 SHARED = (
     "pair_id", "video_id", "source_uri", "source_id", "license", "attribution", "origin", "n_people", "start_s",

@@ -110,9 +110,9 @@ const Pose = (() => {
       linear.push(multiply(R[0], R[j - 1]));
       offsets.push(add(apply(R[0], about(R[j - 1], joint(j))), neckOffset));
     }
-    // Into the camera frame: R F (x - J_root) + t with F = diag(1, -1, -1).
+    // Into the camera frame: scale R F (x - J_root) + t with F = diag(1, -1, -1).
     const turn = rotation(person.rotation, 3 * frame);
-    const M = turn.map((value, i) => (i % 3 === 0 ? value : -value));
+    const M = turn.map((value, i) => person.scale * (i % 3 === 0 ? value : -value));
     const t = Array.from(person.translation.subarray(3 * frame, 3 * frame + 3));
     const root = Array.from(person.root);
     const A = linear.map((l) => multiply(M, l));
