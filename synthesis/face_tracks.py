@@ -31,8 +31,9 @@ class TrackOptions:
         outliers: share of landmarks thrown off by 0.3 face scales. occlusions: (lost spans, patch spans) per face.
         occlusion_frames: length of each. iris_noise_px: sd per axis of the whole iris. limbus_noise_px: sd per axis of
             a point of its rim, on top. limbus_bias_px: sd of a person's constant error of the iris' diameter.
-            iris_sizes: sd of the log of the iris' diameter between people, independent of the head's size. sizes: sd of the log of head size on top of
-            the identity modes. expression_sd, blinks_per_minute: activity of the face.
+            iris_sizes: sd of the log of the iris' diameter between people, independent of the head's size.
+        sizes: sd of the log of head size on top of the identity modes. expression_sd, blinks_per_minute: activity of
+            the face.
     """
 
     n_frames: int = 250
