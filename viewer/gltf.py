@@ -154,7 +154,9 @@ def _add_head(
         parent = PARENTS[j]
         offset = joints[j] - (joints[parent] if parent >= 0 else joints[j])
         nodes.append({"name": f"{who} {name}", "translation": offset.tolist()})
-        if parent >= 0:
+        if parent < 0:
+            nodes[-1]["scale"] = [float(head.scale)] * 3
+        else:
             nodes[first + parent].setdefault("children", []).append(first + j)
     inverse = np.tile(np.eye(4), (len(JOINTS), 1, 1))
     inverse[:, :3, 3] = -joints
