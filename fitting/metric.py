@@ -49,7 +49,13 @@ UNKNOWN = HeadSize(1.0, HEAD_SIZE_LOG_SD, False, float("nan"))
 
 
 def head_size(
-    landmarks: Float, rotation: Float, rays: Float, depth: Float, openness: Float, camera: Camera, model_ipd: float
+    landmarks: Float,
+    rotation: Float,
+    rays: Float,
+    depth: Float,
+    openness: npt.NDArray[np.bool_],
+    camera: Camera,
+    model_ipd: float,
 ) -> HeadSize:
     """Compare the irises, whose size hardly varies, with the fitted head.
 
@@ -66,7 +72,7 @@ def head_size(
     """
     frontal = np.arccos(np.clip(rotation[:, 2, 2], -1, 1)) < _IRIS_MAX_ANGLE
     close = camera.focal_px * 0.063 / depth.mean(1) >= _IRIS_MIN_SCALE_PX
-    usable = (frontal & close)[:, None] & openness.astype(bool) & np.isfinite(rays).all(-1)
+    usable = (frontal & close)[:, None] & openness & np.isfinite(rays).all(-1)
     sizes, pixels = [], []
     for eye, iris in enumerate((LEFT_IRIS, RIGHT_IRIS)):
         rows = usable[:, eye]
