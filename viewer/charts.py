@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -108,3 +108,67 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, kind: str = "")
     top = "".join(f"<th>{escaped(name)}</th>" for name in head)
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     return f'<table class="{kind}"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def curves(
+    series: Mapping[str, Sequence[tuple[str, float, float, float] | None]],
+    *,
+    unit: str,
+    limits: dict[str, float] | None = None,
+    width: int = 420,
+    height: int = 210,
+) -> str:
+    """Values over named steps with their intervals, one line per series; a step without a value leaves a hole.
+
+    Args:
+        series: name -> (step, value, low, high) for every step, in order; all series have the same steps.
+        limits: dashed lines by series name.
+    """
+    colours = ("#4f86c6", "#c8453a", "#3f8f5f", "#8a63b8")
+    known = [point for points in series.values() for point in points if point is not None]
+    if not known:
+        return '<p class="none">Not measured.</p>'
+    steps = list(dict.fromkeys(point[0] for points in series.values() for point in points if point is not None))
+    top = max([point[3] for point in known] + list((limits or {}).values())) * 1.08 or 1.0
+    left, floor, right = 34.0, height - 34.0, width - 8.0
+
+    def x(step: str, shift: float = 0.0) -> float:
+        return left + (steps.index(step) + 0.5) / len(steps) * (right - left) + shift
+
+    def y(value: float) -> float:
+        return floor - value / top * (floor - 18.0)
+
+    parts = [f'<svg class="chart" viewBox="0 0 {width} {height}" role="img">']
+    for k in range(5):
+        value = top * k / 4
+        parts.append(
+            f'<line x1="{left}" x2="{right}" y1="{y(value):.1f}" y2="{y(value):.1f}" stroke="#e1e5ea"/>'
+            f'<text x="{left - 4}" y="{y(value) + 3:.1f}" text-anchor="end">{escaped(figure(value))}</text>'
+        )
+    parts += [f'<text x="{x(s):.1f}" y="{floor + 13}" text-anchor="middle">{escaped(s)}</text>' for s in steps]
+    for k, (name, points) in enumerate(series.items()):
+        colour, shift = colours[k % len(colours)], 5.0 * (k - (len(series) - 1) / 2)
+        line = ""
+        for point in points:
+            if point is None:
+                line += " "
+                continue
+            step, value, low, high = point
+            at = x(step, shift)
+            line += f"{'M' if not line or line.endswith(' ') else 'L'}{at:.1f} {y(value):.1f}"
+            label = f"{name}, {step}: {figure(value)} {unit} ({figure(low)} to {figure(high)})"
+            parts.append(
+                f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{y(low):.1f}" y2="{y(high):.1f}" stroke="{colour}"/>'
+                f'<circle cx="{at:.1f}" cy="{y(value):.1f}" r="3.2" fill="{colour}"><title>{escaped(label)}</title>'
+                "</circle>"
+            )
+        parts.append(f'<path d="{line}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
+        parts.append(f'<text x="{left + 70 * k}" y="10" style="fill:{colour}">{escaped(name)}</text>')
+        if limits and name in limits:
+            at_y = y(limits[name])
+            parts.append(
+                f'<line x1="{left}" x2="{right}" y1="{at_y:.1f}" y2="{at_y:.1f}" stroke="{colour}" '
+                'stroke-dasharray="4 3"/>'
+            )
+    parts.append(f'<text x="{right}" y="10" text-anchor="end">{escaped(unit)}</text></svg>')
+    return "".join(parts)
