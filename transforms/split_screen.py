@@ -40,6 +40,8 @@ class SplitOptions:
         and windows lower than the picture are then allowed for.
     strength: least 20th percentile of the step (0..255) over the rows the seam reaches.
     colour: least Bhattacharyya distance (0..1) between the colours next to the seam.
+    unbroken, unbroken_colour: where at least ``unbroken`` of the rows have the step, in one run from edge to edge,
+        two rooms of like colours are told apart too: a real edge is crossed by a shoulder, a table or the ceiling.
     persistence: least share of the shot's two-face samples that show the same seam.
     """
 
@@ -47,6 +49,8 @@ class SplitOptions:
     partial_coverage: float = 0.65
     strength: float = 8.0
     colour: float = 0.4
+    unbroken: float = 0.97
+    unbroken_colour: float = 0.3
     persistence: float = 0.65
 
 
@@ -251,7 +255,11 @@ def is_seam(rows: Float32, options: SplitOptions | None = None) -> npt.NDArray[n
     usual = (np.abs(position[:, None] - np.array([1 / 2, 1 / 3, 2 / 3])) < 0.015).any(axis=1)
     whole = coverage >= options.coverage
     partial = (coverage >= options.partial_coverage) & (reach >= 0.6) & (usual | (gutter > 0))
-    seam = (whole | partial) & (strength >= options.strength) & (colour >= options.colour) & (lean <= LEAN_PX)
+    # A pillar has two edges, which show as a bar; a picture edited from two rooms has one.
+    unbroken = (coverage >= options.unbroken) & (reach >= options.unbroken) & (gutter == 0)
+    unbroken &= colour >= options.unbroken_colour
+    told = ((whole | partial) & (colour >= options.colour)) | unbroken
+    seam = told & (strength >= options.strength) & (lean <= LEAN_PX)
     return np.asarray(seam, dtype=np.bool_)
 
 

@@ -68,6 +68,15 @@ def test_seam_away_from_the_middle() -> None:
     assert "vertical seam at 0.4" in decide(off_centre)
 
 
+def test_an_unbroken_line_of_like_colours_needs_the_whole_height() -> None:
+    row = np.array([0, 0.5, 1.0, 1.0, 25, 0.36, 0.0, 0.05], np.float32)
+    assert is_seam(row[None])[0]
+    for place, value in ((2, 0.93), (3, 0.9), (5, 0.25), (6, 0.04), (7, 1.2), (4, 5)):
+        other = row.copy()
+        other[place] = value
+        assert not is_seam(other[None])[0], EVIDENCE[place]
+
+
 def test_banner_across_both_windows() -> None:
     def news(t: int) -> Picture:
         picture = side_by_side(t)
