@@ -136,7 +136,8 @@ def reprojected(pair: FittedPair, head: HeadTrack, model: ReducedModel, rows: np
     """[N, L, 2] pixels: where a row says that the model's landmarks are."""
     points = reduced_landmarks(model, head.shape, head.expression[rows], head.jaw[rows])
     root = model.joints[0] + model.joint_dirs[0] @ head.shape.astype(np.float64)
-    camera = (points - root) @ (matrices(head, rows) @ FLIP).transpose(0, 2, 1) + head.translation[rows, None]
+    turned = (points - root) @ (matrices(head, rows) @ FLIP).transpose(0, 2, 1)
+    camera = head.scale * turned + head.translation[rows, None]
     return np.asarray(camera[..., :2] / camera[..., 2:] * pair.focal_px + [pair.width / 2, pair.height / 2])
 
 
