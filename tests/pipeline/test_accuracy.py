@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -13,15 +12,13 @@ from duologue.cli import main
 from duologue.pipeline.accuracy.clock import box_iou, exact_pair, truth_at, who_is_who
 from duologue.pipeline.accuracy.figures import average_precision, median_of, precision_of, ratio_of
 from duologue.pipeline.accuracy.found import FoundVideo
-from duologue.pipeline.accuracy.measures import BY_KEY, MEASURES, met
-from duologue.pipeline.accuracy.page import page_html
+from duologue.pipeline.accuracy.measures import BY_KEY, met
 from duologue.pipeline.accuracy.stages import calls, cuts, selection, tracks, usable, windows
 from duologue.pipeline.accuracy.suite import Conversation, load_suite
 from duologue.pipeline.accuracy.verb import beyond, read_limits
 from duologue.schemas.errors import UsageError
 from duologue.schemas.records import Reject, Turn
 from duologue.schemas.selection import SelectionOptions
-from duologue.synthesis import voices
 from duologue.synthesis.scenario import Scenario
 from duologue.synthesis.truth import PersonTruth, Truth
 
