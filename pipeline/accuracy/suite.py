@@ -14,7 +14,7 @@ import yaml
 
 from ...schemas.errors import UsageError
 from ...synthesis.scenario import Scenario, scenario_of
-from ...synthesis.truth import Truth, read_truth
+from ...synthesis.truth import FORMAT, Truth, read_truth
 
 SUITE = Path(__file__).with_name("suite.yaml")
 VIDEO = "conversation.mp4"
@@ -37,8 +37,8 @@ class Conversation:
 
     @property
     def digest(self) -> str:
-        """Stands for what is filmed."""
-        return hashlib.sha256(json.dumps(asdict(self.scenario), sort_keys=True).encode()).hexdigest()[:16]
+        """Stands for what is filmed, and for the format of its truth."""
+        return hashlib.sha256(json.dumps([FORMAT, asdict(self.scenario)], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def load_suite(name: str = "full", path: Path = SUITE) -> tuple[Conversation, ...]:
