@@ -8,7 +8,10 @@ opposite pairs, so that size cancels in the mean depth. Where generator and fit 
 are aligned person by person on the neutral landmarks, because every model defines its own "straight ahead"; the error
 under one alignment for all persons is printed beside it.
 
-Figures are means over all valid frames of all faces. Speed is CPU time of one thread, set-up and identity included.
+Figures of the cases are means over clips of the clip's mean absolute error, with medians over clips beside them;
+``relative_position_cm`` is the median over clips (head size makes a long tail); its mean and a 95 % bootstrap interval
+of the median are printed too. The default seed is one that no setting was tuned on. Speed is CPU time of one thread,
+set-up and identity included.
 """
 
 from __future__ import annotations
@@ -185,6 +188,11 @@ def run_case(case: Case, heads: dict[str, HeadModel], pairs: int, seed: int) -> 
         rows.append(pair_figures(result, truth, source, target))
     names = [k for k in rows[0] if k != "bands"]
     out: dict[str, Any] = {k: float(np.mean([r[k] for r in rows])) for k in names}
+    out["medians"] = {k: float(np.median([r[k] for r in rows])) for k in names}
+    misses = np.array([r["relative_position_cm"] for r in rows])
+    draws = np.random.default_rng(0).integers(0, len(misses), (1000, len(misses)))
+    interval = np.percentile(np.median(misses[draws], axis=1), (2.5, 97.5))
+    out["relative_position_median_ci_cm"] = [float(v) for v in interval]
     out["bands"] = {
         f"{low}-{high}": float(np.mean([r["bands"][f"{low}-{high}"] for r in rows if f"{low}-{high}" in r["bands"]]))
         for low, high in YAW_BANDS
@@ -233,7 +241,7 @@ def cases(main: str, others: list[tuple[str, str]]) -> list[Case]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=6, help="clips of two faces per case")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=52000)
     parser.add_argument("--ict", help="ICT-FaceKit folder or archive; without one the canonical head generates")
     parser.add_argument("--gpu", action="store_true", help="also time the fit on CUDA, 128 clips at once")
     parser.add_argument("--json", action="store_true", help="print only the JSON line")
@@ -281,12 +289,15 @@ def main() -> None:
             for k in (
                 "rotation_deg",
                 "relative_rotation_deg",
-                "relative_position_cm",
                 "depth_bias_pct",
                 "jitter_deg",
                 "gaze_deg",
+                "gaze_raw_deg",
             )
         },
+        "relative_position_cm": best["medians"]["relative_position_cm"],
+        "relative_position_mean_cm": best["relative_position_cm"],
+        "relative_position_ci_cm": best["relative_position_median_ci_cm"],
         "coverage_2sigma": float(np.mean([best["coverage_rotation"], best["coverage_position"]])),
         "rotation_unsmoothed_deg": table["same, unsmoothed"]["rotation_deg"],
         "rotation_yaw75_deg": table["same model, yaw 75"]["rotation_deg"],
@@ -297,6 +308,7 @@ def main() -> None:
         ),
         "head_model": name,
         "pairs": args.pairs,
+        "seed": args.seed,
         "cases": table,
     }
     if args.gpu:
