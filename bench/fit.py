@@ -123,7 +123,7 @@ def face_figures(
         "rotation_deg": float(error.mean()),
         "rotation_common_frame_deg": float(angles(r[v], (truth.rotation @ common)[v]).mean()),
         "depth_bias_pct": float(100 * (depth.mean() - 1)),
-        "depth_without_size_pct": float(100 * (depth.mean() * truth.size / size - 1)),
+        "depth_without_size_pct": float(100 * (depth.mean() * truth.size / (size * track.scale) - 1)),
         "jitter_deg": jitter(r, v),
         "jitter_truth_deg": jitter(truth_r, v),
         "coverage_rotation": float((np.abs(vectors) < 2 * sd[:, None]).mean()),
@@ -156,7 +156,8 @@ def pair_figures(pair: FittedPair, truth: TrackTruth, source: ReducedModel, targ
     # The same with both true head sizes given: what is left is not the size prior's fault.
     known = []
     for track, true in ((pair.a, truth.a), (pair.b, truth.b)):
-        known.append(track.head_centre[both] * true.size / alignment(source, target, true.shape)[1])
+        ratio = true.size / (track.scale * alignment(source, target, true.shape)[1])
+        known.append(track.head_centre[both] * ratio)
     miss_known = np.linalg.norm(known[1] - known[0] - exact, axis=-1)
     out: dict[str, Any] = {k: float(np.mean([f[k] for f in faces])) for k in faces[0]}
     out["relative_rotation_deg"] = float(relative.mean())
