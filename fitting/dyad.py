@@ -38,6 +38,8 @@ def relate(pair: FittedPair, options: RelateOptions = RelateOptions(), seed: str
     """
     a, b = pair.a, pair.b
     both = a.valid & b.valid
+    if not b.track_id:
+        return _alone(pair)
     if not both.any():
         raise BadInput("landmarks_lost", "no frame of the clip shows both heads")
     transform = camera_to_dyad(a.head_centre, b.head_centre, both)
@@ -66,6 +68,12 @@ def relate(pair: FittedPair, options: RelateOptions = RelateOptions(), seed: str
         codes=codes,
         captions=captions(codes, seed, options.captions, options.caption_codes),
     )
+
+
+def _alone(pair: FittedPair) -> Relation:
+    """The relation of a single-speaker clip: nobody to stand to."""
+    nan = np.full(len(pair.times), np.nan, np.float32)
+    return Relation(np.eye(4), nan, nan, nan, nan, nan, layout={}, codes=(), captions=())
 
 
 def camera_to_dyad(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..schemas.errors import BadInput
-from ..schemas.heads import FittedPair
+from ..schemas.heads import FittedPair, HeadTrack
 from ..schemas.tracks import ClipTracks, FaceTrack
 from .camera import choose_camera
 from .compiled_model import CompiledModel, compile_model
@@ -129,10 +130,11 @@ class HeadFitter:
     def fit(self, clips: list[ClipTracks]) -> list[FittedPair | BadInput]:
         """Fit clips together as one batch."""
         chains: list[MeasuredTrack] = []
-        owners: list[tuple[MeasuredTrack, MeasuredTrack] | BadInput] = []
+        owners: list[tuple[MeasuredTrack, ...] | BadInput] = []
         for clip in clips:
             try:
-                pair = (self._measure(clip, clip.a, "a"), self._measure(clip, clip.b, "b"))
+                people = [("a", clip.a)] + ([("b", clip.b)] if clip.b.track_id else [])
+                pair = tuple(self._measure(clip, track, who) for who, track in people)
             except BadInput as bad:
                 owners.append(bad)
                 continue
@@ -145,8 +147,8 @@ class HeadFitter:
             if isinstance(owner, BadInput):
                 results.append(owner)
                 continue
-            both = fits[position : position + 2]
-            position += 2
+            both = fits[position : position + len(owner)]
+            position += len(owner)
             refused = [f for f in both if isinstance(f, BadInput)]
             good = [f for f in both if not isinstance(f, BadInput)]
             results.append(refused[0] if refused else self._pair(clip, owner, good))
@@ -319,9 +321,7 @@ class HeadFitter:
 
     # -- results --------------------------------------------------------------------------------------------------
 
-    def _pair(
-        self, clip: ClipTracks, chains: tuple[MeasuredTrack, MeasuredTrack], fits: list[TrackFit]
-    ) -> FittedPair | BadInput:
+    def _pair(self, clip: ClipTracks, chains: tuple[MeasuredTrack, ...], fits: list[TrackFit]) -> FittedPair | BadInput:
         camera = chains[0].camera
         times = clip_times(clip.start_s, clip.end_s, self.options.fps)
         period = source_period(np.asarray(clip.times, dtype=np.float64))
@@ -335,8 +335,10 @@ class HeadFitter:
                 return BadInput(
                     "landmarks_lost", f"track {track.track_id}: no frame of the clip lies between measurements"
                 )
-            partner = partial[1 - k][0].head_centre
+            partner = partial[1 - k][0].head_centre if len(partial) == 2 else np.full((len(times), 3), np.nan)
             heads.append(personal_offset(track, gaze, partner, offset_prior_sd(fits[k].foreign)))
+        if len(heads) == 1:
+            heads.append(nobody(heads[0]))
         return FittedPair(
             times=times,
             fps=self.options.fps,
@@ -351,6 +353,19 @@ class HeadFitter:
             a=heads[0],
             b=heads[1],
         )
+
+
+def nobody(like: HeadTrack) -> HeadTrack:
+    """A track that is valid nowhere, of the sizes of ``like``: person b of a single-speaker clip."""
+    empty: dict[str, Any] = {
+        name: np.full_like(value, np.nan)
+        for name, value in vars(like).items()
+        if isinstance(value, np.ndarray) and np.issubdtype(value.dtype, np.floating)
+    }
+    empty |= {"shape": np.zeros_like(like.shape), "confidence": np.zeros_like(like.confidence)}
+    return replace(
+        like, track_id="", **empty, valid=np.zeros_like(like.valid), scale_log_sd=0.0, child=False
+    )  # fmt: skip
 
 
 def _rigid_part(model: CompiledModel) -> tuple[CompiledModel, Tensor]:

@@ -49,6 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--set", action="append", default=[], metavar="A.B=C", dest="settings", help="one option; may be repeated")
     add("--head-model", metavar="PATH", help="FLAME, GNM, ICT-FaceKit or MediaPipe head (default: the canonical head)")
     add("--geometry-only", action="store_true", help="keep videos without audio; nothing is listened to")
+    add("--people", type=int, choices=(1, 2), default=2, help="1: single-speaker rows, whose person b is nobody")
     add("--dry-run", action="store_true", help="print the resolved configuration and what would run, and stop")
     add("--quiet", action="store_true", help="no progress, no funnel")
     add("--json", action="store_true", help="print the result as one JSON object")
@@ -58,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
     settings = list(args.settings)
     if args.geometry_only:
         settings += ["run.geometry_only=true", "select.sound=false"]
+    if args.people == 1:
+        settings += ["scan.people=1", "clips.people=1"]
     if args.head_model:
         settings.append(f"backends.head_model={json.dumps(args.head_model)}")
     config = load_config(_read_config(args.config), settings)

@@ -113,7 +113,7 @@ class ScoreStage:
             pair_id=identifier,
             source=Source(
                 video.video_id, video.uri, clip.start_s, clip.end_s, clip.shot_index, video.source_id, video.license,
-                video.attribution,
+                video.attribution, n_people=2 if clip.b else 1,
             ),
             fitted=fitted,
             relation=relation,

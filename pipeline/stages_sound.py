@@ -163,6 +163,7 @@ class BindStage:
         for clip, evidence, faces in zip(element, found, bound, strict=True):
             a, b = (f"{video[:16]}-p{person[evidence.shot_index, t]}" for t in (evidence.track_a, evidence.track_b))
             faces_of = tuple(sorted(faces.items()))
+            b = b if evidence.track_b else ""
             outputs.append(BoundClip(clip.task, clip.start_s, clip.end_s, faces_of, a, b, *offset, clip.active))
         return outputs
 

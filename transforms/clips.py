@@ -34,6 +34,7 @@ class ClipOptions:
         absence_s: two people still count as there through a gap this long (a turned or hidden head), seconds.
         least_valid: share of a clip's frames in which both faces must have landmarks.
         smallest_scale_px: smallest median face scale, pixels per 63 mm.
+        people: 2, or 1 for single-speaker clips: ``b`` is then nobody, with the track id "".
         context_s: frames read before and after the clip, never across the shot's edges.
     """
 
@@ -45,6 +46,7 @@ class ClipOptions:
     least_valid: float = 0.5
     smallest_scale_px: float = 12.0
     context_s: float = 1.0
+    people: int = 2
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,8 @@ def _window(
     if not there:
         raise BadInput("no_face", "no face was followed in this window")
     there.sort(key=lambda p: (-p.size * float(p.seen.sum()), p.person.track_id))
+    if options.people == 1:
+        return _alone(there, video, shot, t0, t1, first, options)
     if len(there) < 2:
         raise BadInput("one_face", f"one face, {there[0].size:.0f} px high")
     one, other = there[0], there[1]
@@ -127,10 +131,37 @@ def _window(
     together = np.flatnonzero(np.isfinite(one.x[begin:stop]) & np.isfinite(other.x[begin:stop]))
     k = begin + int(together[0])
     a, b = (one, other) if one.x[k] <= other.x[k] else (other, one)
+    return _clip(video, shot, start, end, {"a": a, "b": b}, options)
+
+
+def _alone(
+    there: Sequence[_Presence], video: Video, shot: Shot, t0: float, t1: float, first: int, options: ClipOptions
+) -> Clip:
+    """The part of a window where one person is there and nobody else is prominent."""
+    one = there[0]
+    for second in there[1:]:
+        seconds = float(second.seen.sum()) * BIN_S
+        if second.scale == 0.0 and seconds < 0.5 * (t1 - t0):
+            continue
+        if second.size >= options.passer_by_size * one.size and seconds >= options.passer_by_s:
+            raise BadInput("many_faces", f"a second face, {second.size:.0f} px high, for {seconds:.1f} s")
+    begin, stop = _longest_run(one.seen >= 0.5, max(0, round(options.absence_s / BIN_S)))
+    start, end = max(t0, (first + begin) * BIN_S), min(t1, (first + stop) * BIN_S)
+    if end - start < options.shortest_s - 1e-6:
+        raise BadInput("no_face", f"one person for {max(0.0, end - start):.1f} s at most")
+    share = float(one.valid[begin:stop].mean())
+    if share < options.least_valid:
+        raise BadInput("landmarks_lost", f"the face is measured in {share:.0%} of the frames")
+    if one.scale < options.smallest_scale_px:
+        raise BadInput("faces_too_small", f"face scale {one.scale:.1f} px per 63 mm")
+    return _clip(video, shot, start, end, {"a": one}, options)
+
+
+def _clip(
+    video: Video, shot: Shot, start: float, end: float, people: Mapping[str, _Presence], options: ClipOptions
+) -> Clip:
     lead, trail = start - options.context_s, end + options.context_s
-    parts = {
-        name: [s for s in p.person.parts if s.last_s >= lead and s.first_s < trail] for name, p in (("a", a), ("b", b))
-    }
+    parts = {name: [s for s in p.person.parts if s.last_s >= lead and s.first_s < trail] for name, p in people.items()}
     pieces = sorted({(s.piece, s.piece_uri) for side in parts.values() for s in side})
     position = {piece: i for i, piece in enumerate(pieces)}
     keys = {
@@ -141,11 +172,11 @@ def _window(
         shot.index,
         start,
         end,
-        a.person.track_id,
-        b.person.track_id,
+        people["a"].person.track_id,
+        people["b"].person.track_id if "b" in people else "",
         tuple(uri for _, uri in pieces),
         keys["a"],
-        keys["b"],
+        keys.get("b", ()),
     )
 
 
@@ -204,9 +235,11 @@ def load_clip_tracks(
     a = _assemble(clip.a, clip.a_tracklets, pieces, times)
     b = _assemble(clip.b, clip.b_tracklets, pieces, times)
     inside = (times >= clip.start_s - 1e-9) & (times < clip.end_s - 1e-9)
-    share = float((a.valid & b.valid)[inside].mean()) if inside.any() else 0.0
+    measured = a.valid & b.valid if clip.b else a.valid
+    share = float(measured[inside].mean()) if inside.any() else 0.0
     if share < options.least_valid:
-        raise BadInput("landmarks_lost", f"both faces measured in {share:.0%} of the frames")
+        who = "both faces" if clip.b else "the face"
+        raise BadInput("landmarks_lost", f"{who} measured in {share:.0%} of the frames")
     return ClipTracks(
         clip.video.video_id,
         clip.shot_index,

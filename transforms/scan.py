@@ -46,6 +46,7 @@ class ScanOptions:
     bystander: a third face counts when it is at least this share of the second's size ...
     bystander_s: ... and is seen for this long in the window, seconds.
     least_second: the second face is at least this share of the first's size.
+    people: 2 keeps spans with two people, 1 those with one.
     """
 
     smallest_scale_px: float = 24.0
@@ -60,6 +61,7 @@ class ScanOptions:
     bystander: float = 0.6
     bystander_s: float = 2.5
     least_second: float = 0.2
+    people: int = 2
     shots: ShotOptions = field(default_factory=ShotOptions)
     split: SplitOptions = field(default_factory=SplitOptions)
 
@@ -434,6 +436,8 @@ def _judge_window(people: Sequence[Person], start: float, end: float, options: S
     sizes = np.array([size for _, size, _, _ in here])
     present = np.stack([there for there, _, _, _ in here]) * sizes[:, None]  # [P, B] width where present
     ordered = -np.sort(-np.pad(present, ((0, 2), (0, 0))), axis=0)
+    if options.people == 1:
+        return _judge_alone(here, present, ordered, start, end, options)
     first_, second = ordered[0], ordered[1]
     both = (second > 0) & (second >= options.least_second * first_)
     together = _longest_run(both) * step
@@ -453,6 +457,31 @@ def _judge_window(people: Sequence[Person], start: float, end: float, options: S
     scale = float(np.median(second[both])) / BOX_PER_SCALE
     if scale < options.reject_scale_px:
         return "faces_too_small", f"second face {scale:.0f} px per 63 mm, {options.reject_scale_px:g} are needed"
+    return "", ""
+
+
+def _judge_alone(
+    here: Sequence[tuple[Bool, float, Person, Bool]], present: Float64, ordered: Float64, start: float, end: float,
+    options: ScanOptions,
+) -> tuple[str, str]:  # fmt: skip
+    """The same for a window that may hold one person: a second prominent face that stays is one too many."""
+    size = float(np.median(ordered[0][ordered[0] > 0])) if (ordered[0] > 0).any() else 0.0
+    alone = _longest_run(ordered[0] > 0) * options.sample_s
+    if alone < options.shortest_s - options.sample_s - 1e-6:
+        return "no_face", f"one face for {alone:.1f} s at most"
+    sightings: dict[float, int] = {}
+    for _, width, person, inside in here:
+        if width >= options.bystander * size and person.scores.max() >= CERTAIN:
+            for t in person.times[inside & (person.scores >= SURE)]:
+                sightings[float(t)] = sightings.get(float(t), 0) + 1
+    crowd = options.sample_s * sum(1 for n in sightings.values() if n >= 2)
+    if crowd >= min(options.bystander_s, 0.5 * (end - start)):
+        return "many_faces", f"two or more faces for {crowd:.1f} s"
+    if size / BOX_PER_SCALE < options.reject_scale_px:
+        return (
+            "faces_too_small",
+            f"face {size / BOX_PER_SCALE:.0f} px per 63 mm, {options.reject_scale_px:g} are needed",
+        )
     return "", ""
 
 

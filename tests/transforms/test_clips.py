@@ -223,3 +223,22 @@ def test_two_spans_of_one_shot_in_one_piece_of_the_grid():
     tracks = load_clip_tracks(clips[1], read, ClipOptions())
     assert np.all(tracks.a.box[:, 0] == 250)
     assert np.all(tracks.b.box[:, 0] == 650)
+
+
+ALONE = ClipOptions(people=1)
+
+
+def test_one_person_makes_single_speaker_clips_with_nobody_for_b():
+    clips, rejects, read = choose(made.piece(0, 10, ("t0", 0, 10, LEFT)), options=ALONE)
+    assert bounds(clips) == [(0, 10)]
+    assert not rejects
+    tracks = load_clip_tracks(clips[0], read, ALONE)
+    assert (clips[0].b, tracks.b.track_id) == ("", "")
+    assert not tracks.b.valid.any()
+    assert tracks.a.valid.all()
+
+
+def test_a_second_person_costs_a_single_speaker_clip():
+    clips, rejects, _ = choose(made.piece(0, 10, ("t0", 0, 10, LEFT), ("t1", 0, 10, RIGHT)), options=ALONE)
+    assert not clips
+    assert [r.reason for r in rejects] == ["many_faces"]
