@@ -30,7 +30,8 @@ RIGHT_UPPER_LID = (33, 246, 161, 160, 159, 158, 157, 173, 133)
 RIGHT_LOWER_LID = (33, 7, 163, 144, 145, 153, 154, 155, 133)
 LEFT_UPPER_LID = (263, 466, 388, 387, 386, 385, 384, 398, 362)
 LEFT_LOWER_LID = (263, 249, 390, 373, 374, 380, 381, 382, 362)
-EAR_LOBES, JAW_EDGE = (93, 132, 58, 323, 361, 288), (172, 136, 397, 365)
+EAR_LOBES, JAW_EDGE = (93, 132, 58, 323, 361, 288), (172, 136, 397, 365, 177, 401, 215, 435, 137, 366)
+TEMPLES = (234, 454, 127, 356)
 NOSE_TIP = 1
 
 
@@ -155,7 +156,7 @@ def _face_uv(landmarks: Array) -> Float32:
     """[468, 2] where each landmark's colour is taken; at the jaw's edge a little inside, off ears and background."""
     uv = landmarks[:468, :2].copy()
     middle = 0.5 * (landmarks[EAR_RIGHT, :2] + landmarks[EAR_LEFT, :2])[0]
-    for marks, share in ((list(EAR_LOBES), 0.15), (list(JAW_EDGE), 0.09)):
+    for marks, share in ((list(EAR_LOBES), 0.26), (list(JAW_EDGE), 0.13), (list(TEMPLES), 0.10)):
         uv[marks, 0] += share * (middle - uv[marks, 0])
     return uv.astype(np.float32)
 
