@@ -160,7 +160,7 @@ class FeatureCache:
         return self.folder / pair_id[:2] / f"{pair_id}.npy"
 
     def read(self, pair_ids: Sequence[str], starts: Sequence[int], window: int) -> Tensor:
-        """[B, window, F] float32, zeros beyond a clip's end.
+        """[B, window, F] float32, zeros beyond a clip's end and for a clip without sound (silence is not zero).
 
         Raises:
             UsageError: a pair was not cached.
@@ -193,14 +193,15 @@ def cache_features(
     for done, row in enumerate(rows, 1):
         samples = round(row["n_frames"] * SAMPLE_RATE / row["fps"])
         sound = np.zeros(samples, np.float32)
+        features = torch.zeros(row["n_frames"], front.dims)
         if row["audio"] is not None:
             try:
                 heard = decode_audio(row["audio"]["bytes"])[:samples]
             except ValueError as error:
                 raise UsageError(f"pair {row['pair_id']}: {error}") from error
             sound[: len(heard)] = heard
-        with torch.inference_mode():
-            features = front(torch.from_numpy(sound)[None].to(device))[0]
+            with torch.inference_mode():
+                features = front(torch.from_numpy(sound)[None].to(device))[0]
         path = cache.path(row["pair_id"])
         path.parent.mkdir(parents=True, exist_ok=True)
         half = path.with_name(f"{path.name}.{os.getpid()}")

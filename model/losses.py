@@ -108,6 +108,17 @@ class MotionLoss:
     ) -> None:
         self.options, self.statistics, self.mouth, self.mesh = options, statistics, mouth, mesh
         self.parts = part_slices(statistics.expression)
+        groups = {
+            "expression": ("expression", "jaw"),
+            "rotation": ("neck", "rotation", "eyes"),
+            "translation": ("translation",),
+        }
+        vary = statistics.varies.cpu()
+        self.groups = {  # numbers that vary, by term
+            term: torch.tensor([k for n in names for k in range(self.parts[n].start, self.parts[n].stop) if vary[k]],
+                               dtype=torch.long, device=statistics.varies.device)
+            for term, names in groups.items()
+        }  # fmt: skip
 
     def __call__(
         self, predicted: Tensor, truth: Tensor, valid: Tensor, gaze_valid: Tensor, speaking: Tensor, mouth_only: Tensor
@@ -122,11 +133,9 @@ class MotionLoss:
         options, parts = self.options, self.parts
         full = valid & ~mouth_only[:, None, None]
         square = (predicted - truth) ** 2
-        vary = self.statistics.varies
 
-        def part(*names: str) -> Tensor:
-            dims = torch.cat([torch.arange(parts[n].start, parts[n].stop) for n in names]).to(vary.device)
-            dims = dims[vary[dims]]
+        def part(term: str) -> Tensor:
+            dims = self.groups[term]
             return masked_mean(square[..., dims], full) if len(dims) else square.sum() * 0.0
 
         both = full[:, :, 1:] & full[:, :, :-1]
@@ -137,8 +146,8 @@ class MotionLoss:
             weight = known * torch.where(turning, options.high_rotation, 1.0)[..., None]
         spoken = valid & mouth_only[:, None, None] & (speaking >= SPEAKS)
         terms = {
-            "expression": part("expression", "jaw"),
-            "rotation": part("neck", "rotation", "eyes"),
+            "expression": part("expression"),
+            "rotation": part("rotation"),
             "translation": part("translation"),
             "velocity": masked_mean((predicted.diff(dim=2) - truth.diff(dim=2)) ** 2, both),
             "gaze": gaze_loss(raw, true, weight),

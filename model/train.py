@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -146,7 +146,7 @@ class Objective(nn.Module):
         self.model, self.loss, self.statistics, self.config = model, loss, statistics, config
 
     def forward(self, batch: Batch, features: Tensor, seed: int) -> dict[str, Tensor]:
-        """Terms by name and ``loss``; random numbers from ``seed`` alone, drawn on the CPU."""
+        """Terms by name and ``loss``; random numbers from ``seed`` alone."""
         draw = torch.Generator().manual_seed(seed)
         size, frames = batch.valid.shape[0], batch.valid.shape[2]
         device = batch.valid.device
@@ -156,7 +156,8 @@ class Objective(nn.Module):
         silent = torch.rand(size, generator=draw) < self.config.diffusion.audio_dropout
         silent = silent.to(device) | ~batch.audio_valid
         facing_hidden = (torch.rand(size, 1, generator=draw) < 0.2).to(device)
-        noise = torch.randn((size, 2, frames, self.statistics.dims), generator=draw).to(device)
+        own = torch.Generator(device).manual_seed(seed)
+        noise = torch.randn((size, 2, frames, self.statistics.dims), generator=own, device=device)
         scene = scene_of(batch, wished.to(device))
         layout = scene.layout()
         layout[..., 5:12] *= (~facing_hidden[..., None]).to(layout.dtype)  # facing and whether it is known
@@ -316,7 +317,10 @@ def train(
 
             def prepare(batch: Batch, features: Callable[[Batch], Tensor] = features) -> tuple[Batch, Tensor]:
                 moved = batch.to(ranks.device)
-                return moved, features(moved).to(ranks.device)
+                heard = features(moved).to(ranks.device)
+                if not moved.audio.shape[1]:  # the loader left the sound out: the cache knows who has some
+                    moved = replace(moved, audio_valid=heard.flatten(1).any(1))
+                return moved, heard
 
             ahead = Ahead(loader, prepare)
             try:

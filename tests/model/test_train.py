@@ -325,6 +325,8 @@ def test_bf16_and_cached_features_train_too(folder: Path, tmp_path: Path) -> Non
         )
     )  # fmt: skip
     assert math.isfinite(done["loss"])
+    lines = [json.loads(line) for line in (tmp_path / "run" / "curves.jsonl").read_text().splitlines()]
+    assert all(line["masks"] > 0.1 for line in lines)  # the cached sound counts as heard
 
 
 def test_warm_up_then_cosine(folder: Path, tmp_path: Path) -> None:
