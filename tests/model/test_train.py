@@ -496,3 +496,16 @@ def test_two_processes_train_together(folder: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     state = checkpoint.read(tmp_path / "run")
     assert (state["step"], len(state["loaders"])) == (2, 2)
+
+
+def test_the_plot_of_a_sample_shows_both_people_beside_the_truth(trained: checkpoint.Trained, folder: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from duologue.model.plots import sample_figure
+
+    batch = batch_of(folder)
+    figure = sample_figure(trained.model, trained.statistics, trained.front(batch.audio), batch, trained.config)
+    assert [len(axis.lines) for axis in figure.axes] == [2, 2, 2, 2]
+    truth, sample = figure.axes[1].lines  # person a's jaw
+    valid = batch.valid[0, 0].numpy()
+    np.testing.assert_allclose(np.asarray(truth.get_ydata())[valid], np.degrees(batch.jaw[0, 0, valid, 0]), atol=1e-3)
+    assert np.isfinite(np.asarray(sample.get_ydata())).all()
