@@ -107,6 +107,7 @@ def speed(media: Path, hours: float) -> dict[str, float]:
         "peak_mb_of_a_piece": round((first_peak - floor) / 1024, 1),
         "peak_mb_per_hour": round(max(0, peak - first_peak) / 1024 / hours, 1),
         "peak_mb": round(peak / 1024, 1),
+        "load_average": round(os.getloadavg()[0], 1),  # others on the same cores cost processor time too
     }
 
 
