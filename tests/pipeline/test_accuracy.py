@@ -42,7 +42,8 @@ def person(x: float, count: int) -> PersonTruth:
         looking_at_partner=zeros(count, single), landmarks=marks,
         box=np.tile([middle - 40, 320, middle + 40, 400], (count, 1)).astype(single),
         aperture=zeros((count, 2), single), lips=zeros(count, single), speaking=np.arange(count) % 2 == 0,
-        visible=np.ones(count, bool),
+        visible=np.ones(count, bool), visible_share=np.ones(count, single), focal_px=np.full(count, 1000.0),
+        window=(0, 0, 1280, 720),
     )  # fmt: skip
 
 
@@ -54,7 +55,9 @@ def truth(seconds: float = 12.0, shots: tuple[float, ...] = (0.0,), split: bool 
         shot_index=np.searchsorted(shots, times + 1e-9, side="right") - 1, focal_px=np.full(count, 1000.0),
         turns=(Turn(0.0, seconds, "v0", "a"),), distance_m=np.full(count, 0.9, np.float32),
         mutual_gaze=np.zeros(count, bool), av_offset_s=0.0, split_screen=split, head_model_id="canonical-1",
-        head_model_sha256="", head_model_tier="canonical", seed=1, a=person(-0.45, count), b=person(0.45, count),
+        head_model_sha256="", head_model_tier="canonical", seed=1, pair=np.ones(count, bool), transitions=(),
+        occlusions=(), bystanders=(), laughs=(), music=False, screen="halves" if split else "", backdrop="room", rotate=0,
+        a=person(-0.45, count), b=person(0.45, count),
     )  # fmt: skip
 
 
