@@ -56,7 +56,8 @@ def truth(seconds: float = 12.0, shots: tuple[float, ...] = (0.0,), split: bool 
         turns=(Turn(0.0, seconds, "v0", "a"),), distance_m=np.full(count, 0.9, np.float32),
         mutual_gaze=np.zeros(count, bool), av_offset_s=0.0, split_screen=split, head_model_id="canonical-1",
         head_model_sha256="", head_model_tier="canonical", seed=1, pair=np.ones(count, bool), transitions=(),
-        occlusions=(), bystanders=(), laughs=(), music=False, screen="halves" if split else "", backdrop="room", rotate=0,
+        occlusions=(), bystanders=(), laughs=(), music=False, screen="halves" if split else "", backdrop="room",
+        rotate=0,
         a=person(-0.45, count), b=person(0.45, count),
     )  # fmt: skip
 
