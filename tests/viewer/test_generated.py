@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,7 @@ def played(gltf: dict[str, Any], arrays: list[np.ndarray], mesh_node: int, key: 
     def world(index: int) -> np.ndarray:
         local = np.eye(4)
         local[:3, :3] = Rotation.from_quat(state[index].get("rotation", [0, 0, 0, 1])).as_matrix()
+        local[:3, :3] *= state[index].get("scale", [1, 1, 1])
         local[:3, 3] = state[index].get("translation", [0, 0, 0])
         return world(parent[index]) @ local if index in parent else local
 
@@ -131,7 +133,9 @@ def played(gltf: dict[str, Any], arrays: list[np.ndarray], mesh_node: int, key: 
     return np.einsum("vij,vj->vi", blended, np.c_[points, np.ones(len(points))])[:, :3]
 
 
-def test_a_gltf_player_shows_the_heads_of_the_row(pair: Pair) -> None:
+@pytest.mark.parametrize("size", [1.0, 0.8])
+def test_a_gltf_player_shows_the_heads_of_the_row(pair: Pair, size: float) -> None:
+    pair = replace(pair, fitted=replace(pair.fitted, a=replace(pair.fitted.a, scale=size)))
     gltf, arrays = unpack(glb_bytes(pair, MODEL))
     assert gltf["asset"]["version"] == "2.0"
     meshes = [k for k, node in enumerate(gltf["nodes"]) if "mesh" in node]
@@ -145,8 +149,6 @@ def test_a_gltf_player_shows_the_heads_of_the_row(pair: Pair) -> None:
 
 
 def test_key_frames_stand_at_valid_frames_only(pair: Pair) -> None:
-    from dataclasses import replace
-
     valid = np.ones(FRAMES, bool)
     valid[10:20] = False
     holey = {
