@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from . import pair as schema
 from .audio import decode_audio
+from .errors import UsageError
 from .heads import FittedPair, HeadTrack, Relation
 from .records import Backend, Turn
 from .tracks import Float32
@@ -266,7 +267,14 @@ def table_to_rows(table: pa.Table, known: Mapping[str, schema.Column] = schema.B
 
 
 def pair_from_row(row: Row) -> Pair:
-    """The typed pair of a row with every column (as :func:`table_to_rows` yields them)."""
+    """The typed pair of a row with every column (as :func:`table_to_rows` yields them).
+
+    Raises:
+        UsageError: columns are missing: another version wrote the row.
+    """
+    missing = [name for name in schema.BY_NAME if name not in row]
+    if missing:
+        raise UsageError(f"pair {row.get('pair_id', '?')} lacks {', '.join(missing)}: written by another version")
     times = row["start_s"] + np.arange(row["n_frames"]) / row["fps"]
     heads = {
         who: HeadTrack(**{name: row[f"{who}.{name}"] for name in HeadTrack.__dataclass_fields__}) for who in ("a", "b")

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from duologue.schemas import pair as schema
+from duologue.schemas.errors import UsageError
 from duologue.schemas.row import (
     Pair,
     column_arrays,
@@ -137,3 +138,10 @@ def test_projection_reads_what_is_there() -> None:
     rows = list(table_to_rows(table))
     assert [set(row) for row in rows] == [{"pair_id", "a.gaze"}] * 2
     assert rows[1]["a.gaze"].shape == (75, 3)
+
+
+def test_a_row_of_another_version_is_one_line() -> None:
+    row = next(table_to_rows(rows_to_table([pair_row(make_pair(1))])))
+    del row["a.scale"]
+    with pytest.raises(UsageError, match=r"lacks a\.scale"):
+        pair_from_row(row)
