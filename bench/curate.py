@@ -164,9 +164,12 @@ def bare_frames(
     width, height = output_size(video, side)
     if video.rotation % 180:
         width, height = height, width
-    reformatter, how = VideoReformatter(), "AREA" if fast else "BILINEAR"
+    reformatter, shrinker, how = VideoReformatter(), VideoReformatter(), "AREA" if fast else "BILINEAR"
 
     def picture(frame: Any) -> np.ndarray:
+        if fast and width < frame.width and frame.format.name == "yuv420p":
+            # Twice as fast as scaling and converting at once.
+            frame = shrinker.reformat(frame, width=width, height=height, format="yuv420p", interpolation=how, threads=1)
         rgb = reformatter.reformat(frame, width=width, height=height, format="rgb24", interpolation=how, threads=1)
         plane: Any = rgb.planes[0]
         return np.ndarray((height, width, 3), np.uint8, buffer=plane, strides=(plane.line_size, 3, 1))

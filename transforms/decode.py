@@ -56,7 +56,7 @@ class DecodeOptions:
 
     backend: str = "pyav"
     fast: bool = False
-    slots: int = 4
+    slots: int = 8
     progress_timeout_s: float = 60.0
     memory_mb: int = 4096
     max_frames: int = 5_000_000
@@ -113,18 +113,30 @@ class FrameReader:
         return self._iterator
 
     def _frames(self) -> Iterator[Frame]:
+        done, at_once = 0, freed_at_once(self._options.slots)
         for kind, payload in self._answers:
             if kind == DONE:
                 self.damage = str(json.loads(payload)["damage"])
                 return
             header = np.frombuffer(payload, _FRAME_HEADER)[0]
             yield Frame(float(header["time_s"]), self._slots[int(header["slot"])])
-            self._child.send(NEXT)
+            done += 1
+            if done % at_once == 0:
+                self._child.send(NEXT)
 
     def close(self) -> None:
         """Stops decoding; safe to call at any time. Frames are invalid from here on."""
         self._child.stop()
         self._slots = []
+
+
+def freed_at_once(slots: int) -> int:
+    """Frames after which the decoder is told that their slots are free.
+
+    It then decodes as many in a row: switching between decoder and reader at every frame, each finds its caches full
+    of the other's data.
+    """
+    return slots // 2
 
 
 def output_size(video: Video, longest_side: int | None) -> tuple[int, int]:
@@ -181,6 +193,7 @@ def read_frames(
         "backend": options.backend,
         "fast": options.fast,
         "slots": options.slots,
+        "freed_at_once": freed_at_once(options.slots),
         "memory_mb": options.memory_mb,
         "max_frames": options.max_frames,
         "max_pixels": options.max_pixels,

@@ -92,6 +92,7 @@ class Child:
         self._ring: mmap.mmap | None = None
         self._said = time.monotonic()
         self._free = 0
+        self._freed_at_once = 1
 
     def serve(self) -> None:
         handlers = {"probe": self._probe, "frames": self._frames, "audio": self._audio}
@@ -132,10 +133,10 @@ class Child:
         self._send(ERROR, json.dumps({"reason": reason, "detail": detail, "clean": clean}).encode())
 
     def _wait_for_parent(self) -> None:
-        """Takes one message: a slot is free again, or the request is over."""
+        """Takes one message: slots are free again, or the request is over."""
         if self._connection.recv_bytes() == STOP:
             raise Stopped
-        self._free += 1
+        self._free += self._freed_at_once
 
     def _probe(self, request: dict[str, Any]) -> None:
         facts = measure(request["path"], request["max_duration_s"], request["max_pixels"], self._tick)
@@ -167,7 +168,7 @@ class Child:
                 max_pixels=request["max_pixels"],
             ),
         )
-        self._free = len(slots)
+        self._free, self._freed_at_once = len(slots), request["freed_at_once"]
         sent = 0
         with closing(source.frames(self._tick)) as decoded:
             counted = self._counted(decoded, request["max_frames"])
