@@ -36,11 +36,10 @@ from duologue.transforms.probe import probe
 from duologue.transforms.scan import (
     BOX_PER_SCALE,
     ScanOptions,
-    judge_shot,
-    merge_scan,
     scan_longest_side,
     scan_piece,
 )
+from duologue.transforms.scan_verdict import judge_shot, merge_scan
 from duologue.transforms.shots import PySceneDetectShots
 from scipy.stats import beta
 

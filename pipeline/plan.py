@@ -91,12 +91,11 @@ def make_plan(config: CurateConfig, out: str, *, offline: bool = False) -> Plan:
     stages = Stages(
         probe=ProbeStage(
             config.probe,
-            need_audio=not run.geometry_only,
             shortest_s=config.clips.shortest_s,
             takedowns=() if offline else read_takedowns(files_at(out)),
         ),
         scan=ScanStage(config.scan, for_scan(config.decode), *detector),
-        shots=ShotsStage(config.scan),
+        shots=ShotsStage(config.scan, need_audio=not run.geometry_only),
         track=TrackStage(
             config.track, config.decode, *detector, backends.identity, backends.identity_path,
             keep_crops=backends.speaker != "lips",

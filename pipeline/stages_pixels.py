@@ -12,7 +12,7 @@ from apache_beam.io.filesystems import FileSystems
 from ..schemas.errors import BadInput
 from ..schemas.records import InputItem, Reject, Shot, Video
 from ..schemas.takedown import Takedown, is_taken_down
-from ..transforms import clips, decode, detect_faces, face_mesh, identify, scan, stitch, track
+from ..transforms import clips, decode, detect_faces, face_mesh, identify, scan, scan_verdict, stitch, track
 from ..transforms.elements import ClipTask, PieceDone, PieceTask, Span, TrackDone, TrackTask
 from ..transforms.probe import ProbeOptions, probe
 from ..transforms.shots import WARM_UP_S, shot_detector
@@ -37,7 +37,6 @@ class ProbeStage:
     """InputItem -> Video."""
 
     options: ProbeOptions
-    need_audio: bool
     shortest_s: float
     takedowns: tuple[Takedown, ...]
     name: str = "probe"
@@ -48,7 +47,6 @@ class ProbeStage:
             element,
             file_stamp(element.uri),
             self.options,
-            self.need_audio,
             self.shortest_s,
             self.takedowns,
         )
@@ -64,8 +62,6 @@ class ProbeStage:
             return []
         seconds = video.end_s - video.start_s
         subject = video_subject(video, video.start_s, video.end_s)
-        if self.need_audio and not video.has_audio:
-            return [reject(subject, self.name, "no_audio", "no audio stream")]
         if seconds < self.shortest_s - EPSILON_S:
             return [reject(subject, self.name, "too_short", f"{seconds:.2f} s, {self.shortest_s:g} s are needed")]
         return [video]
@@ -140,14 +136,19 @@ class ScanStage:
 
 @dataclass(frozen=True)
 class ShotsStage:
-    """All scanned pieces of a video -> Span of every shot with two prominent faces; the other shots are rejects."""
+    """All scanned pieces of a video -> Span of every shot with two prominent faces; the other shots are rejects.
+
+    A silent video is turned away only here, so that one without two people says so: the scan is cheap, and whoever
+    reads the rejects learns what ``--geometry-only`` would bring.
+    """
 
     options: scan.ScanOptions
+    need_audio: bool
     name: str = "shots"
     kinds: tuple[type, ...] = (Span,)
 
     def identity(self, element: tuple[PieceDone, ...]) -> tuple[Any, ...]:
-        return ([piece.file for piece in element], element[0].video, self.options)
+        return ([piece.file for piece in element], element[0].video, self.options, self.need_audio)
 
     def subject(self, element: tuple[PieceDone, ...]) -> Subject:
         video = element[0].video
@@ -157,12 +158,16 @@ class ShotsStage:
         video = element[0].video
         pieces = [scan.ScanPiece.from_arrays(work.get_arrays(piece.file)) for piece in element]
         outputs: list[Any] = []
-        for found in scan.merge_scan(pieces, video, self.options):
+        for found in scan_verdict.merge_scan(pieces, video, self.options):
             shot = found.shot
-            verdict = scan.judge_shot(found, video, self.options)
+            verdict = scan_verdict.judge_shot(found, video, self.options)
             for part in verdict.dropped:
                 subject = video_subject(video, part.start_s, part.end_s, shot.index)
                 outputs.append(reject(subject, self.name, part.reason, part.detail))
+            if self.need_audio and not video.has_audio:
+                subjects = [video_subject(video, start, end, shot.index) for start, end in verdict.spans]
+                outputs += [reject(subject, self.name, "no_audio", "no audio stream") for subject in subjects]
+                continue
             scores = (finite(verdict.split_colour), finite(verdict.split_seam))
             outputs += [Span(video, shot.index, shot.start_s, shot.end_s, s, e, *scores) for s, e in verdict.spans]
         if not outputs:

@@ -113,15 +113,14 @@ class FrameReader:
         return self._iterator
 
     def _frames(self) -> Iterator[Frame]:
-        done, at_once = 0, freed_at_once(self._options.slots)
-        for kind, payload in self._answers:
+        at_once = freed_at_once(self._options.slots)
+        for count, (kind, payload) in enumerate(self._answers, start=1):
             if kind == DONE:
                 self.damage = str(json.loads(payload)["damage"])
                 return
             header = np.frombuffer(payload, _FRAME_HEADER)[0]
             yield Frame(float(header["time_s"]), self._slots[int(header["slot"])])
-            done += 1
-            if done % at_once == 0:
+            if count % at_once == 0:
                 self._child.send(NEXT)
 
     def close(self) -> None:

@@ -10,28 +10,28 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
-from ..schemas.tracks import N_LANDMARKS, Float32
+from ..schemas.tracks import Float32
 from .detect_faces import Detections, merge_detections, no_detections
 from .face_mesh import REGION_SCALE, MeshFace, Region, region_from_detection, region_from_landmarks, sharpness
 from .face_quality import (
     box_iou,
-    confidence_from_error,
     disagreement,
     expected_error,
     implausible,
     rigid_change,
 )
+from .followed_face import FollowedFace, Kept, Row, apart, tracklet_of, without_doubles
 from .identify import Identifier, similarity
-from .mirror import shifted, side_error, without_side_error
-from .mouth_crop import CROP, mouth_crop
-from .tracklet import PieceTracks, Tracklet
+from .mirror import shifted, side_error
+from .mouth_crop import mouth_crop
+from .tracklet import PieceTracks
 
 CONFIRM_LOGIT = 6.0  # a followed face under this score of the landmark network must be seen by the detector too
 SURE_ERROR = 0.06  # expected error (fraction of face scale) under which a frame tells how a face moves
@@ -102,77 +102,6 @@ class _Judged:
     sharp: float
 
 
-@dataclass
-class _Row:
-    """What one frame told of one face."""
-
-    box: Float32
-    landmarks: Float32 | None = None
-    error: float = 1.0
-    sharp: float = math.nan
-    crop: UInt8 | None = None
-    side_error: Float32 | None = None
-
-
-@dataclass
-class _Face:
-    """A face being followed."""
-
-    number: int
-    rows: dict[int, _Row] = field(default_factory=dict)
-    region: Region | None = None
-    region_time: float = 0.0
-    velocity: tuple[float, float, float] = (0.0, 0.0, 0.0)  # px/s, px/s, log-size/s
-    landmarks: Float32 | None = None
-    seen_time: float = -math.inf  # last sighting of any kind
-    mesh_time: float = -math.inf  # last measured landmarks
-    lost_since: float | None = None
-    identities: list[tuple[int, Float32]] = field(default_factory=list)
-    identity_time: float = -math.inf
-    mirror_time: float = -math.inf
-    side_error: Float32 | None = None  # the last one measured
-    with_other: dict[int, int] = field(default_factory=dict)  # face number -> frame at which they met
-
-    @property
-    def size(self) -> float:
-        assert self.region is not None
-        return self.region.side
-
-    @property
-    def identity(self) -> Float32:
-        if not self.identities:
-            return np.zeros(1, np.float32)
-        mean = np.mean([vector for _, vector in self.identities], axis=0)
-        return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-9), dtype=np.float32)
-
-    def predict(self, time: float, longest_s: float = 0.2) -> Region:
-        """Where the face is expected: constant velocity for the first instants, then standing still."""
-        assert self.region is not None
-        ahead = min(time - self.region_time, longest_s)
-        vx, vy, vs = self.velocity
-        grow = math.exp(max(-0.1, min(0.1, vs * ahead)))
-        return Region(
-            self.region.x + vx * ahead, self.region.y + vy * ahead, self.region.side * grow, self.region.angle
-        )
-
-    def move(self, region: Region, time: float, sure: bool) -> None:
-        """Takes a new position and, from one that is sure, the velocity (an occluder drags the mesh along)."""
-        if not sure and self.region is not None and time - self.region_time < 0.1:
-            vx, vy, vs = self.velocity
-        elif self.region is not None and 0 < time - self.region_time < 0.3:
-            dt = time - self.region_time
-            now = (
-                (region.x - self.region.x) / dt,
-                (region.y - self.region.y) / dt,
-                math.log(region.side / self.region.side) / dt,
-            )
-            vx, vy, vs = (0.5 * a + 0.5 * b for a, b in zip(self.velocity, now, strict=True))
-        else:
-            vx, vy, vs = 0.0, 0.0, 0.0
-        self.velocity = (vx, vy, vs)
-        self.region, self.region_time = region, time
-
-
 def track_piece(
     frames: Iterable[Frame],
     options: TrackOptions,
@@ -211,8 +140,8 @@ class _Tracker:
         self.mesh = mesh
         self.identifier = identifier
         self.times: list[float] = []
-        self.faces: list[_Face] = []  # awake and asleep
-        self.ended: list[_Face] = []
+        self.faces: list[FollowedFace] = []  # awake and asleep
+        self.ended: list[FollowedFace] = []
         self.born = 0
         self.detect_time = self.search_time = -math.inf
         self.judged: dict[int, _Judged] = {}  # of this frame
@@ -254,12 +183,12 @@ class _Tracker:
             self.faces.remove(face)
             self.ended.append(face)
 
-    def _commit(self, face: _Face, seen: MeshFace, time: float, rgb: UInt8, index: int) -> None:
+    def _commit(self, face: FollowedFace, seen: MeshFace, time: float, rgb: UInt8, index: int) -> None:
         judged = self.judged.get(face.number)
         if judged is None or judged.face is not seen:
             judged = self._judge(face, seen, time)
         crop = self._crop(rgb, seen)
-        row = face.rows[index] = _Row(seen.box, seen.landmarks, judged.error, judged.sharp, crop)
+        row = face.rows[index] = Row(seen.box, seen.landmarks, judged.error, judged.sharp, crop)
         if 0 < self.options.mirror_every_s <= time - face.mirror_time + 1e-6:
             row.side_error = face.side_error = side_error(self.mesh, seen, self.options.keep_logit)
             face.mirror_time = time
@@ -289,7 +218,7 @@ class _Tracker:
         while self.recent[0][1] < time - self.options.look_back_s:
             self.spare.append(self.recent.popleft()[2])
 
-    def _look_back(self, face: _Face, seen: MeshFace, time: float, index: int) -> None:
+    def _look_back(self, face: FollowedFace, seen: MeshFace, time: float, index: int) -> None:
         """Follows a face that was just found backwards through the frames since it was lost."""
         later, later_time = seen, time
         for k, at, rgb in reversed(self.recent):
@@ -303,12 +232,12 @@ class _Tracker:
             if earlier.logit < self.options.keep_logit or implausible(earlier) or error > self.options.worst_error:
                 break
             box = earlier.box
-            if any(k in f.rows and _apart(box, f.rows[k].box) < 0.5 for f in self.faces if f is not face):
+            if any(k in f.rows and apart(box, f.rows[k].box) < 0.5 for f in self.faces if f is not face):
                 break
-            face.rows[k] = _Row(box, earlier.landmarks, error, sharp, self._crop(rgb, earlier))
+            face.rows[k] = Row(box, earlier.landmarks, error, sharp, self._crop(rgb, earlier))
             later, later_time = earlier, at
 
-    def _judge(self, face: _Face, seen: MeshFace, time: float) -> _Judged:
+    def _judge(self, face: FollowedFace, seen: MeshFace, time: float) -> _Judged:
         change = math.nan
         if face.landmarks is not None and time - face.mesh_time < 0.1:
             change = rigid_change(face.landmarks, seen.landmarks)
@@ -349,7 +278,7 @@ class _Tracker:
         waited = min((time - (f.lost_since or time) for f in lost), default=math.inf)
         return since >= self.options.retry_every_s * (1.0 if waited < 1.0 else 2.5) - 1e-6
 
-    def _missing(self) -> list[_Face]:
+    def _missing(self) -> list[FollowedFace]:
         """Faces that were measured and are lost now."""
         return [f for f in self.faces if f.lost_since is not None and f.landmarks is not None]
 
@@ -426,9 +355,9 @@ class _Tracker:
         """The followed face to which a box belongs: two heads are never nearer than half a head, but for instants."""
         best, best_apart = None, 0.5
         for number, seen in found.items():
-            apart = _apart(box, seen.box)
-            if apart < best_apart:
-                best, best_apart = number, apart
+            distance = apart(box, seen.box)
+            if distance < best_apart:
+                best, best_apart = number, distance
         return best
 
     def _measure_detection(self, rgb: UInt8, detections: Detections, d: int) -> MeshFace | None:
@@ -467,12 +396,12 @@ class _Tracker:
                 # It may have stopped behind what hid it, or gone on.
                 places = [face.predict(time, ahead) for ahead in (0.0, 0.2, 0.5 * gap, gap)]
                 x, y = float(box[0] + box[2]) / 2, float(box[1] + box[3]) / 2
-                apart = min(math.hypot(x - r.x, y - r.y) for r in places) * REGION_SCALE / max(side, here.side)
+                away = min(math.hypot(x - r.x, y - r.y) for r in places) * REGION_SCALE / max(side, here.side)
                 reach = 0.6 + 0.8 * min(gap, 1.5)
                 zoom = abs(math.log(side / here.side))
-                if apart > reach or zoom > (0.5 if apart > 0.5 else 0.9):
+                if away > reach or zoom > (0.5 if away > 0.5 else 0.9):
                     continue
-                cost[i, j] = apart / reach + zoom
+                cost[i, j] = away / reach + zoom
                 if looks is not None and face.identities:
                     cost[i, j] += 4.0 * (1.0 - similarity(looks, face.identity))
         rows, columns = linear_sum_assignment(cost) if cost.size else ([], [])
@@ -482,11 +411,11 @@ class _Tracker:
             if owner is None:
                 box = detections.boxes[d]
                 near = [f for f in self.faces if f.rows and f.number not in found]
-                if any(_apart(box, f.rows[max(f.rows)].box) < 0.5 for f in near):
+                if any(apart(box, f.rows[max(f.rows)].box) < 0.5 for f in near):
                     continue  # a second look at a head that is already known
                 if len(self.faces) >= self.options.max_faces:
                     continue
-                owner = _Face(self.born, lost_since=time)
+                owner = FollowedFace(self.born, lost_since=time)
                 self.born += 1
                 self.faces.append(owner)
             for other in asleep:
@@ -497,7 +426,7 @@ class _Tracker:
                 found[owner.number] = seen
                 continue
             box = detections.boxes[d].astype(np.float32)
-            owner.rows[index] = _Row(box)
+            owner.rows[index] = Row(box)
             owner.seen_time = time
             owner.move(region_from_detection(box, detections.keypoints[d]), time, False)
 
@@ -521,10 +450,10 @@ class _Tracker:
             face.with_other = {n: at for n, at in face.with_other.items() if n in numbers}
 
     @staticmethod
-    def _sure(face: _Face, index: int) -> bool:
+    def _sure(face: FollowedFace, index: int) -> bool:
         return index in face.rows and face.rows[index].error < SURE_ERROR
 
-    def _maybe_exchange(self, one: _Face, other: _Face, met: int, rgb: UInt8) -> None:
+    def _maybe_exchange(self, one: FollowedFace, other: FollowedFace, met: int, rgb: UInt8) -> None:
         if one.landmarks is None or other.landmarks is None:
             return
         first = self.identifier.describe(rgb, one.landmarks)
@@ -552,7 +481,7 @@ class _Tracker:
     def finish(self, keep_from_s: float) -> PieceTracks:
         times = np.array(self.times, dtype=np.float64)
         first = int(np.searchsorted(times, keep_from_s))
-        kept: list[_Kept] = []
+        kept: list[Kept] = []
         for face in [*self.ended, *self.faces]:
             rows = {i: face.rows[i] for i in sorted(face.rows) if i >= first}
             if not rows:
@@ -560,59 +489,13 @@ class _Tracker:
             start, stop = min(rows), max(rows) + 1
             if len(rows) >= 2 and times[stop - 1] - times[start] >= self.options.shortest_s:
                 kept.append((start, float(rows[start].box[0]), face, rows, stop))
-        kept = _without_doubles(kept)
+        kept = without_doubles(kept)
         kept.sort(key=lambda k: (k[0], k[1], k[2].number))
         tracklets = [
-            _tracklet(f"t{n}", face, rows, times, start, stop, self.keep_crops)
+            tracklet_of(f"t{n}", face, rows, times, start, stop, self.keep_crops)
             for n, (start, _, face, rows, stop) in enumerate(kept)
         ]
         return PieceTracks(times[first:], tuple(tracklets))
-
-
-_Kept = tuple[int, float, _Face, dict[int, _Row], int]
-
-
-def _without_doubles(kept: list[_Kept]) -> list[_Kept]:
-    """Of two tracklets that mostly lay on one head at the same time, keeps the one measured in more frames."""
-    order = sorted(kept, key=lambda k: (-sum(r.landmarks is not None for r in k[3].values()), k[2].number))
-    left: list[_Kept] = []
-    for one in order:
-        for other in left:
-            shared = [i for i in one[3] if i in other[3]]
-            close = sum(_apart(one[3][i].box, other[3][i].box) < 0.5 for i in shared)
-            if shared and 2 * close > len(one[3]):
-                break
-        else:
-            left.append(one)
-    return left
-
-
-def _tracklet(
-    name: str, face: _Face, rows: dict[int, _Row], all_times: npt.NDArray[np.float64], start: int, stop: int,
-    keep_crops: bool,
-) -> Tracklet:  # fmt: skip
-    times = all_times[start:stop]
-    n = len(times)
-    measured = without_side_error(
-        {index: row.landmarks for index, row in rows.items() if row.landmarks is not None},
-        {index: row.side_error for index, row in face.rows.items() if row.side_error is not None},
-        all_times,
-    )
-    landmarks = np.full((n, N_LANDMARKS, 3), np.nan, np.float32)
-    box = np.full((n, 4), np.nan, np.float32)
-    valid = np.zeros(n, np.bool_)
-    confidence = np.zeros(n, np.float32)
-    sharp = np.full(n, np.nan, np.float32)
-    crops = np.zeros((n, CROP, CROP), np.uint8) if keep_crops else None
-    for index, row in rows.items():
-        k = index - start
-        box[k] = row.box
-        if crops is not None and row.crop is not None:
-            crops[k] = row.crop
-        if row.landmarks is not None:
-            landmarks[k], valid[k], sharp[k] = measured[index], True, row.sharp
-            confidence[k] = confidence_from_error(row.error)
-    return Tracklet(name, times, landmarks, box, valid, confidence, sharp, face.identity, len(face.identities), crops)
 
 
 def _merged(parts: list[Detections]) -> Detections:
@@ -620,16 +503,10 @@ def _merged(parts: list[Detections]) -> Detections:
     return merge_detections(Detections(boxes, scores, points))
 
 
-def _apart(one: Float32, other: Float32) -> float:
-    """Distance of two boxes' centres over their mean size."""
-    sizes = float(max(one[2] - one[0], one[3] - one[1]) + max(other[2] - other[0], other[3] - other[1])) / 2
-    return math.hypot(*(float(v) for v in (one[:2] + one[2:] - other[:2] - other[2:]) / 2)) / max(sizes, 1e-6)
-
-
 def _same_place(region: Region, one: MeshFace, other: MeshFace) -> bool:
     """Two meshes lie on one face: their points agree within half a face scale (median)."""
-    apart = np.linalg.norm(one.landmarks[:468, :2] - other.landmarks[:468, :2], axis=1)
-    return float(np.median(apart)) < 0.18 * min(region.side, other.region.side)
+    between = np.linalg.norm(one.landmarks[:468, :2] - other.landmarks[:468, :2], axis=1)
+    return float(np.median(between)) < 0.18 * min(region.side, other.region.side)
 
 
 def _jump(predicted: Region, seen: MeshFace) -> float:

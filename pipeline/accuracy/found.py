@@ -18,6 +18,7 @@ from ...schemas.shard import open_shard
 from ...schemas.tracks import ClipTracks
 from ...transforms import scan, stitch
 from ...transforms.elements import BoundClip, PieceDone, TrackDone
+from ...transforms.scan_verdict import merge_scan
 from ...transforms.speaking import sync_shift
 from ...transforms.tracklet import PieceTracks
 from ...transforms.work import WorkStore
@@ -60,7 +61,7 @@ def read_found(out: Path, config: CurateConfig) -> dict[str, FoundVideo]:
     for name, parts in pieces.items():
         parts.sort(key=lambda part: part.start_s)
         scans = [scan.ScanPiece.from_arrays(work.get_arrays(part.file)) for part in parts]
-        shots = scan.merge_scan(scans, parts[0].video, config.scan)
+        shots = merge_scan(scans, parts[0].video, config.scan)
         edges = sorted({shot.shot.start_s for shot in shots} | {shot.shot.end_s for shot in shots})
         found[name].cuts = tuple(edges[1:-1])
     spans: dict[tuple[str, int], list[TrackDone]] = defaultdict(list)

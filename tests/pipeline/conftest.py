@@ -77,7 +77,7 @@ def messy_folder(small_conversation: Path, tmp_path_factory: pytest.TempPathFact
     (folder / "empty.mp4").write_bytes(b"")
     (folder / "text.mp4").write_text("this is a shopping list, not a film\n")
     truncate(folder / "a_conversation.mp4", 0.4, folder / "truncated.mp4")
-    write_movie(folder / "no_audio.mp4", Movie(audio=False))
+    write_movie(folder / "silent_nobody.mp4", Movie(seconds=4.0, audio=False, flashes=()))
     write_movie(folder / "no_video.mp4", Movie(video=False))
     write_movie(folder / "short.mp4", Movie(seconds=2.0))
     write_movie(folder / "nobody.mp4", Movie(seconds=4.0, flashes=()))

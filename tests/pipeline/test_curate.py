@@ -119,7 +119,7 @@ def test_every_turn_goes_to_the_face_that_spoke_it(row: Row, truth: Truth) -> No
         ("empty.mp4", "probe", "unreadable"),
         ("text.mp4", "probe", "unreadable"),
         ("truncated.mp4", "probe", "unreadable"),
-        ("no_audio.mp4", "probe", "no_audio"),
+        ("silent_nobody.mp4", "shots", "no_face"),
         ("no_video.mp4", "probe", "no_video"),
         ("short.mp4", "probe", "too_short"),
         ("nobody.mp4", "shots", "no_face"),
@@ -245,7 +245,7 @@ def test_a_silent_film_is_kept_when_geometry_is_all_that_is_wanted(silent_run: R
 def test_a_silent_film_is_a_reject_otherwise(two_portraits: Path, tmp_path: Path) -> None:
     run = curate(tmp_path / "out", str(two_portraits))
     assert run.code == 0
-    assert [reject.reason for reject in Dataset(run.out).rejects()] == ["no_audio"]
+    assert [(reject.stage, reject.reason) for reject in Dataset(run.out).rejects()] == [("shots", "no_audio")]
     assert len(Dataset(run.out)) == 0
 
 

@@ -13,13 +13,10 @@ from duologue.transforms.detect_faces import Detections, FaceDetector
 from duologue.transforms.scan import (
     ScanOptions,
     ScanPiece,
-    ShotScan,
-    judge_shot,
-    link_people,
-    merge_scan,
     scan_longest_side,
     scan_piece,
 )
+from duologue.transforms.scan_verdict import ShotScan, judge_shot, link_people, merge_scan
 from duologue.transforms.shots import WARM_UP_S, PySceneDetectShots
 from duologue.transforms.split_screen import EVIDENCE
 
