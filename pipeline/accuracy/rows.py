@@ -74,9 +74,9 @@ def score_row(truth: Truth, row: Row, tracks: ClipTracks | None, heads: Heads) -
     _speech(score, row, clip, order)
     _layout(score, row, clip, order)
     if tracks is not None:
-        _known_focal(score, clip, tracks, order, heads.fitter)
-    for name in ("rotation_deg", "gaze_deg", "lids", "lips"):
-        pair = [score.values.pop(f"{name}.{who}") for who in "ab"]
+        _known_focal(score, truth, clip, tracks, order, heads)
+    for name in ("rotation_deg", "gaze_deg", "lids", "lips", "rotation_known_focal_deg", "gaze_known_focal_deg"):
+        pair = [score.values.pop(f"{name}.{who}", float("nan")) for who in "ab"]
         known = [value for value in pair if np.isfinite(value)]
         score.values[name] = float(np.mean(known)) if known else float("nan")
     return score
@@ -87,12 +87,7 @@ def _person(
 ) -> tuple[Array, Array]:
     """Scores of one person; returns measured and true rotations [T, 3, 3], both in the fitted head's axes."""
     valid = row[f"{who}.valid"]
-    source = heads.by_id[truth.head_model_id]
-    person = (truth.a, truth.b)[k]
-    axes = np.eye(3)
-    if source.model_id != heads.fitted.model_id:
-        axes = alignment(reduce(source), reduce(heads.fitted), person.shape)
-    exact = true.rotation @ axes
+    exact = true.rotation @ _axes(truth, k, heads)
     measured = np.tile(np.eye(3), (len(valid), 1, 1))
     measured[valid] = rotation_matrix(row[f"{who}.rotation"][valid].astype(np.float64))
     error = np.where(valid, angles_deg(measured, exact), np.nan)
@@ -176,11 +171,22 @@ def _layout(score: RowScore, row: Row, clip: TrueClip, order: tuple[int, int]) -
     score.parts["layout_claimed"] = (float(len(shared)), float(len(true)))
 
 
+def _axes(truth: Truth, k: int, heads: Heads) -> Array:
+    """[3, 3] from the fitted head's axes to those of the head that person ``k`` was filmed with."""
+    source = heads.by_id[truth.head_model_id]
+    if source.model_id == heads.fitted.model_id:
+        return np.eye(3)
+    return alignment(reduce(source), reduce(heads.fitted), (truth.a, truth.b)[k].shape)
+
+
 def _known_focal(
-    score: RowScore, clip: TrueClip, tracks: ClipTracks, order: tuple[int, int], fitter: HeadFitter
+    score: RowScore, truth: Truth, clip: TrueClip, tracks: ClipTracks, order: tuple[int, int], heads: Heads
 ) -> None:
-    """Distance again with the true focal length given: what is left is head size and landmarks."""
-    fitted = fitter.fit([replace(tracks, focal_px=clip.focal_px)])[0]
+    """Places, rotations and gaze again with the true focal length given: what is left is head size and landmarks.
+
+    A wrong focal length turns every head that is off the optical axis: its line of sight is bent by as much.
+    """
+    fitted = heads.fitter.fit([replace(tracks, focal_px=clip.focal_px)])[0]
     if isinstance(fitted, BadInput):
         return
     both = fitted.a.valid & fitted.b.valid
@@ -191,6 +197,16 @@ def _known_focal(
     exact = (clip.people[order[1]].head_centre - clip.people[order[0]].head_centre)[:count]
     miss = np.linalg.norm((fitted.b.head_centre - fitted.a.head_centre)[:count] - exact, axis=-1)
     score.values["relative_position_known_focal_cm"] = 100 * _mean(miss[both[:count]])
+    for who, k in zip("ab", order, strict=True):
+        head, person = getattr(fitted, who), clip.people[k]
+        rows = np.flatnonzero(head.valid[:count])
+        turned = angles_deg(
+            rotation_matrix(head.rotation[rows].astype(np.float64)), person.rotation[rows] @ _axes(truth, k, heads)
+        )
+        score.values[f"rotation_known_focal_deg.{who}"] = _mean(turned)
+        looks = rows[np.isfinite(head.gaze[rows]).all(-1)]
+        off = between_deg(head.gaze[looks].astype(np.float64), person.gaze[looks])
+        score.values[f"gaze_known_focal_deg.{who}"] = _mean(off)
 
 
 def _apertures(row: Row, who: str, head: HeadModel) -> tuple[Array, Array]:
