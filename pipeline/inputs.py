@@ -1,7 +1,8 @@
 """What the user names on the command line, resolved to input items before any work starts.
 
-A file, a folder (all media files below it), a glob, or a manifest (``.csv``, ``.jsonl``, ``.parquet``) with the columns
-``uri`` (needed), ``source_id, start_s, end_s, license, attribution``; local or on any Beam filesystem.
+A file, a folder (all media files below it), a glob (media files only where it ends in ``*``), or a manifest
+(``.csv``, ``.jsonl``, ``.parquet``) with the columns ``uri`` (needed), ``source_id, start_s, end_s, license,
+attribution``; local or on any Beam filesystem.
 """
 
 from __future__ import annotations
@@ -62,6 +63,8 @@ def _resolve(name: str) -> list[InputItem]:
         found = sorted(entry.path for entry in FileSystems.match([pattern])[0].metadata_list)
     except Exception as error:
         raise UsageError(f"cannot list {name}: {error}") from error
+    if pattern.endswith("*"):  # it names no kind of file: what lies beside the videos is not meant
+        found = [path for path in found if path.lower().endswith(MEDIA_SUFFIXES)]
     if not found:
         raise UsageError(f"nothing matches {name}")
     return [InputItem(uri) for uri in found]

@@ -7,7 +7,6 @@ Conversation k depends on the seed and k alone, so a larger set begins with the 
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -20,25 +19,22 @@ import pyarrow as pa
 from scipy.spatial.transform import Rotation
 
 from .. import __version__
-from ..fitting.dyad import relate
 from ..fitting.head_model import HeadModel, load_head_model
 from ..fitting.layout import place
 from ..fitting.reduce import reduce, reduced_landmarks
 from ..fitting.reduced import ReducedModel
-from ..schemas.audio import encode_audio
 from ..schemas.errors import UsageError
 from ..schemas.files import as_files
-from ..schemas.finish import finish_dataset, write_rejects, write_shard
+from ..schemas.finish import write_shard
 from ..schemas.heads import FittedPair, HeadTrack
 from ..schemas.manifest import MANIFEST, FileEntry
 from ..schemas.pair import pair_id, pair_schema
-from ..schemas.records import Backend, Turn
-from ..schemas.row import Pair, Provenance, Row, Source, Voices, pair_row, rows_to_table, table_to_rows
-from ..schemas.selection import SelectionOptions
+from ..schemas.records import Turn
+from ..schemas.row import Pair, Row, Source, pair_row, rows_to_table, table_to_rows
 from ..schemas.shard import shard_count, shard_index
 from ..schemas.tracks import Float32
-from ..transforms.exact import exact_scores
 from .behaviour import Manner, Seat, behave
+from .exact_rows import exact_head, exact_pair, finish_exact, hash_of, turns_within
 from .exchange import Talker, exchange, mix
 from .motion import HeadMotion
 from .script import Line, speech_segments
@@ -48,7 +44,6 @@ Array = npt.NDArray[np.float64]
 
 FPS, CLIP_S, CLIPS = 25.0, 10.0, 6
 WIDTH, HEIGHT = 1920, 1080
-EYES_SHUT = 0.65  # lid closure from which the gaze is not known, as where it is measured
 OUTLINE = (10, 152, 234, 454, 1, 54, 284, 132, 361, 172, 397, 176, 400, 103, 332)  # FaceMesh points that bound a face
 _ACCENTS = ("en", "en-us", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-029")
 _VARIANTS = ("m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "f1", "f2", "f3", "f4", "f5")
@@ -206,35 +201,15 @@ def _head(
     flip = np.diag([1.0, -1.0, -1.0])
     axes = Rotation.from_rotvec(motion.eyes.reshape(-1, 3)).as_matrix()[..., 2].reshape(frames, 2, 3).mean(1)
     gaze = np.einsum("tij,tj->ti", rotation @ flip, axes / np.linalg.norm(axes, axis=1, keepdims=True))
-    shut = motion.expression[:, model.expression_names.index("eyeBlinkLeft")] > EYES_SHUT
-    gaze[shut] = np.nan
     points = reduced_landmarks(outline, np.broadcast_to(shape, (frames, len(shape))), motion.expression, motion.jaw)
     joints = model.posed_joints(shape)
     seen = np.einsum("tij,tlj->tli", rotation @ flip, points - joints[0]) + root[:, None]
     pixels = focal * seen[..., :2] / seen[..., 2:] + np.array([WIDTH / 2, HEIGHT / 2])
-    single = np.float32
-    zeros = np.zeros(frames, single)
-    return HeadTrack(
-        track_id=track,
-        shape=shape.astype(single),
-        expression=motion.expression.astype(single),
-        jaw=motion.jaw.astype(single),
-        neck=np.zeros((frames, 3), single),
-        rotation=Rotation.from_matrix(rotation).as_rotvec().astype(single),
-        translation=root.astype(single),
-        eyes=motion.eyes.astype(single),
-        gaze_raw=gaze.astype(single),
-        gaze=gaze.astype(single),
-        head_centre=centre.astype(single),
-        rotation_sd=zeros,
-        translation_sd=zeros,
-        gaze_sd=np.where(shut, np.nan, 0.0).astype(single),
-        residual=zeros,
-        box=np.concatenate([pixels.min(1), pixels.max(1)], axis=1).astype(single),
-        confidence=np.ones(frames, single),
-        valid=np.ones(frames, dtype=bool),
-        scale_log_sd=0.0,
-    )
+    return exact_head(
+        track, model.expression_names, shape=shape, expression=motion.expression, jaw=motion.jaw, eyes=motion.eyes,
+        rotation=Rotation.from_matrix(rotation).as_rotvec(), translation=root, gaze=gaze, head_centre=centre,
+        box=np.concatenate([pixels.min(1), pixels.max(1)], axis=1),
+    )  # fmt: skip
 
 
 def _cut(head: HeadTrack, part: slice) -> HeadTrack:
@@ -261,11 +236,8 @@ def conversation_pairs(
         order = sorted((0, 1), key=lambda who: float(cut[who].box[0, 0] + cut[who].box[0, 2]))
         face = {who: "ab"[order.index(who)] for who in (0, 1)}
         times = np.arange(part.start, part.stop) / FPS
-        turns = tuple(
-            Turn(max(s, start), min(e, end), f"v{who}", face[who])
-            for s, e, who in sorted((s, e, who) for who in (0, 1) for s, e in segments[who])
-            if min(e, end) - max(s, start) > 0.02
-        )
+        said = sorted((s, e, who) for who in (0, 1) for s, e in segments[who])
+        turns = turns_within((Turn(s, e, f"v{who}", face[who]) for s, e, who in said), start, end)
         speaking = [
             np.any([(times >= s) & (times < e) for s, e in fine[who]] or [times < 0], axis=0).astype(np.float32)
             for who in order
@@ -276,22 +248,15 @@ def conversation_pairs(
             cut[order[0]], cut[order[1]],
         )  # fmt: skip
         identifier = pair_id(video, start, end, config_hash)
-        relation = relate(fitted, seed=identifier)
-        yield Pair(
-            pair_id=identifier,
-            source=Source(
-                video, f"synthetic:parameters/{seed}/{talk.index}", start, end, license="CC0-1.0",
-                attribution="generated by duologue; voices by espeak-ng", origin="synthetic",
-            ),
-            fitted=fitted,
-            relation=relation,
-            voices=Voices(
-                turns, speaking[0], speaking[1], f"v{order[0]}", f"v{order[1]}", encode_audio(sound)
-            ),
-            scores=exact_scores(fitted, relation, turns, (speaking[0], speaking[1]), sound),
-            provenance=Provenance(config_hash, __version__, (Backend("voices", "espeak-ng", "", "GPL-3.0-or-later"),)),
-            person_a=f"synthetic-{seed}-{talk.index}-{order[0]}",
-            person_b=f"synthetic-{seed}-{talk.index}-{order[1]}",
+        source = Source(
+            video, f"synthetic:parameters/{seed}/{talk.index}", start, end, license="CC0-1.0",
+            attribution="generated by duologue; voices by espeak-ng", origin="synthetic",
+        )  # fmt: skip
+        first, second = order
+        people = (f"synthetic-{seed}-{talk.index}-{first}", f"synthetic-{seed}-{talk.index}-{second}")
+        yield exact_pair(
+            identifier, source, fitted, config_hash, people, turns, (speaking[0], speaking[1]),
+            (f"v{first}", f"v{second}"), sound,
         )  # fmt: skip
 
 
@@ -327,7 +292,7 @@ def write_parameters(
     if files.exists(MANIFEST):
         raise UsageError(f"{where} holds a data set already: choose another folder, or delete that one")
     facts = {"version": __version__, "seed": options.seed, "clip_s": CLIP_S, "fps": FPS, "kind": "parameters"}
-    config_hash = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
+    config_hash = hash_of(facts)
     work = Path(where) / "_work"
     try:
         work.mkdir(parents=True, exist_ok=True)
@@ -338,13 +303,8 @@ def write_parameters(
         entries = _write_shards(Path(where), work, options, config_hash, count, progress)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    hours = options.rows * CLIP_S / 3600
-    finish_dataset(
-        files, entries, write_rejects(files, []), config_hash=config_hash, code_version=__version__,
-        config_yaml="".join(f"{name}: {value}\n" for name, value in {**facts, **asdict(options)}.items()),
-        funnel={"synthesize": {"kept": {"items": options.rows, "hours": hours}}},
-        options=SelectionOptions(yaw_deg=180.0, val_share=0.1, test_share=0.1),  # profiles cost exact labels nothing
-    )  # fmt: skip
+    lines = "".join(f"{name}: {value}\n" for name, value in {**facts, **asdict(options)}.items())
+    finish_exact(files, entries, config_hash, lines, options.rows, options.rows * CLIP_S)
     return options.rows
 
 

@@ -25,6 +25,7 @@ from .scenario import Camera, Scenario, check
 from .script import write_script
 from .soundtrack import mix_audio
 from .truth import Truth
+from .truth_rows import check_free, write_truth_rows
 from .voices import Voice
 from .writer import Writer
 
@@ -323,13 +324,14 @@ class _Filming:
 def render_conversation(
     scenario: Scenario, out_dir: str | Path, progress: Callable[[int, int], None] | None = None
 ) -> Truth:
-    """Film ``scenario`` into ``out_dir``: ``conversation.mp4``, ``truth.npz``, ``truth.json``.
+    """Film ``scenario`` into ``out_dir``: ``conversation.mp4``, ``truth.npz``, ``truth.json``, and as rows ``truth/``.
 
     Args:
         progress: called with (frames done, frames in all) after every frame.
 
     Raises:
-        UsageError: the scenario cannot be filmed, espeak-ng is absent, or ``out_dir`` is not writable.
+        UsageError: the scenario cannot be filmed, espeak-ng is absent, or ``out_dir`` is not writable or
+            holds a ``truth/`` of something else.
     """
     check(scenario)
     target = Path(out_dir)
@@ -337,11 +339,13 @@ def render_conversation(
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{target}: cannot be made ({error.strerror})") from None
+    check_free(target)
     stage = _prepare(scenario)
     filming = _Filming(stage)
+    sound = mix_audio(stage.lines, scenario)
     writer = Writer(target / VIDEO_NAME, scenario)
     try:
-        writer.sound(mix_audio(stage.lines, scenario))
+        writer.sound(sound)
         for t in range(len(stage.times)):
             writer.frame(filming.frame(t), float(stage.times[t]))
             if progress is not None:
@@ -350,4 +354,6 @@ def render_conversation(
         writer.close()
     truth = truth_of(stage, filming.shares, filming.walker_shares)
     truth.write(target)
+    names = stage.actors[0].avatar.model.expression_names
+    write_truth_rows(target, VIDEO_NAME, truth, names, sound if scenario.audio else None, scenario)
     return truth

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     took = time.monotonic() - began
     print(
         f"{Path(args.out) / VIDEO_NAME}: {scenario.seconds:g} s, {truth.width}x{truth.height}, "
-        f"{len(truth.shots)} shots, {len(truth.turns)} turns, made in {took:.0f} s; truth beside it"
+        f"{len(truth.shots)} shots, {len(truth.turns)} turns, made in {took:.0f} s; truth beside it, as rows in truth/"
     )
     return 0
 

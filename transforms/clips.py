@@ -80,9 +80,7 @@ def choose_clips(
     clips: list[Clip] = []
     rejects: list[Reject] = []
     for start, end in spans:
-        n = max(1, math.ceil((end - start) / options.clip_s - 1e-9))
-        for k in range(n):
-            t0, t1 = start + k * options.clip_s, min(end, start + (k + 1) * options.clip_s)
+        for k, (t0, t1) in enumerate(clip_windows(start, end, options)):
             try:
                 if t1 - t0 < options.shortest_s - 1e-6:
                     if k:
@@ -92,6 +90,13 @@ def choose_clips(
             except BadInput as bad:
                 rejects.append(Reject(video.video_id, video.uri, "track", bad.reason, bad.detail, t0, t1, shot.index))
     return clips, rejects
+
+
+def clip_windows(start_s: float, end_s: float, options: ClipOptions) -> list[tuple[float, float]]:
+    """The clip grid of a span, (start, end) each; the last may be shorter than ``shortest_s``."""
+    n = max(1, math.ceil((end_s - start_s) / options.clip_s - 1e-9))
+    edges = [start_s + k * options.clip_s for k in range(n)]
+    return list(zip(edges, [*edges[1:], end_s], strict=True))
 
 
 def _window(
@@ -119,7 +124,7 @@ def _window(
             "one_face", f"the second face is {other.size:.0f} px high, seen {other.seen.sum() * BIN_S:.1f} s"
         )
     both = np.minimum(one.seen, other.seen) >= 0.5
-    begin, stop = _longest_run(both, max(0, round(options.absence_s / BIN_S)))
+    begin, stop = longest_run(both, max(0, round(options.absence_s / BIN_S)))
     start, end = max(t0, (first + begin) * BIN_S), min(t1, (first + stop) * BIN_S)
     if end - start < options.shortest_s - 1e-6:
         raise BadInput("not_two_people", f"two people together for {max(0.0, end - start):.1f} s at most")
@@ -145,7 +150,7 @@ def _alone(
             continue
         if second.size >= options.passer_by_size * one.size and seconds >= options.passer_by_s:
             raise BadInput("many_faces", f"a second face, {second.size:.0f} px high, for {seconds:.1f} s")
-    begin, stop = _longest_run(one.seen >= 0.5, max(0, round(options.absence_s / BIN_S)))
+    begin, stop = longest_run(one.seen >= 0.5, max(0, round(options.absence_s / BIN_S)))
     start, end = max(t0, (first + begin) * BIN_S), min(t1, (first + stop) * BIN_S)
     if end - start < options.shortest_s - 1e-6:
         raise BadInput("no_face", f"one person for {max(0.0, end - start):.1f} s at most")
@@ -206,7 +211,7 @@ def _presence(person: PersonTrack, first: int, last: int) -> _Presence:
     return _Presence(person, np.minimum(seen / total_frames, 1), np.minimum(valid / total_frames, 1), x, mean, scale)
 
 
-def _longest_run(there: npt.NDArray[np.bool_], bridge: int) -> tuple[int, int]:
+def longest_run(there: npt.NDArray[np.bool_], bridge: int) -> tuple[int, int]:
     """Bounds of the longest run of True, where runs of at most ``bridge`` False inside it do not end it."""
     best, start, previous = (0, 0), -1, -1
     for k in np.flatnonzero(there):
