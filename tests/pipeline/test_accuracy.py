@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -12,13 +13,15 @@ from duologue.cli import main
 from duologue.pipeline.accuracy.clock import box_iou, exact_pair, truth_at, who_is_who
 from duologue.pipeline.accuracy.figures import average_precision, median_of, precision_of, ratio_of
 from duologue.pipeline.accuracy.found import FoundVideo
-from duologue.pipeline.accuracy.measures import BY_KEY, met
+from duologue.pipeline.accuracy.measures import BY_KEY, MEASURES, met
+from duologue.pipeline.accuracy.page import page_html
 from duologue.pipeline.accuracy.stages import calls, cuts, selection, tracks, usable, windows
 from duologue.pipeline.accuracy.suite import Conversation, load_suite
 from duologue.pipeline.accuracy.verb import beyond, read_limits
 from duologue.schemas.errors import UsageError
 from duologue.schemas.records import Reject, Turn
 from duologue.schemas.selection import SelectionOptions
+from duologue.synthesis import voices
 from duologue.synthesis.scenario import Scenario
 from duologue.synthesis.truth import PersonTruth, Truth
 
@@ -214,3 +217,20 @@ def test_wrong_requests_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixtu
                   ["--real", str(tmp_path / "gone")]):  # fmt: skip
         assert main(["accuracy", *words]) == 2
         assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+@pytest.mark.timeout(600)
+def test_the_quick_suite_keeps_its_committed_limits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if not voices.available():
+        pytest.skip("espeak-ng is not installed")
+    code = main(["accuracy", "--suite", "quick", "--out", str(tmp_path), "--tolerance", str(LIMITS), "--json"])
+    said = capsys.readouterr()
+    assert code == 0, said.err
+    result = json.loads(said.out.splitlines()[-1])
+    for condition in ("clean", "hard"):
+        assert set(FIXED) <= set(result[condition])
+        assert result[f"{condition}.rotation_deg"] == result[condition]["rotation_deg"]
+    page = (tmp_path / "accuracy.html").read_text()
+    assert all(measure.title.replace("'", "&#x27;") in page for measure in MEASURES)
+    assert "http" not in page.replace("http://www.w3.org", "")
+    assert page_html(result) == page
