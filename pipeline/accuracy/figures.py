@@ -56,6 +56,20 @@ def ratio_of(parts: Sequence[tuple[float, float]]) -> Figure:
     return _figure(float(kept[:, 0].sum() / kept[:, 1].sum()), drawn[:, 0] / drawn[:, 1], len(kept))
 
 
+def share_of(parts: Sequence[tuple[float, float]]) -> Figure:
+    """The same of counts of independent events, with Wilson's score interval (J. Am. Stat. Assoc. 22, 1927).
+
+    The bootstrap knows no doubt about 0 of n or n of n. ``clips`` is the number of events.
+    """
+    hits, total = (float(sum(part[k] for part in parts)) for k in (0, 1))
+    if total <= 0:
+        return _nothing()
+    share, z = hits / total, 1.959964
+    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
+    half = z / (1 + z * z / total) * float(np.sqrt(share * (1 - share) / total + z * z / (4 * total * total)))
+    return Figure(share, max(middle - half, 0.0), min(middle + half, 1.0), round(total))
+
+
 def precision_of(parts: Sequence[tuple[Array, npt.NDArray[np.bool_]]]) -> Figure:
     """Average precision of the pooled (scores, labels) of all clips."""
     kept = [(np.asarray(s, np.float64), np.asarray(y, bool)) for s, y in parts if len(s)]

@@ -12,7 +12,8 @@ from scipy.optimize import linear_sum_assignment
 
 from ...schemas.row import Row
 from ...schemas.selection import SelectionOptions
-from ...synthesis.truth import Truth
+from ...synthesis.truth import PersonTruth, Truth
+from ...transforms.clips import ClipOptions
 from .clock import box_iou, truth_at, who_is_who
 from .found import FoundVideo
 
@@ -21,18 +22,28 @@ Parts = tuple[float, float]  # a numerator and a denominator, summed over clips
 
 FRAME_TOLERANCE = 1  # frames that a cut may lie off
 LEAST_IOU = 0.3  # of a tracked box with the true one; a box is of the skin, and of what a detector calls a face
+LEAST_SHOWING = 0.3  # a face of which less can be seen need not be found; what is found of it is not wrong
 WINDOW_S, SHORTEST_S = 10.0, 3.0
 
 
 def cuts(truth: Truth, found: FoundVideo) -> Parts:
-    """F1 of cut times as (2 tp, 2 tp + fp + fn); a found cut is right within ``FRAME_TOLERANCE`` of one true cut."""
-    left, right = list(found.cuts), 0
-    for cut in truth.cuts:
-        near = [c for c in left if abs(c - cut) <= (FRAME_TOLERANCE + 0.5) / truth.fps]
-        if near:
-            left.remove(min(near, key=lambda c: abs(c - cut)))
-            right += 1
-    return 2.0 * right, float(len(found.cuts) + len(truth.cuts))
+    """F1 of shot changes as (2 tp, 2 tp + fp + fn).
+
+    A hard cut is found by one cut within ``FRAME_TOLERANCE``, a fade or a dissolve by any inside it, that tolerance
+    added (the rule of ClipShots, Tang et al. 2018); further ones inside the same fade (the picture goes dark and
+    comes back) are not false. A film that fades in begins with no change.
+    """
+    slack = (FRAME_TOLERANCE + 0.5) / truth.fps
+    changes = [(one.start_s - slack, one.end_s + slack, one.kind) for one in truth.transitions if one.shot > 0]
+    opening = [one.end_s + slack for one in truth.transitions if one.shot == 0]
+    left = [cut for cut in found.cuts if not opening or cut > opening[0]]
+    right = 0
+    for start, end, kind in changes:
+        inside = sorted((cut for cut in left if start <= cut <= end), key=lambda c: abs(c - (start + end) / 2))
+        right += bool(inside)
+        for cut in inside if kind == "fade" else inside[:1]:
+            left.remove(cut)
+    return 2.0 * right, float(2 * right + len(left) + len(changes) - right)
 
 
 @dataclass(frozen=True)
@@ -44,23 +55,36 @@ class TrackScore:
 
 
 def tracks(truth: Truth, found: FoundVideo) -> TrackScore:
-    """Tracks against true boxes on the frames that were tracked; a person is one identity within a shot."""
+    """Tracks against true boxes on the frames that were tracked; a person is one identity within a shot.
+
+    Only the two have identities. A passer-by, or a face of which under ``LEAST_SHOWING`` can be seen, may be followed
+    by a track of its own; the track of one of the two must never be on anybody else.
+    """
     right = faces = boxes = 0.0
     switches = 0
     for shot in sorted({shot for _, shot, _ in found.tracks}):
         pieces = [(times, boxes_) for times, index, boxes_ in found.tracks if index == shot]
         names = sorted({name for _, by_name in pieces for name in by_name})
-        hits = np.zeros((2, len(names)))
+        hits, held = np.zeros((2, len(names))), np.zeros((2, len(names)))
+        seen, excused = np.zeros(len(names)), np.zeros(len(names))
         last: list[int | None] = [None, None]
         for times, by_name in pieces:
             at = np.abs(truth.times[:, None] - times[None]).argmin(0)
-            there = [person.visible[at] for person in (truth.a, truth.b)]
-            faces += float(sum(seen.sum() for seen in there))
+            there = [showing(person)[at] for person in (truth.a, truth.b)]
+            faces += float(sum(here.sum() for here in there))
             measured = [by_name.get(name, np.full((len(times), 4), np.nan)) for name in names]
-            boxes += float(sum(np.isfinite(box[:, 0]).sum() for box in measured))
-            for k, person in enumerate((truth.a, truth.b)):
-                true = person.box[at].astype(np.float64)
-                share = np.stack([np.nan_to_num(box_iou(box, true)) for box in measured], axis=1) * there[k][:, None]
+            faces_at = [person.box[at].astype(np.float64) for person in (truth.a, truth.b)]
+            excusable = [*faces_at, *(one.box[at].astype(np.float64) for one in truth.bystanders)]
+            for n, box in enumerate(measured):
+                on = [_on(box, face) for face in excusable]
+                nobody = np.isfinite(box[:, 0]) & ~(on[0] & there[0]) & ~(on[1] & there[1])
+                seen[n] += np.isfinite(box[:, 0]).sum()
+                excused[n] += (nobody & np.any(on, axis=0)).sum()
+                held[:, n] += [(on[k] & ~there[k]).sum() for k in (0, 1)]
+            for k in (0, 1):
+                share = (
+                    np.stack([np.nan_to_num(box_iou(box, faces_at[k])) for box in measured], axis=1) * there[k][:, None]
+                )
                 hits[k] += (share >= LEAST_IOU).sum(0)
                 for row in share[share.max(1, initial=0.0) >= LEAST_IOU]:
                     now = int(row.argmax())
@@ -68,7 +92,18 @@ def tracks(truth: Truth, found: FoundVideo) -> TrackScore:
                     last[k] = now
         one, other = linear_sum_assignment(-hits)
         right += float(hits[one, other].sum())
+        chosen = np.isin(np.arange(len(names)), other)
+        boxes += float(seen.sum() - excused[~chosen].sum() - held[one, other].sum())
     return TrackScore((2.0 * right, faces + boxes), switches)
+
+
+def showing(person: PersonTruth) -> npt.NDArray[np.bool_]:
+    """[T] the face is in the picture, and enough of it can be seen to be measured."""
+    return np.asarray(person.visible & (person.visible_share >= LEAST_SHOWING))
+
+
+def _on(box: Array, true: Array) -> npt.NDArray[np.bool_]:
+    return np.asarray(np.nan_to_num(box_iou(box, true)) >= LEAST_IOU)
 
 
 @dataclass(frozen=True)
@@ -121,16 +156,22 @@ def _order(truth: Truth, row: Row) -> tuple[int, int] | None:
 
 
 def usable(
-    truth: Truth, start_s: float, end_s: float, snr_db: float | None, options: SelectionOptions
+    truth: Truth,
+    start_s: float,
+    end_s: float,
+    snr_db: float | None,
+    options: SelectionOptions,
+    clips: ClipOptions | None = None,
 ) -> tuple[bool, str]:
     """Whether a stretch of a video is worth training on, by its truth: the thresholds of selection on true values.
 
     Args:
-        snr_db: of the sound, None without noise. options: thresholds.
+        snr_db: of the sound, None without noise. options: thresholds. clips: when a third person is one too many.
 
     Returns:
         (yes or no, why not).
     """
+    clips = clips or ClipOptions()
     rows = np.flatnonzero((truth.times >= start_s - 1e-6) & (truth.times < end_s - 1e-6))
     if truth.split_screen:
         return False, "two rooms"
@@ -138,14 +179,20 @@ def usable(
         return False, "too short"
     if len(set(truth.shot_index[rows].tolist())) > 1:
         return False, "a cut inside"
+    for person in (truth.a, truth.b):
+        if showing(person)[rows].mean() < options.valid_share:
+            return False, "out of sight"
     here = truth_at(truth, truth.times[rows])
-    for person in here.people:
-        if person.visible.mean() < options.valid_share:
-            return False, "out of the picture"
-        if np.median(person.scale_px) < options.face_scale_px:
+    for true in here.people:
+        if np.median(true.scale_px) < options.face_scale_px:
             return False, "too small"
-        if np.percentile(person.yaw_deg, 95) > options.yaw_deg:
+        if np.percentile(true.yaw_deg, 95) > options.yaw_deg:
             return False, "turned away"
+    smaller = min(float(np.median(true.box[:, 3] - true.box[:, 1])) for true in here.people)
+    for third in truth.bystanders:
+        big = third.box[rows, 3] - third.box[rows, 1] >= clips.passer_by_size * smaller
+        if (big & (third.visible_share[rows] >= LEAST_SHOWING)).sum() / truth.fps >= clips.passer_by_s:
+            return False, "a third person"
     if np.mean(here.people[0].speaking | here.people[1].speaking) < options.speech_share:
         return False, "silent"
     if snr_db is not None and snr_db < options.snr_db:
@@ -161,7 +208,9 @@ class UsableScore:
     recall: Parts
 
 
-def selection(truth: Truth, found: FoundVideo, snr_db: float | None, options: SelectionOptions) -> UsableScore:
+def selection(
+    truth: Truth, found: FoundVideo, snr_db: float | None, options: SelectionOptions, clips: ClipOptions | None = None
+) -> UsableScore:
     """Selected pairs against truth. A selected pair is right where its stretch is usable *and* its labels follow the
     two people and the true sound: boxes on both in 90 % of the frames, sound within a frame after correction."""
     right = chosen = 0.0
@@ -171,14 +220,14 @@ def selection(truth: Truth, found: FoundVideo, snr_db: float | None, options: Se
             continue
         start, end = row["start_s"], row["end_s"]
         chosen += end - start
-        good = usable(truth, start + 0.05, end - 0.05, snr_db, replace(options, min_duration_s=0.0))[0]
+        good = usable(truth, start + 0.05, end - 0.05, snr_db, replace(options, min_duration_s=0.0), clips)[0]
         in_sync = abs(truth.av_offset_s - found.shift_s) <= options.av_offset_s + 0.01
         if good and in_sync and _order(truth, row) is not None:
             right += end - start
             covered.append((start, end))
     wanted = hit = 0.0
     for start, end in windows(truth.shots):
-        if usable(truth, start, end, snr_db, options)[0]:
+        if usable(truth, start, end, snr_db, options, clips)[0]:
             wanted += end - start
             hit += sum(max(0.0, min(end, e) - max(start, s)) for s, e in covered)
     return UsableScore((right, chosen), (hit, wanted))
@@ -197,8 +246,14 @@ def windows(shots: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 def calls(truth: Truth, found: FoundVideo) -> tuple[Parts, Parts]:
     """(split-screen shots stopped as such, split-screen shots), (two-shots stopped as split screens, two-shots)."""
-    shots = [shot for shot in truth.shots if shot[1] - shot[0] >= SHORTEST_S]
+    middles = [(s + e) / 2 for k, (s, e) in enumerate(truth.shots) if e - s >= SHORTEST_S and _two(truth, k)]
     stopped = [(r.start_s, r.end_s) for r in found.rejects if r.reason == "split_screen"]
-    hit = sum(any(s < (a + b) / 2 < e for s, e in stopped) for a, b in shots)
-    both = (float(hit), float(len(shots)))
+    hit = sum(any(s < middle < e for s, e in stopped) for middle in middles)
+    both = (float(hit), float(len(middles)))
     return (both, (0.0, 0.0)) if truth.split_screen else ((0.0, 0.0), both)
+
+
+def _two(truth: Truth, shot: int) -> bool:
+    """Both people can be seen through most of a shot: no close-up."""
+    rows = truth.shot_index == shot
+    return bool((showing(truth.a) & showing(truth.b))[rows].mean() > 0.5)

@@ -11,10 +11,11 @@ from typing import Any
 from ...fitting.fit import FitOptions, HeadFitter
 from ...fitting.head_model import load_head_model
 from ...fitting.reduce import reduce
+from ...synthesis.scenario import Scenario
 from ...synthesis.truth import Truth
 from ..config import CurateConfig
 from . import stages
-from .figures import Figure, median_of, precision_of, ratio_of
+from .figures import Figure, median_of, precision_of, ratio_of, share_of
 from .found import FoundVideo, read_found
 from .measures import MEASURES, Measure, met
 from .rows import Heads, RowScore, score_row
@@ -49,7 +50,7 @@ def score_video(one: Conversation, truth: Truth, found: FoundVideo, heads: Heads
     """One conversation. Of split screens only cuts, split and selection are scored: the two share no space."""
     parts = {"cuts_f1": stages.cuts(truth, found)}
     parts["split_found"], parts["two_shots_lost"] = stages.calls(truth, found)
-    usable = stages.selection(truth, found, one.scenario.noise_snr_db, config.select)
+    usable = stages.selection(truth, found, snr_of(one.scenario), config.select, config.clips)
     parts["usable_precision"], parts["usable_recall"] = usable.precision, usable.recall
     rows: list[RowScore] = []
     strangers, offset = 0, math.nan
@@ -69,6 +70,12 @@ def score_video(one: Conversation, truth: Truth, found: FoundVideo, heads: Heads
     return VideoScore(one, parts, offset, rows, len(found.rows), strangers)
 
 
+def snr_of(scenario: Scenario) -> float | None:
+    """Decibels of the speech over noise and music together; None where neither is there."""
+    powers = [10 ** (-db / 10) for db in (scenario.noise_snr_db, scenario.music_snr_db) if db is not None]
+    return -10 * math.log10(sum(powers)) if powers else None
+
+
 def figure_of(measure: Measure, videos: Sequence[VideoScore]) -> Figure:
     """One measure over some conversations. Whole videos are drawn for what is scored by video, pairs for the rest."""
     rows = [row for video in videos for row in video.rows]
@@ -79,6 +86,8 @@ def figure_of(measure: Measure, videos: Sequence[VideoScore]) -> Figure:
     if measure.how == "ranked":
         return precision_of([row.ranked[measure.key] for row in rows if measure.key in row.ranked])
     by_video = [video.parts[measure.key] for video in videos if measure.key in video.parts]
+    if measure.how == "count":
+        return share_of(by_video)
     return ratio_of(by_video or [row.parts[measure.key] for row in rows if measure.key in row.parts])
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from duologue.cli import main
 from duologue.pipeline.accuracy.clock import box_iou, exact_pair, truth_at, who_is_who
-from duologue.pipeline.accuracy.figures import average_precision, median_of, precision_of, ratio_of
+from duologue.pipeline.accuracy.figures import average_precision, median_of, precision_of, ratio_of, share_of
 from duologue.pipeline.accuracy.found import FoundVideo
 from duologue.pipeline.accuracy.measures import BY_KEY, MEASURES, met
 from duologue.pipeline.accuracy.page import page_html
@@ -23,7 +23,7 @@ from duologue.schemas.records import Reject, Turn
 from duologue.schemas.selection import SelectionOptions
 from duologue.synthesis import voices
 from duologue.synthesis.scenario import Scenario
-from duologue.synthesis.truth import PersonTruth, Truth
+from duologue.synthesis.truth import BystanderTruth, PersonTruth, Transition, Truth
 
 LIMITS = Path(__file__).parents[1] / "data" / "accuracy_quick.json"
 FIXED = ("cuts_f1", "idf1", "der", "speaking_ap", "binding", "offset_ms", "rotation_deg", "relative_rotation_deg",
@@ -58,7 +58,8 @@ def truth(seconds: float = 12.0, shots: tuple[float, ...] = (0.0,), split: bool 
         shot_index=np.searchsorted(shots, times + 1e-9, side="right") - 1, focal_px=np.full(count, 1000.0),
         turns=(Turn(0.0, seconds, "v0", "a"),), distance_m=np.full(count, 0.9, np.float32),
         mutual_gaze=np.zeros(count, bool), av_offset_s=0.0, split_screen=split, head_model_id="canonical-1",
-        head_model_sha256="", head_model_tier="canonical", seed=1, pair=np.ones(count, bool), transitions=(),
+        head_model_sha256="", head_model_tier="canonical", seed=1, pair=np.ones(count, bool),
+        transitions=tuple(Transition("cut", at, at, k) for k, at in enumerate(shots) if k),
         occlusions=(), bystanders=(), laughs=(), music=False, screen="halves" if split else "", backdrop="room",
         rotate=0,
         a=person(-0.45, count), b=person(0.45, count),
@@ -96,6 +97,15 @@ def test_cuts_are_right_within_a_frame_and_used_once() -> None:
     assert cuts(exact, FoundVideo(cuts=(4.0, 4.04, 9.0))) == (2.0, 5.0)
 
 
+def test_a_fade_is_one_change_wherever_inside_it_is_cut() -> None:
+    exact = truth(12.0, (0.0, 4.0, 8.0))
+    film = replace(exact, transitions=(Transition("fade", 0.0, 0.4, 0), Transition("fade", 3.6, 4.4, 1),
+                                       Transition("dissolve", 7.6, 8.4, 2)))  # fmt: skip
+    assert cuts(film, FoundVideo(cuts=(0.2, 3.9, 4.12, 7.7))) == (4.0, 4.0)
+    assert cuts(film, FoundVideo(cuts=(3.9, 7.7, 8.2))) == (4.0, 5.0)  # a dissolve has no two ends
+    assert cuts(film, FoundVideo(cuts=(4.0, 8.6))) == (2.0, 4.0)
+
+
 def boxes_of(exact: Truth, swapped_from: int | None = None) -> dict[str, np.ndarray]:
     a, b = exact.a.box.astype(np.float64), exact.b.box.astype(np.float64)
     if swapped_from is not None:
@@ -111,6 +121,29 @@ def test_idf1_of_perfect_swapped_and_missing_tracks() -> None:
     assert (swapped.idf1[0] / swapped.idf1[1], swapped.switches) == (0.75, 2)
     alone = tracks(exact, FoundVideo(tracks=[(exact.times, 0, {"p0": exact.a.box.astype(np.float64)})]))
     assert alone.idf1[0] / alone.idf1[1] == pytest.approx(2 / 3)
+
+
+def test_a_passer_by_may_have_a_track_but_not_one_of_the_two() -> None:
+    exact = truth(4.0)
+    walks = np.tile(np.float32([600, 320, 680, 400]), (100, 1))
+    share = np.ones(100, np.float32)
+    passing = BystanderTruth("p", walks, np.zeros((100, 3), np.float32), np.zeros((100, 3), np.float32), share)
+    hidden = exact.a.visible_share.copy()
+    hidden[40:60] = 0.1
+    film = replace(exact, bystanders=(passing,), a=replace(exact.a, visible_share=hidden))
+    found = {**boxes_of(exact), "p2": walks.astype(np.float64)}
+    good = tracks(film, FoundVideo(tracks=[(exact.times, 0, found)]))
+    assert good.idf1[0] / good.idf1[1] == 1.0  # the third track, and the first where its face is hidden, cost nothing
+    lured = {"p0": found["p0"].copy(), "p1": found["p1"]}
+    lured["p0"][40:60] = walks[40:60]
+    bad = tracks(film, FoundVideo(tracks=[(exact.times, 0, lured)]))
+    assert bad.idf1[0] / bad.idf1[1] == pytest.approx(360 / 380)
+
+
+def test_a_count_without_misses_still_has_an_interval() -> None:
+    none = share_of([(0.0, 20.0), (0.0, 10.0)])
+    assert (none.value, none.low, none.clips) == (0.0, 0.0, 30)
+    assert none.high == pytest.approx(0.1135, abs=1e-3)  # Wilson, 0 of 30
 
 
 def test_people_are_told_apart_by_their_boxes() -> None:
@@ -147,6 +180,11 @@ def test_usable_stretches() -> None:
     exact = truth()
     away = replace(exact.a, rotation=np.tile(np.float32([0, 1.4, 0]), (300, 1)))
     assert usable(replace(exact, a=away), 0, 10, None, options)[1] == "turned away"
+    big = np.tile(np.float32([600, 300, 680, 380]), (300, 1))
+    third = BystanderTruth("p", big, np.zeros((300, 3), np.float32), np.zeros((300, 3), np.float32), np.ones(300))
+    assert usable(replace(exact, bystanders=(third,)), 0, 10, None, options)[1] == "a third person"
+    unseen = replace(exact.a, visible_share=np.full(300, 0.1, np.float32))
+    assert usable(replace(exact, a=unseen), 0, 10, None, options)[1] == "out of sight"
     assert windows([(0.0, 22.0), (22.0, 34.0)]) == [(0.0, 10.0), (10.0, 20.0), (22.0, 32.0)]
 
 
