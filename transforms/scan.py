@@ -79,7 +79,7 @@ class ScanPiece:
     """What the scan keeps of a piece of a video (start_s <= t < end_s).
 
     Attributes:
-        trace: brightness of every frame and hard cuts.
+        trace: brightness of every frame, hard cuts and dissolves.
         sample_times: [S] float64 seconds.
         thorough: [S] small faces were searched too.
         owner: [N] int64, the sample that each detection belongs to, rising.
@@ -104,6 +104,8 @@ class ScanPiece:
             "luma": self.trace.luma,
             "cut_times": self.trace.cut_times,
             "cut_scores": self.trace.cut_scores,
+            "dissolve_times": self.trace.dissolve_times,
+            "dissolve_scores": self.trace.dissolve_scores,
             "sample_times": self.sample_times,
             "thorough": self.thorough,
             "owner": self.owner,
@@ -115,7 +117,8 @@ class ScanPiece:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> ScanPiece:
         """The inverse of :meth:`to_arrays`."""
-        trace = ShotTrace(arrays["frame_times"], arrays["luma"], arrays["cut_times"], arrays["cut_scores"])
+        frames = ("frame_times", "luma", "cut_times", "cut_scores", "dissolve_times", "dissolve_scores")
+        trace = ShotTrace(*(arrays[name] for name in frames))
         names = ("sample_times", "thorough", "owner", "boxes", "scores", "seams")
         return cls(trace, *(np.asarray(arrays[name]) for name in names))
 

@@ -1,4 +1,4 @@
-"""Where one shot ends and the next begins: hard cuts from frame changes, fades from brightness.
+"""Where one shot ends and the next begins: hard cuts from frame changes, fades from brightness, dissolves.
 
 Frames are pushed one by one from our own decoder, small and already upright. What a detector leaves behind is a
 :class:`ShotTrace` of a few numbers per frame; traces of neighbouring pieces join without a seam, because a hard cut
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +22,7 @@ import numpy.typing as npt
 from ..schemas.errors import UsageError
 from ..schemas.records import Backend
 from ..schemas.tracks import Float32, Float64
+from .dissolves import DissolveFinder
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -29,6 +30,7 @@ UInt8 = npt.NDArray[np.uint8]
 WARM_UP_S = 2.0
 FLASH_S = 0.2  # a change that is undone within this time is a flash, not two cuts
 FLASH_DIFFERENCE = 0.4  # ... where before and after differ by under this share of the change itself
+NEAR_CUT_S = 0.4  # a dissolve this close to another change is that change
 SAME_EVENT_S = 0.1  # a brightness crossing this close to a hard cut is that cut
 
 
@@ -55,8 +57,9 @@ class ShotOptions:
 class Cut:
     """Attributes:
     time_s: time on the video clock of the first frame after the change.
-    kind: "hard", "fade_out" (first black frame) or "fade_in" (first frame that is no longer black).
-    score: hard: size of the change in the backend's own unit; fades: darkest brightness of the black run.
+    kind: "hard", "dissolve" (its middle), "fade_out" (first black frame) or "fade_in" (first frame that is no longer
+        black).
+    score: hard and dissolve: size of the change in the backend's own unit; fades: darkest brightness of the black run.
     """
 
     time_s: float
@@ -73,28 +76,32 @@ class ShotTrace:
         luma: [F] mean brightness 0..255.
         cut_times: [C] float64 times of hard cuts.
         cut_scores: [C] their scores.
+        dissolve_times: [D] float64 times of the middles of dissolves; dissolve_scores: [D].
     """
 
     times: Float64
     luma: Float32
     cut_times: Float64
     cut_scores: Float32
+    dissolve_times: Float64 = field(default_factory=lambda: np.zeros(0))
+    dissolve_scores: Float32 = field(default_factory=lambda: np.zeros(0, np.float32))
 
     def between(self, start_s: float, end_s: float) -> ShotTrace:
         """The part with start_s <= time < end_s."""
         keep = (self.times >= start_s) & (self.times < end_s)
         cuts = (self.cut_times >= start_s) & (self.cut_times < end_s)
-        return ShotTrace(self.times[keep], self.luma[keep], self.cut_times[cuts], self.cut_scores[cuts])
+        slow = (self.dissolve_times >= start_s) & (self.dissolve_times < end_s)
+        return ShotTrace(
+            self.times[keep], self.luma[keep], self.cut_times[cuts], self.cut_scores[cuts],
+            self.dissolve_times[slow], self.dissolve_scores[slow],
+        )  # fmt: skip
 
 
 def join_traces(traces: Sequence[ShotTrace]) -> ShotTrace:
     """Traces of neighbouring pieces, in time order, as one."""
-    return ShotTrace(
-        np.concatenate([t.times for t in traces]) if traces else np.zeros(0),
-        np.concatenate([t.luma for t in traces]) if traces else np.zeros(0, np.float32),
-        np.concatenate([t.cut_times for t in traces]) if traces else np.zeros(0),
-        np.concatenate([t.cut_scores for t in traces]) if traces else np.zeros(0, np.float32),
-    )
+    if not traces:
+        return _trace([], [], [])
+    return ShotTrace(*(np.concatenate([getattr(t, part.name) for t in traces]) for part in fields(ShotTrace)))
 
 
 class ShotDetector(Protocol):
@@ -108,7 +115,8 @@ class ShotDetector(Protocol):
 
 
 class PySceneDetectShots:
-    """Hard cuts by PySceneDetect's ``AdaptiveDetector``: a change that stands out of its neighbours' changes.
+    """Hard cuts by PySceneDetect's ``AdaptiveDetector``: a change that stands out of its neighbours' changes; dissolves
+    by :mod:`.dissolves`.
 
     Frames are reduced to 160 px width first: cheaper, and noise and grain no longer count. A change that is undone
     within ``FLASH_S`` (a photographer's flash) is not a cut.
@@ -136,6 +144,7 @@ class PySceneDetectShots:
         self._small: deque[tuple[float, npt.NDArray[np.int16]]] = deque()
         self._waiting: list[tuple[float, float]] = []  # cuts whose surroundings are not complete yet
         self._cuts: list[tuple[float, float]] = []
+        self._dissolves = DissolveFinder()
 
     def push(self, time_s: float, rgb: UInt8) -> None:
         """Take the next frame. ``rgb``: [H, W, 3] uint8, any size, the same for all frames of a piece."""
@@ -144,6 +153,7 @@ class PySceneDetectShots:
         if self._times and time_s <= self._times[-1]:
             raise ValueError(f"frame times must rise: {time_s} after {self._times[-1]}")
         small = _reduce(rgb, self.width)
+        self._dissolves.push(time_s, small)
         self._times.append(time_s)
         self._luma.append(float(np.mean(cv2.mean(small)[:3])))
         fingerprint = cv2.resize(small, (16, 9), interpolation=cv2.INTER_AREA).astype(np.int16)
@@ -191,7 +201,7 @@ class PySceneDetectShots:
     def finish(self) -> ShotTrace:
         """The trace of all frames since the last call, which makes the detector ready for the next piece."""
         self._settle(float("inf"))
-        trace = _trace(self._times, self._luma, self._cuts)
+        trace = _trace(self._times, self._luma, self._cuts, self._dissolves.finish())
         self._reset()
         return trace
 
@@ -290,10 +300,11 @@ def shot_detector(options: ShotOptions) -> ShotDetector:
 
 
 def find_cuts(trace: ShotTrace, options: ShotOptions | None = None) -> list[Cut]:
-    """All cuts of a video, in time order: hard ones, and both ends of every black run.
+    """All cuts of a video, in time order: hard ones, the middles of dissolves, and both ends of every black run.
 
     Black runs are found by PySceneDetect's ``ThresholdDetector`` on the brightness curve. Hard cuts inside a black
-    run are noise and are dropped; a crossing within ``SAME_EVENT_S`` of a hard cut is that cut.
+    run are noise and are dropped; a crossing within ``SAME_EVENT_S`` of a hard cut is that cut. A dissolve near a hard
+    cut or to and from black is that event.
     """
     black = black_runs(trace, options)
     hard = [
@@ -305,7 +316,13 @@ def find_cuts(trace: ShotTrace, options: ShotOptions | None = None) -> list[Cut]
     if len(trace.times):  # the video's own ends are no cuts
         fades = [c for c in fades if trace.times[0] < c.time_s <= trace.times[-1]]
     fades = [c for c in fades if not any(abs(c.time_s - h.time_s) <= SAME_EVENT_S for h in hard)]
-    return sorted(hard + fades, key=lambda c: c.time_s)
+    told = [c.time_s for c in hard + fades]
+    slow = [
+        Cut(float(t), "dissolve", float(s))
+        for t, s in zip(trace.dissolve_times, trace.dissolve_scores, strict=True)
+        if not any(abs(t - other) <= NEAR_CUT_S for other in told)
+    ]
+    return sorted(hard + fades + slow, key=lambda c: c.time_s)
 
 
 def black_runs(trace: ShotTrace, options: ShotOptions | None = None) -> list[tuple[float, float, float]]:
@@ -349,10 +366,17 @@ def _reduce(rgb: UInt8, width: int) -> UInt8:
     return np.asarray(cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
-def _trace(times: list[float], luma: list[float], cuts: list[tuple[float, float]]) -> ShotTrace:
+def _trace(
+    times: list[float],
+    luma: list[float],
+    cuts: list[tuple[float, float]],
+    dissolves: Sequence[tuple[float, float]] = (),
+) -> ShotTrace:
     return ShotTrace(
         np.array(times, np.float64),
         np.array(luma, np.float32),
         np.array([t for t, _ in cuts], np.float64),
         np.array([s for _, s in cuts], np.float32),
+        np.array([t for t, _ in dissolves], np.float64),
+        np.array([s for _, s in dissolves], np.float32),
     )

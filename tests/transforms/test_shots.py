@@ -129,6 +129,57 @@ def test_fades_give_both_ends_of_the_black() -> None:
     assert 4.0 < back.time_s < 4.2
 
 
+def dissolving(middle: float, seconds: float, light: bool = False) -> Iterator[tuple[float, np.ndarray]]:
+    """Noisy pictures with something moving, mixed from one to another around ``middle``; or one in another light."""
+    rng = np.random.default_rng(3)
+    for i in range(150):
+        t = i / 25
+        share = float(np.clip((t - middle) / seconds + 0.5, 0.0, 1.0))
+        first, second = world(10).astype(float), world(11).astype(float)
+        for picture in (first, second):
+            picture[30:60, 40 + i // 4 : 60 + i // 4] = 200
+        mixed = (1 - share) * first + share * (0.35 * first if light else second)
+        yield t, np.clip(mixed + rng.integers(-6, 7, mixed.shape), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("seconds", [0.4, 0.8, 1.5])
+def test_a_dissolve_is_cut_in_its_middle(seconds: float) -> None:
+    (cut,) = find_cuts(run(dissolving(3.0, seconds)))
+    assert cut.kind == "dissolve"
+    assert cut.time_s == pytest.approx(3.0, abs=0.11)
+
+
+def test_a_dissolve_at_a_variable_frame_rate() -> None:
+    kept = [frame for i, frame in enumerate(dissolving(3.0, 0.8)) if i % 7 not in (2, 3)]
+    assert [c.kind for c in find_cuts(run(iter(kept)))] == ["dissolve"]
+
+
+def test_light_pans_and_fades_are_no_dissolves() -> None:
+    assert find_cuts(run(dissolving(3.0, 0.8, light=True))) == []
+    assert find_cuts(run(movie(6, []))) == []
+    assert {c.kind for c in find_cuts(run((t, fading(t, rgb)) for t, rgb in movie(7, [3.5])))} == {
+        "fade_out",
+        "fade_in",
+    }
+
+
+def test_a_dissolve_is_found_once_wherever_pieces_end() -> None:
+    everything = list(dissolving(3.0, 0.8))
+    whole = find_cuts(run(iter(everything)))
+    for edge in (2.6, 2.96, 3.0, 3.04, 3.5):
+        parts = [
+            run(f for f in everything if start - WARM_UP_S <= f[0] < end + WARM_UP_S).between(start, end)
+            for start, end in ((0.0, edge), (edge, 6.0))
+        ]
+        assert find_cuts(join_traces(parts)) == whole
+
+
+def test_a_real_dissolve_among_cuts_and_fades() -> None:
+    """Seen by eye: leaves become shingles between 17.6 and 18.8 s."""
+    slow = [c for c in find_cuts(run(real_frames("cuts_testvideo.mp4", 160))) if c.kind == "dissolve"]
+    assert [17.6 < c.time_s < 18.8 for c in slow] == [True]
+
+
 def test_a_dim_scene_is_not_black() -> None:
     trace = ShotTrace(
         np.arange(100) / 25.0,
