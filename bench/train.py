@@ -26,8 +26,8 @@ from duologue.model.data import Batch
 from duologue.model.dualtalk import DualTalk, dualtalk_loss
 from duologue.model.losses import LossOptions, MotionLoss
 from duologue.model.network import DualStream
+from duologue.model.objective import Objective
 from duologue.model.representation import statistics_of
-from duologue.model.train import Objective
 from duologue.model.train_config import config_of
 from torch import Tensor, nn
 

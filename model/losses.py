@@ -29,7 +29,7 @@ class LossOptions:
     lips: squared error of lip vertices in units of (2 mm)^2; only with a head mesh.
     high_rotation: factor on the gaze loss of the fifth of samples whose heads turn most. The paper weights them
         "more heavily" and does not say how much.
-    masks: weight of the speaking-mask predictor.
+    masks: weight of the speaking-mask predictor; 0 leaves it out, and sampling then needs masks.
     """
 
     expression: float = 1.0

@@ -97,6 +97,8 @@ def generate(
     features = features_of(net, torch.from_numpy(sound))
     frames = features.shape[0]
     masks = None
+    if speaking is None and not net.config.losses.masks:
+        raise UsageError("this network was trained without a speaking-mask predictor (losses.masks 0): give it masks")
     if speaking is not None:
         given = np.asarray(speaking, np.float32)
         if given.shape != (2, frames):

@@ -1,0 +1,54 @@
+"""What one training step asks of the network: a batch is diffused to random times, and the clean motion wanted back."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .data import Batch
+from .diffusion import add_noise
+from .losses import MotionLoss, mask_loss
+from .network import DualStream
+from .representation import Statistics, encode, scene_of
+from .train_config import TrainConfig
+
+FIRST_T = 1e-3  # the smallest diffusion time trained at
+
+
+class Objective(nn.Module):
+    """One step's losses of a batch; what data-parallel training wraps."""
+
+    def __init__(self, model: DualStream, loss: MotionLoss, statistics: Statistics, config: TrainConfig) -> None:
+        super().__init__()
+        self.model, self.loss, self.statistics, self.config = model, loss, statistics, config
+
+    def forward(self, batch: Batch, features: Tensor, seed: int) -> dict[str, Tensor]:
+        """Terms by name and ``loss``; random numbers from ``seed`` alone."""
+        draw = torch.Generator().manual_seed(seed)
+        size, frames = batch.valid.shape[0], batch.valid.shape[2]
+        device = batch.valid.device
+        continues = torch.rand(size, generator=draw) < self.config.load.continues
+        wished = torch.where(continues, torch.randint(frames, (size,), generator=draw), torch.tensor(0))
+        t = (FIRST_T + (1 - FIRST_T) * torch.rand(size, generator=draw)).to(device)
+        silent = torch.rand(size, generator=draw) < self.config.diffusion.audio_dropout
+        silent = silent.to(device) | ~batch.audio_valid
+        facing_hidden = (torch.rand(size, 1, generator=draw) < 0.2).to(device)
+        own = torch.Generator(device).manual_seed(seed)
+        noise = torch.randn((size, 2, frames, self.statistics.dims), generator=own, device=device)
+        scene = scene_of(batch, wished.to(device))
+        layout = scene.layout()
+        layout[..., 5:12] *= (~facing_hidden[..., None]).to(layout.dtype)  # facing and whether it is known
+        truth = self.statistics.normalise(encode(batch, scene))
+        # What was not measured is noise to the network too: it cannot copy it, and is not scored on it.
+        truth = torch.where(batch.valid[..., None], truth, torch.zeros_like(truth))
+        heard = self.model.hear(features)
+        condition = self.model.condition_on(heard, batch.speaking, layout, (~continues).float().to(device), silent)
+        predicted = self.model(add_noise(truth, t, noise), t, condition)
+        terms = self.loss(predicted, truth, batch.valid, batch.gaze_valid, batch.speaking, batch.mouth_only)
+        if self.config.losses.masks:
+            inside = torch.arange(frames, device=device)[None] < batch.frames[:, None]
+            terms["masks"] = mask_loss(
+                self.model.mask_predictor(heard.float()), batch.speaking, inside & batch.audio_valid[:, None]
+            )
+            terms["loss"] = terms["loss"] + self.config.losses.masks * terms["masks"]
+        return terms

@@ -1,0 +1,40 @@
+"""Processes that train together, one a GPU (``torchrun``)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+from torch import distributed as dist
+
+from ..schemas.errors import UsageError
+from .train_config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those that train together."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+
+def join_ranks(config: TrainConfig) -> Ranks:
+    """This process's place; joins the others over NCCL (GPUs) or gloo where ``torchrun`` started several.
+
+    Raises:
+        UsageError: cuda is asked for, and there is none.
+    """
+    wanted = config.device
+    cuda = torch.cuda.is_available() if wanted == "auto" else wanted == "cuda"
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UsageError("device is cuda, and torch finds none")
+    world, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
+    device = torch.device("cuda", local) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    if world > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if cuda else "gloo")
+    return Ranks(int(os.environ.get("RANK", "0")), world, device)

@@ -1,0 +1,109 @@
+"""What a training run writes down: curves, validation losses, plots of samples."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..schemas.errors import UsageError
+from . import checkpoint
+from .audio_features import FrontEnd
+from .losses import MotionLoss
+from .network import DualStream
+from .objective import Objective
+from .ranks import Ranks
+from .representation import Statistics
+from .supply import held_out
+from .train_config import TrainConfig
+
+
+def validate(
+    config: TrainConfig, average: DualStream, loss: MotionLoss, statistics: Statistics, front: FrontEnd, ranks: Ranks,
+    head_model_id: str,
+) -> dict[str, float]:  # fmt: skip
+    """Losses of the averaged network on the first validation batches, always at the same noise; {} without any."""
+    batches = held_out(config, head_model_id)
+    objective = Objective(average, loss, statistics, config)
+    sums: dict[str, float] = {}
+    count = 0
+    with torch.no_grad():
+        for number, batch in enumerate(islice(batches, config.log.validation_batches)):
+            moved = batch.to(ranks.device)
+            for name, term in objective(moved, front(moved.audio), 1_000_003 + number).items():
+                sums[name] = sums.get(name, 0.0) + float(term)
+            count += 1
+    return {name: total / count for name, total in sums.items()}
+
+
+class RunLog:
+    """Curves to ``curves.jsonl`` and TensorBoard, on rank 0."""
+
+    def __init__(self, config: TrainConfig, ranks: Ranks, out: Path, step: int) -> None:
+        self.config, self.on = config, ranks.rank == 0
+        self.board: Any = None
+        if not self.on:
+            return
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "config.json").write_text(json.dumps(checkpoint.plain(config), indent=1) + "\n")
+        self.path = out / "curves.jsonl"
+        # Lines beyond the checkpoint belong to steps that are now done again.
+        kept = self.path.read_text().splitlines() if self.path.exists() else []
+        kept = [line for line in kept if json.loads(line)["step"] <= step]
+        self.path.write_text("".join(f"{line}\n" for line in kept))
+        if config.log.tensorboard:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError as error:
+                raise UsageError(
+                    "log.tensorboard needs tensorboard (pip install tensorboard), or set log.tensorboard to false"
+                ) from error
+            self.board = SummaryWriter(str(out), purge_step=step + 1)
+
+    def due(self, step: int, every: int) -> bool:
+        return every > 0 and step % every == 0
+
+    def step(self, step: int, terms: dict[str, Tensor], norm: Tensor, rate: float) -> float:
+        """Write one step's scalars where due; returns its loss."""
+        value = float(terms["loss"].detach())
+        if self.on and (self.due(step, self.config.log.every) or step == self.config.steps):
+            scalars = {name: float(term.detach()) for name, term in terms.items()}
+            self._write(step, "train", scalars | {"gradient": float(norm), "rate": rate})
+        return value
+
+    def validation(self, step: int, terms: dict[str, float]) -> None:
+        """Write validation losses."""
+        if self.on and terms:
+            self._write(step, "validation", terms)
+
+    def _write(self, step: int, kind: str, scalars: dict[str, float]) -> None:
+        with open(self.path, "a") as stream:
+            stream.write(json.dumps({"step": step, "kind": kind, **scalars}) + "\n")
+        if self.board is not None:
+            for name, value in scalars.items():
+                self.board.add_scalar(f"{kind}/{name}", value, step)
+
+    def plots(
+        self, step: int, average: DualStream, statistics: Statistics, front: FrontEnd, head_model_id: str
+    ) -> None:
+        """Gaze and jaw of a sampled clip over time, beside the truth."""
+        if self.board is None:
+            return
+        batch = next(held_out(self.config, head_model_id), None)
+        if batch is None:
+            return
+        from .plots import sample_figure
+
+        batch = batch.to(statistics.mean.device)
+        self.board.add_figure(
+            "sample", sample_figure(average, statistics, front(batch.audio), batch, self.config), step
+        )
+
+    def close(self) -> None:
+        """Flush."""
+        if self.board is not None:
+            self.board.close()
