@@ -23,7 +23,7 @@ from .checkpoint import Trained, load_trained
 from .diffusion import ddim, guided
 from .dyad_metrics import gaze_directions
 from .network import DualStream
-from .representation import Scene, decode, flip, part_slices, partner_frames
+from .representation import Scene, Statistics, decode, flip, part_slices, partner_frames, to_six
 
 BATCH = 64  # windows denoised at once
 EDGE = 1e-3  # weight of a window's outermost frame against its neighbour's
@@ -116,6 +116,7 @@ def generate(
         clip=options.clip,
         window=net.config.load.window,
         overlap=round(overlap_s * fps),
+        first=first_frame(scene, net.statistics),
     )
     raw = net.statistics.restore(x)
     tracks = _tracks(raw, scene, placement, net)
@@ -190,11 +191,14 @@ def sample_motion(
     clip: float,
     window: int,
     overlap: int,
+    first: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Normalised motion of both people.
 
     Args:
         features: [B, T, F] of the front end. speaking: [B, 2, T] or None. layout: [B, 2, L].
+        first: [B, 2, D] what is known of the first frame (:func:`first_frame`), NaN where free: put into every clean
+            prediction, so that it holds exactly and the frames after it are denoised to go on from it.
 
     Returns:
         [B, 2, T, D] and the speaking masks [B, 2, T] that were used.
@@ -232,11 +236,25 @@ def sample_motion(
         out = torch.zeros_like(x)
         for start, weight, part in zip(starts, weights, torch.cat(clean).split(batch), strict=True):
             out[:, :, start : start + width] += weight[:, None] * part
+        if first is not None:
+            out[:, :, 0] = torch.where(first.isnan(), out[:, :, 0], first)
         return out
 
     # Drawn on the CPU, so that a seed means the same on every device.
     noise = torch.randn((batch, 2, frames, model.dims), generator=torch.Generator().manual_seed(seed)).to(device)
     return ddim(predict, noise, steps, clip), masks
+
+
+def first_frame(scene: Scene, statistics: Statistics) -> Tensor:
+    """[B, 2, D] normalised numbers that a scene fixes at the first frame, NaN elsewhere: people's places and, where
+    known, which way their heads face."""
+    where = part_slices(statistics.expression)
+    raw = scene.centre.new_zeros((*scene.centre.shape[:2], statistics.dims))
+    raw[..., where["rotation"]] = to_six(scene.facing)
+    fixed = torch.zeros_like(raw, dtype=torch.bool)
+    fixed[..., where["translation"]] = scene.known[:, None, None]
+    fixed[..., where["rotation"]] = scene.facing_known[..., None]
+    return torch.where(fixed, statistics.normalise(raw), torch.nan)
 
 
 def _scene(placement: tuple[Placement, Placement], net: Trained) -> Scene:

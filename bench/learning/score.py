@@ -1,0 +1,156 @@
+"""How the learning benchmark scores: samples of a network and motions without one, against unseen conversations."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from duologue.fitting.gaze import ENTER_DEG, LEAVE_DEG, looking_at_partner
+from duologue.fitting.rotations import exp_so3
+from duologue.model.baselines import NearestNeighbour
+from duologue.model.checkpoint import Trained
+from duologue.model.data import Batch, LoaderOptions, PairLoader
+from duologue.model.dyad_metrics import (
+    gaze_directions,
+    gaze_error_deg,
+    mutual_gaze_ap,
+    parameter_errors,
+    parts_of,
+    space_errors,
+)
+from duologue.model.evaluate_pairs import as_partner
+from duologue.model.metrics import residual_correlation
+from duologue.model.representation import Scene, decode, encode, flip, part_slices, scene_of, to_six
+from duologue.model.sample import first_frame, sample_motion
+from duologue.schemas.dataset import Dataset
+from duologue.schemas.heads import HeadTrack
+from duologue.schemas.row import Pair
+from torch import Tensor
+
+from .data import LIPS
+
+DRAWS = 8
+SHOWN = (
+    "fd", "pfd", "sid_speaker", "sid_listener", "mse_full", "mse_lip", "mse_eye", "mse_rotation", "mse_translation",
+    "rpcc", "gaze_deg", "distance_m", "position_m", "facing_deg", "mutual_gaze_ap",
+)  # fmt: skip
+
+
+def heads_of(raw: Tensor, scene: Scene, net: Trained, pair: Pair) -> tuple[HeadTrack, HeadTrack]:
+    """[1, 2, T, D] raw numbers as head tracks, placed at the scene, with the truth's identity."""
+    posed = decode(raw, scene)
+    inward = exp_so3(posed["rotation"]) @ flip(raw) @ net.statistics.centre_offset
+    posed["head_centre"] = posed["translation"] + inward
+    out = []
+    for index, truth in enumerate((pair.fitted.a, pair.fitted.b)):
+        mine: dict[str, Any] = {name: value[0, index].numpy() for name, value in posed.items()}
+        gaze = gaze_directions(mine["rotation"], mine["eyes"]).astype(np.float32)
+        out.append(replace(truth, **mine, gaze=gaze, gaze_raw=gaze, valid=np.ones(len(gaze), bool)))
+    return out[0], out[1]
+
+
+def widest(shown: tuple[HeadTrack, HeadTrack]) -> np.ndarray:
+    """[T] radians: the larger of both people's angles between gaze and partner."""
+    a, b = shown
+    angles = (
+        looking_at_partner(a.gaze, a.head_centre, b.head_centre),
+        looking_at_partner(b.gaze, b.head_centre, a.head_centre),
+    )
+    return np.asarray(np.maximum(*angles))
+
+
+def both_look(angle: np.ndarray) -> np.ndarray:
+    """Mutual gaze, 0..1, of :func:`widest` angles: soft about the middle of the labels' own 12 and 16 degrees."""
+    return np.asarray(1 / (1 + np.exp((np.degrees(angle) - (ENTER_DEG + LEAVE_DEG) / 2) / 2)))
+
+
+def score(shown: tuple[HeadTrack, HeadTrack], pair: Pair) -> dict[str, float]:
+    """Measures of one pair."""
+    true = (pair.fitted.a, pair.fitted.b)
+    people = []
+    for index, speaking in enumerate((pair.voices.speaking_a, pair.voices.speaking_b)):
+        got, wanted, partner = shown[index], true[index], true[1 - index]
+        row = parameter_errors(got, wanted, partner, speaking, LIPS)
+        row["gaze_deg"] = gaze_error_deg(got, wanted)
+        keep = got.valid & wanted.valid & partner.valid
+        x, y, z = (np.concatenate(list(parts_of(head).values()), 1)[keep] for head in (got, wanted, partner))
+        row["rpcc"] = residual_correlation(x, y, z)
+        people.append(row)
+    means = {name: float(np.nanmean([person[name] for person in people])) for name in people[0]}
+    return means | vars(space_errors(shown, true))
+
+
+def motions(data: Path, net: Trained, split: str, most: int = 0) -> list[tuple[Batch, Scene, Tensor]]:
+    """Whole clips of a split, the first ``most`` in stored (random) order: batch of one, scene, normalised truth."""
+    options = LoaderOptions(batch_size=1, split=split, shuffle=False, workers=1, drop_last=False, audio=split == "test")
+    out = []
+    for batch in islice(PairLoader(data, options), most or None):
+        scene = scene_of(batch)
+        out.append((batch, scene, net.statistics.normalise(encode(batch, scene))))
+    return out
+
+
+def library(data: Path, net: Trained) -> NearestNeighbour:
+    """Both people of every training clip without gaps."""
+    sides = []
+    for batch, _, x in motions(data, net, "train"):
+        if batch.valid.float().mean() > 0.9:
+            one, two = (torch.where(batch.valid[0, p, :, None], x[0, p], 0.0).numpy() for p in (0, 1))
+            sides += [(one, two), (two, one)]
+    return NearestNeighbour.of(sides)
+
+
+def evaluate(data: Path, net: Trained, most: int, baselines: bool) -> dict[str, dict[str, float]]:
+    """Means of every system over ``most`` pairs of the test split."""
+    near = library(data, net) if baselines else None
+    tables: dict[str, list[dict[str, float]]] = {}
+    ranks: dict[str, list[np.ndarray]] = {}
+    labels = []
+    where = part_slices(net.statistics.expression)
+    dataset = Dataset(data)
+    options = net.config.diffusion
+    for batch, scene, x in motions(data, net, "test", most):
+        pair = dataset.pair(batch.pair_ids[0])
+        frames = int(batch.frames[0])
+        eight = sample_motion(
+            net.model, net.front(batch.audio).repeat(DRAWS, 1, 1), batch.speaking.repeat(DRAWS, 1, 1),
+            scene.layout().repeat(DRAWS, 1, 1), seed=0, steps=options.steps, guidance=options.guidance,
+            clip=options.clip, window=net.config.load.window, overlap=50,
+            first=first_frame(scene, net.statistics).repeat(DRAWS, 1, 1),
+        )[0]  # fmt: skip
+        restored = net.statistics.restore(eight)[:, :, :frames]
+        draws = [heads_of(restored[k : k + 1], scene, net, pair) for k in range(DRAWS)]
+        angles = [widest(draw) for draw in draws]
+        shown = {"sample": draws[0], "mean_of_eight": heads_of(restored.mean(0, keepdim=True), scene, net, pair)}
+        rank = {"sample": -angles[0], "mean_of_eight": np.mean([both_look(angle) for angle in angles], axis=0)}
+        if near is not None:
+            known = torch.where(batch.valid[..., None], x, torch.zeros_like(x))[:, :, :frames]
+            zero = torch.zeros_like(restored[:1])
+            zero[..., where["rotation"]] = to_six(scene.facing)[:, :, None]
+            answer = torch.stack([torch.from_numpy(near.predict(known[0, 1 - p].numpy(), frames)) for p in (0, 1)])
+            raw = {
+                "zero": zero,
+                "mean": net.statistics.restore(torch.zeros_like(known)),
+                "swapped": net.statistics.restore(known.flip(1)),
+                "nearest_neighbour": net.statistics.restore(answer[None]),
+            }
+            shown |= {name: heads_of(motion, scene, net, pair) for name, motion in raw.items()}
+            a, b = pair.fitted.a, pair.fitted.b
+            shown["copy_partner"] = (as_partner(a, b), as_partner(b, a))
+        labels.append(pair.relation.mutual_gaze)
+        for name, heads in shown.items():
+            tables.setdefault(name, []).append(score(heads, pair))
+            ranks.setdefault(name, []).append(rank.get(name, -widest(heads)))
+    out = {}
+    for name, rows in tables.items():
+        out[name] = {m: float(np.nanmean([row[m] for row in rows])) for m in SHOWN if m in rows[0]}
+        out[name]["mutual_gaze_ap"] = mutual_gaze_ap(ranks[name], labels)
+    if near is not None:
+        every = np.concatenate(labels)
+        share = float(np.mean(every[np.isfinite(every)] > 0.5))
+        out["truth"] = {"mutual_gaze_share": share, "pairs": len(labels)}
+    return out
