@@ -1,6 +1,6 @@
 """Does the network learn a conversation? Trained on parameter-level synthetic pairs, scored on held-out people.
 
-    python bench/learn.py [--pairs 2000] [--steps 3000] [--ablate 500] [--seeds 3] [--folder DIR] [--json]
+    python bench/learn.py [--pairs 2000] [--steps 3000] [--ablate 400] [--seeds 0 1 2] [--folder DIR] [--json]
 
 Every system is placed at the truth's first frame. The network is given mixed sound, speaking masks and the first-frame
 layout ("audio" track); nearest_neighbour and copy_partner (as in ``evaluate``: the partner's true face and eyes at
@@ -128,13 +128,13 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     if options.ablate:
         first, second = measured(exact, folder / "measured"), dubbed(folder, DUBBED_ROWS)
         runs: dict[str, list[dict[str, Any]]] = {}
-        for seed in range(options.seeds):
+        for seed in options.seeds:
             for name in options.only or VARIANTS:
                 where = folder / f"{name}-{options.ablate}-{seed}"
                 stages = stages_of(options.ablate, first, None if name == "no_stage_two" else second)
                 tree = settings(where, seed, VARIANTS[name], stages, features)
                 runs.setdefault(name, []).append(learn(where, tree, exact, options.most_ablated, False))
-        out |= {"ablation_steps": options.ablate, "ablation_seeds": options.seeds}
+        out |= {"ablation_steps": options.ablate, "ablation_seeds": len(options.seeds)}
         out["ablation"] = {name: summary(each) for name, each in runs.items()}
     return out
 
@@ -159,10 +159,10 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=2000)
     parser.add_argument("--steps", type=int, default=3000, help="of the run that is compared with baselines; 0: none")
     parser.add_argument("--ablate", type=int, default=0, metavar="STEPS", help="of each ablation run, both stages")
-    parser.add_argument("--seeds", type=int, default=3, help="of each ablation run")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the ablation runs")
     parser.add_argument("--only", nargs="+", choices=list(VARIANTS), help="these ablations")
     parser.add_argument("--most", type=int, default=96, help="test pairs")
-    parser.add_argument("--most-ablated", type=int, default=32, help="test pairs of each ablation run")
+    parser.add_argument("--most-ablated", type=int, default=24, help="test pairs of each ablation run")
     parser.add_argument("--folder", help="keep (and reuse) the data sets and the runs here")
     options = parser.parse_args()
     torch.set_num_threads(1)
