@@ -10,7 +10,6 @@ measured map-style and streaming, with its sound decoded by the same function, a
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 import time
@@ -31,6 +30,7 @@ from duologue.schemas.pair import pair_id
 from duologue.schemas.records import Turn
 from duologue.schemas.row import Pair, Provenance, Row, Source, Voices, pair_row
 from duologue.schemas.shard import shard_count, shard_index
+from shared.report import machine, parser_of, tell
 
 FRAMES, FPS, COEFFICIENTS = 250, 25.0, 50
 
@@ -158,20 +158,16 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--pairs", type=int, default=128)
     parser.add_argument("--workers", type=int, default=2, help="decoding threads")
-    parser.add_argument("--json", action="store_true", help="only the JSON line")
     options = parser.parse_args()
     torch.set_num_threads(1)
     pa.set_cpu_count(options.workers)
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     with tempfile.TemporaryDirectory() as folder:
-        result = measure(options, Path(folder))
-    if not options.json:
-        for name, value in result.items():
-            print(f"{name}: {value}")
-    print(json.dumps(result))
+        result = machine(torch.device("cpu")) | measure(options, Path(folder))
+    tell(result, options.json)
 
 
 if __name__ == "__main__":

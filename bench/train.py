@@ -1,22 +1,23 @@
 """Training steps a second, against the re-built DualTalk at equal batch and length in the same run.
 
-    python bench/train.py [--batch 4] [--frames 200] [--widths 128 256] [--repeats 3] [--uncached] [--json]
+    python bench/train.py [--batch 4] [--frames 200] [--widths 64 96 128 256] [--repeats 3] [--uncached] [--json]
 
 A sample is one dyad of ``--frames`` frames: ours animates both people in one pass, DualTalk one a pass, so that a
 sample is two of its passes (``ratio_per_pass`` counts one). Both have their audio features cached: ours the log-mel,
-theirs wav2vec 2.0's 1024 numbers a frame of both voices. A step is forward, loss, backward, AdamW. With ``--uncached``
-both also compute features (DualTalk fine-tunes two wav2vec2-large; batch 1, without an optimiser step, for memory).
-Times are the process's CPU seconds on a CPU (one thread), wall seconds on a GPU; the fastest repeat counts.
+theirs wav2vec 2.0's 1024 numbers a frame of both voices. A step is forward, loss, backward, fused AdamW, for both. With
+``--uncached`` both also compute features (DualTalk fine-tunes two wav2vec2-large; batch 1, without an optimiser step,
+for memory). Times are CPU seconds of the process on a CPU (one thread), wall seconds on a GPU; the fastest counts.
+
+``gflops`` of a step are counted by torch's flop counter (matrix products, convolutions, attention);
+``share_of_peak`` is their rate over that of a large matrix product of the same precision on the same device.
+``activations_mb`` is what the backward pass keeps, ``state_mb`` weights, gradients and AdamW's two moments; ``peak_mb``
+is of the whole process (of the GPU, there).
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import resource
-import subprocess
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -29,7 +30,9 @@ from duologue.model.network import DualStream
 from duologue.model.objective import Objective
 from duologue.model.representation import statistics_of
 from duologue.model.train_config import config_of
+from shared.report import default_device, machine, parser_of, seconds_of, tell
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 EXPRESSION = 50
 
@@ -82,28 +85,54 @@ def dualtalk(model: DualTalk, batch: Batch) -> tuple[list[nn.Parameter], Callabl
     return rest, of
 
 
-def fastest(step: Callable[[], Any], repeats: int, device: torch.device) -> float:
-    """Seconds of the fastest of ``repeats``, after one more to warm up."""
-    times = []
-    for _ in range(repeats + 1):
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-            start = time.perf_counter()
-            step()
-            torch.cuda.synchronize()
-            times.append(time.perf_counter() - start)
-        else:
-            start = time.process_time()
-            step()
-            times.append(time.process_time() - start)
-    return min(times[1:])
+def peak_flops(device: torch.device, precision: str, repeats: int) -> float:
+    """Operations a second of a square matrix product, what the device can do in that precision."""
+    size = 8192 if device.type == "cuda" else 1024
+    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    one = torch.randn(size, size, device=device, dtype=kind)
+    return 2 * size**3 / seconds_of(lambda: one @ one, 3 * repeats, device)
+
+
+def kept_mb(loss: Callable[[], Tensor]) -> float:
+    """Memory that a loss keeps for its backward pass, each tensor's storage once."""
+    storages: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        value = loss()
+    del value
+    return sum(storages.values()) / 2**20
+
+
+def cost(
+    parameters: list[nn.Parameter], loss: Callable[[Tensor], Tensor], features: Tensor, peak: float, options: Any
+) -> dict[str, Any]:
+    """What a training step of one network takes."""
+    step = stepper(parameters, loss, features, options.precision)
+    seconds = seconds_of(step, options.repeats, features.device)
+    with FlopCounterMode(display=False) as counter:
+        step()
+    flops = counter.get_total_flops()
+    size = sum(p.numel() for p in parameters)
+    return {
+        "parameters": size,
+        "samples_per_s": options.batch / seconds,
+        "gflops": flops / 1e9,
+        "share_of_peak": flops / seconds / peak,
+        "activations_mb": kept_mb(lambda: loss(features)),
+        "state_mb": 16 * size / 2**20,
+    }
 
 
 def stepper(
     parameters: list[nn.Parameter], loss: Callable[[Tensor], Tensor], features: Tensor, precision: str
 ) -> Callable[[], None]:
     """One optimiser step."""
-    optimiser = torch.optim.AdamW(parameters, lr=1e-4)
+    optimiser = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
 
     def step() -> None:
         with torch.autocast(features.device.type, torch.bfloat16, enabled=precision == "bf16"):
@@ -115,55 +144,52 @@ def stepper(
     return step
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    batch = batch_of(options.batch, options.frames, device)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    out: dict[str, Any] = {
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else f"cpu, 1 thread, {platform.machine()}",
-        "torch": torch.__version__, "commit": commit.stdout.strip(), "batch": options.batch, "frames": options.frames,
-        "precision": options.precision,
-    }  # fmt: skip
-    front = LogMel().to(device)
+def theirs(device: torch.device) -> DualTalk:
+    """DualTalk without its audio encoders, weights drawn at random: speed does not depend on them."""
     with torch.device("meta"):
-        theirs = DualTalk()
-    for name, part in theirs.named_children():
+        model = DualTalk()
+    for name, part in model.named_children():
         if name != "joint_encoder":
             part.to_empty(device=device)
-    for part in (theirs.joint_encoder.audio_projection, theirs.joint_encoder.blendshape_encoder):
+    for part in (model.joint_encoder.audio_projection, model.joint_encoder.blendshape_encoder):
         part.to_empty(device=device)
-    for parameter in theirs.parameters():
+    for parameter in model.parameters():
         if not parameter.is_meta:
             nn.init.normal_(parameter, std=0.02)
-    rest, loss = dualtalk(theirs, batch)
+    return model
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    device = default_device()
+    batch = batch_of(options.batch, options.frames, device)
+    peak = peak_flops(device, options.precision, options.repeats)
+    out: dict[str, Any] = {
+        **machine(device), "batch": options.batch, "frames": options.frames, "precision": options.precision,
+        "peak_gflops": peak / 1e9,
+    }  # fmt: skip
+    front = LogMel().to(device)
+    rest, loss = dualtalk(theirs(device), batch)
     features = torch.randn(options.batch, 2, options.frames, 1024, device=device)
-    base = fastest(stepper(rest, loss, features, options.precision), options.repeats, device)
-    out["dualtalk_samples_per_s"] = options.batch / base
-    out["dualtalk_parameters"] = sum(p.numel() for p in rest)
+    base = out["dualtalk"] = cost(rest, loss, features, peak, options)
     for width in options.widths:
         model, mine = ours(width, batch, device)
-        step = stepper(list(model.parameters()), mine, front(batch.audio), options.precision)
-        seconds = fastest(step, options.repeats, device)
-        out[f"width_{width}"] = {
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "samples_per_s": options.batch / seconds,
-            "ratio_vs_dualtalk": base / seconds,
-            "ratio_per_pass": base / seconds / 2,
-            "front_end_share": fastest(lambda: front(batch.audio), options.repeats, device) / seconds,
-        }
-    first = out[f"width_{options.widths[0]}"]
-    out |= {"samples_per_s": first["samples_per_s"], "ratio_vs_dualtalk": first["ratio_vs_dualtalk"]}
+        row = cost(list(model.parameters()), mine, front(batch.audio), peak, options)
+        seconds = options.batch / row["samples_per_s"]
+        row["ratio_vs_dualtalk"] = row["samples_per_s"] / base["samples_per_s"]
+        row["ratio_per_pass"] = row["ratio_vs_dualtalk"] / 2
+        row["ratio_of_gflops"] = base["gflops"] / row["gflops"]
+        row["front_end_share"] = seconds_of(lambda: front(batch.audio), options.repeats, device) / seconds
+        out[f"width_{width}"] = row
+    first = out[f"width_{options.headline}"]
+    out |= {name: first[name] for name in ("samples_per_s", "ratio_vs_dualtalk", "share_of_peak")}
     if options.uncached:
-        out["uncached"] = uncached(options, batch, device, first)
-    peak = (
-        torch.cuda.max_memory_allocated()
-        if device.type == "cuda"
-        else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    )
-    return out | {"peak_mb": peak / 2**20}
+        out["uncached"] = uncached(options, device, first)
+    if device.type == "cuda":
+        return out | {"peak_mb": torch.cuda.max_memory_allocated() / 2**20}
+    return out | {"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10}
 
 
-def uncached(options: argparse.Namespace, batch: Batch, device: torch.device, first: dict[str, Any]) -> dict[str, Any]:
+def uncached(options: argparse.Namespace, device: torch.device, first: dict[str, Any]) -> dict[str, Any]:
     """DualTalk with its two audio encoders trained, one dyad, forward and backward only."""
     one = batch_of(1, options.frames, device)
     model = DualTalk().to(device)
@@ -177,27 +203,24 @@ def uncached(options: argparse.Namespace, batch: Batch, device: torch.device, fi
             model.zero_grad(set_to_none=True)
             loss.backward()
 
-    seconds = fastest(step, 1, device)
+    seconds = seconds_of(step, 1, device)
     mine = first["samples_per_s"] / (1 + first["front_end_share"])
     return {"dualtalk_samples_per_s": 1 / seconds, "samples_per_s": mine, "ratio": mine * seconds}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--frames", type=int, default=200)
-    parser.add_argument("--widths", type=int, nargs="+", default=[128, 256], help="of our network")
+    parser.add_argument("--widths", type=int, nargs="+", default=[64, 96, 128, 256], help="of our network")
+    parser.add_argument("--headline", type=int, default=128, help="width whose figures stand first")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--uncached", action="store_true", help="also with features computed; needs 6 GB")
-    parser.add_argument("--json", action="store_true", help="only the JSON line")
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    result = measure(options)
-    if not options.json:
-        for name, value in result.items():
-            print(f"{name}: {value}")
-    print(json.dumps(result))
+    if options.headline not in options.widths:
+        parser.error(f"--headline {options.headline} is none of --widths")
+    tell(measure(options), options.json)
 
 
 if __name__ == "__main__":
