@@ -26,13 +26,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from duologue.bench.learning.data import conversations, dubbed, measured
+from duologue.bench.learning.score import evaluate
+from duologue.bench.shared.report import machine, parser_of
 from duologue.model.checkpoint import load_trained
 from duologue.model.train import train
 from duologue.model.train_config import config_of
 from duologue.schemas.dataset import Dataset
-from learning.data import conversations, dubbed, measured
-from learning.score import evaluate
-from shared.report import machine, parser_of
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "full": {},
@@ -129,13 +129,13 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         first, second = measured(exact, folder / "measured"), dubbed(folder, DUBBED_ROWS)
         runs: dict[str, list[dict[str, Any]]] = {}
         for seed in options.seeds:
-            for name in options.only or VARIANTS:
-                where = folder / f"{name}-{options.ablate}-{seed}"
-                stages = stages_of(options.ablate, first, None if name == "no_stage_two" else second)
-                tree = settings(where, seed, VARIANTS[name], stages, features)
-                runs.setdefault(name, []).append(learn(where, tree, exact, options.most_ablated, False))
+            for variant in options.only or VARIANTS:
+                where = folder / f"{variant}-{options.ablate}-{seed}"
+                stages = stages_of(options.ablate, first, None if variant == "no_stage_two" else second)
+                tree = settings(where, seed, VARIANTS[variant], stages, features)
+                runs.setdefault(variant, []).append(learn(where, tree, exact, options.most_ablated, False))
         out |= {"ablation_steps": options.ablate, "ablation_seeds": len(options.seeds)}
-        out["ablation"] = {name: summary(each) for name, each in runs.items()}
+        out["ablation"] = {variant: summary(each) for variant, each in runs.items()}
     return out
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from duologue.bench.shared.report import machine, parser_of, tell
 from duologue.model.data import PERSON, LoaderOptions, PairLoader
 from duologue.schemas.audio import decode_audio, encode_audio
 from duologue.schemas.dataset import Dataset
@@ -30,7 +31,6 @@ from duologue.schemas.pair import pair_id
 from duologue.schemas.records import Turn
 from duologue.schemas.row import Pair, Provenance, Row, Source, Voices, pair_row
 from duologue.schemas.shard import shard_count, shard_index
-from shared.report import machine, parser_of, tell
 
 FRAMES, FPS, COEFFICIENTS = 250, 25.0, 50
 

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from duologue.bench.shared.report import default_device, machine, parser_of, seconds_of, tell
 from duologue.model.audio_features import LogMel
 from duologue.model.checkpoint import Trained
 from duologue.model.network import DualStream
 from duologue.model.representation import Statistics, dim_count
 from duologue.model.sample import generate
 from duologue.model.train_config import config_of
-from shared.report import default_device, machine, parser_of, seconds_of, tell
 
 EXPRESSION = 50
 

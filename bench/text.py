@@ -22,6 +22,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from duologue.bench.learn import MAIN_WIDTH, learn, settings, stages_of
+from duologue.bench.learning.data import MODEL, conversations
+from duologue.bench.shared.report import machine, parser_of, tell
 from duologue.fitting.dyad import relate
 from duologue.fitting.layout import all_codes, codes_of, layout_from_codes, text
 from duologue.fitting.scene_text import scene_from_text
@@ -30,9 +33,6 @@ from duologue.model.sample import Placement, generate
 from duologue.schemas.dataset import Dataset
 from duologue.schemas.heads import FittedPair
 from duologue.synthesis.parameters import draw_layout
-from learn import MAIN_WIDTH, learn, settings, stages_of
-from learning.data import MODEL, conversations
-from shared.report import machine, parser_of, tell
 
 LATER = ("look_a", "look_b", "mutual", "change", "tilt_a", "tilt_b")  # groups that a first frame does not decide
 MOST_SAID = 3

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from duologue.bench.shared.report import default_device, machine, parser_of, seconds_of, tell
 from duologue.model.audio_features import LogMel
 from duologue.model.data import Batch
 from duologue.model.dualtalk import DualTalk, dualtalk_loss
@@ -30,7 +31,6 @@ from duologue.model.network import DualStream
 from duologue.model.objective import Objective
 from duologue.model.representation import statistics_of
 from duologue.model.train_config import config_of
-from shared.report import default_device, machine, parser_of, seconds_of, tell
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
