@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
 from ..schemas.errors import UsageError
 from ..schemas.records import Backend
@@ -17,6 +20,9 @@ from ..schemas.tracks import Bool, Float32
 SAMPLE_RATE = 16000
 FRAME_SAMPLES = 512
 FRAME_S = FRAME_SAMPLES / SAMPLE_RATE  # 32 ms
+_CONTEXT, _FFT, _STATE = 64, 256, 128
+_STRIDES = (1, 2, 2, 1)
+_BLOCK = 1024  # frames in one pass, 33 s
 
 
 @dataclass(frozen=True)
@@ -38,22 +44,37 @@ class VoiceActivityOptions:
 
 
 class VoiceActivity:
-    """silero-vad 6 in its sequence form (one ONNX call per 16 s), weights from the installed wheel.
+    """silero-vad 6, with the weights of the installed wheel run by torch in large blocks.
+
+    The network is the published one: a windowed Fourier transform as a matrix, four convolutions, one LSTM of 128 whose
+    state goes from frame to frame. The wheel's own forms call it frame by frame or leave the convolutions of many short
+    frames to onnxruntime, which takes twice the time.
 
     Raises:
-        UsageError: the ``silero-vad`` package or its weights are not installed.
+        UsageError: the ``silero-vad`` package or its weights are not installed, or are of another network.
     """
 
     def __init__(self) -> None:
         spec = importlib.util.find_spec("silero_vad")
         if spec is None or spec.origin is None:
             raise UsageError("voice activity needs the package silero-vad: pip install silero-vad")
-        path = Path(spec.origin).parent / "data" / "silero_vad_16k_sequence.onnx"
+        path = Path(spec.origin).parent / "data" / "silero_vad.jit"
         if not path.is_file():
-            raise UsageError(f"the installed silero-vad has no {path.name}: version 6.2.3 or later is needed")
-        from silero_vad.sequence_vad import SileroVADSequence
-
-        self._model = SileroVADSequence(str(path), sampling_rate=SAMPLE_RATE)
+            raise UsageError(f"the installed silero-vad has no {path.name}: version 6 is needed")
+        with warnings.catch_warnings():  # torch deprecates the format the wheel ships
+            warnings.simplefilter("ignore", DeprecationWarning)
+            weights = torch.jit.load(str(path), map_location="cpu").state_dict()
+        own = {k.removeprefix("_model."): v for k, v in weights.items() if k.startswith("_model.")}
+        self._lstm = torch.nn.LSTM(_STATE, _STATE)
+        try:
+            self._basis = own["stft.forward_basis_buffer"][:, 0].T.contiguous()
+            names = [f"encoder.{i}.reparam_conv" for i in range(len(_STRIDES))]
+            self._encoder = [(own[f"{name}.weight"], own[f"{name}.bias"]) for name in names]
+            rnn = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            self._lstm.load_state_dict({f"{name}_l0": own[f"decoder.rnn.{name}"] for name in rnn})
+            self._head = own["decoder.decoder.2.weight"][0, :, 0], own["decoder.decoder.2.bias"]
+        except (KeyError, RuntimeError) as error:
+            raise UsageError(f"the installed silero-vad holds another network than version 6: {error}") from error
         self.backend = Backend("listen", "silero-vad", hashlib.sha256(path.read_bytes()).hexdigest(), "MIT")
 
     def __call__(self, audio: Float32) -> Float32:
@@ -67,8 +88,31 @@ class VoiceActivity:
         """
         if len(audio) == 0:
             return np.zeros(0, np.float32)
-        clean = np.nan_to_num(np.asarray(audio, np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-        return np.asarray(self._model.audio_forward(clean), np.float32)
+        count = -(-len(audio) // FRAME_SAMPLES)
+        clean = torch.zeros(_CONTEXT + count * FRAME_SAMPLES)  # each frame is read with the end of the one before
+        sound = np.nan_to_num(np.asarray(audio, np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+        clean[_CONTEXT : _CONTEXT + len(audio)] = torch.from_numpy(np.ascontiguousarray(sound))
+        frames = clean.unfold(0, _CONTEXT + FRAME_SAMPLES, FRAME_SAMPLES)
+        out, state = [], None
+        with torch.inference_mode():
+            for first in range(0, count, _BLOCK):
+                speech, state = self._block(frames[first : first + _BLOCK], state)
+                out.append(speech)
+        return np.asarray(torch.cat(out).numpy(), np.float32)
+
+    def _block(self, frames: Any, state: Any) -> tuple[Any, Any]:
+        """Probabilities of frames [B, 576], and the state after them."""
+        mirrored = torch.cat([frames, frames[:, -_CONTEXT - 1 : -1].flip(1)], 1)
+        windows = mirrored.unfold(1, _FFT, _FFT // 2)  # [B, 4, 256]
+        spectrum = windows.reshape(-1, _FFT) @ self._basis
+        half = spectrum.shape[1] // 2
+        size = (spectrum[:, :half].square() + spectrum[:, half:].square()).sqrt()
+        seen = size.reshape(len(frames), -1, half).transpose(1, 2)
+        for (weight, bias), stride in zip(self._encoder, _STRIDES, strict=True):
+            seen = torch.relu(torch.nn.functional.conv1d(seen, weight, bias, stride=stride, padding=1))
+        hidden, state = self._lstm(seen.reshape(len(frames), 1, _STATE), state)
+        weight, bias = self._head
+        return torch.sigmoid(torch.relu(hidden[:, 0]) @ weight + bias), state
 
 
 def speech_regions(

@@ -47,13 +47,17 @@ def mel_filters(n_fft: int = _FFT, sample_rate: int = 16000, bands: int = MEL_BA
 
 
 class VoiceEmbedding:
-    """Speaker embeddings of short windows; one per worker process, deterministic for a thread count.
+    """Speaker embeddings of short windows; one per worker process, deterministic for a thread count and processor type.
+
+    Args:
+        bfloat16: run the LSTM in bfloat16, in half the time where the processor multiplies it; the embeddings then
+            move by up to 0.005 (one less cosine). By default: where it does.
 
     Raises:
         UsageError: the ``Resemblyzer`` package (for its weights) is not installed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, bfloat16: bool | None = None) -> None:
         spec = importlib.util.find_spec("resemblyzer")
         if spec is None or spec.origin is None:
             raise UsageError("speaker embeddings need the package Resemblyzer: pip install --no-deps Resemblyzer")
@@ -67,6 +71,9 @@ class VoiceEmbedding:
             own = {k.removeprefix(name + "."): v for k, v in state.items() if k.startswith(name + ".")}
             module.load_state_dict(own)
             module.eval()
+        fast = torch.ops.mkldnn._is_mkldnn_bf16_supported() if bfloat16 is None else bfloat16
+        self._type = torch.bfloat16 if fast else torch.float32
+        self._lstm.to(self._type)
         self._filters = torch.from_numpy(mel_filters())
         self._window = torch.hann_window(_FFT)
         self.backend = Backend("listen", "resemblyzer", hashlib.sha256(path.read_bytes()).hexdigest(), "Apache-2.0")
@@ -96,12 +103,12 @@ class VoiceEmbedding:
         """
         out = np.zeros((len(starts), len(lengths), EMBEDDING), np.float32)
         longest = max(lengths)
-        padded = torch.nn.functional.pad(mel, (0, 0, 0, longest))
+        padded = torch.nn.functional.pad(mel, (0, 0, 0, longest)).to(self._type)
         offsets = torch.arange(longest)
         with torch.inference_mode():
             for i in range(0, len(starts), batch):
                 index = torch.from_numpy(np.ascontiguousarray(starts[i : i + batch])).long()[:, None] + offsets
                 states, _ = self._lstm(padded[index])
-                read = torch.relu(self._linear(states[:, [n - 1 for n in lengths]]))
+                read = torch.relu(self._linear(states[:, [n - 1 for n in lengths]].float()))
                 out[i : i + batch] = torch.nn.functional.normalize(read, dim=-1).numpy()
         return out

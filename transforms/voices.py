@@ -43,7 +43,7 @@ class VoiceOptions:
     min_voices: int = 1
     max_voices: int = 6
     pure_coverage: float = 0.7
-    least_gap: float = 0.085
+    least_gap: float = 0.08
     gap_error: float = 0.25
     gap_windows: int = 300
     new_voice: float = 0.8
@@ -61,25 +61,44 @@ def unit(vectors: Float32) -> Float32:
     return np.asarray(vectors / np.maximum(norm, 1e-9), np.float32)
 
 
-def viterbi(score: Float32, switch_cost: float) -> Labels:
-    """Best label per step when every change of label costs ``switch_cost``. score [T, K] -> [T]."""
-    steps, voices = score.shape
-    from_best = np.zeros((steps, voices), bool)
-    best = np.zeros(steps, np.int8)
-    total = score[0].astype(np.float64)
-    for t in range(1, steps):
-        at = total.argmax()
-        switched = total[at] - switch_cost
-        best[t] = at
-        np.less(total, switched, out=from_best[t])
-        np.maximum(total, switched, out=total)
-        total += score[t]
-    path = np.zeros(steps, np.int64)
-    path[-1] = at = int(total.argmax())
-    for t in range(steps - 1, 0, -1):
-        if from_best[t, at]:
-            at = int(best[t])
-        path[t - 1] = at
+def viterbi(score: Float32, switch_cost: float, spans: Sequence[tuple[int, int]] | None = None) -> Labels:
+    """Best label per step when every change of label costs ``switch_cost``.
+
+    Args:
+        score: [T, K].
+        spans: (first, end) of stretches that know nothing of each other; all of it by default. They are stepped through
+            side by side, so that time grows with the longest.
+
+    Returns:
+        [T]; 0 outside the spans.
+    """
+    path = np.zeros(len(score), np.int64)
+    parts = np.array([(0, len(score))] if spans is None else spans, np.int64).reshape(-1, 2)
+    lengths = parts[:, 1] - parts[:, 0]
+    order = np.argsort(-lengths, kind="stable")
+    starts, lengths = parts[order, 0], lengths[order]
+    if not len(starts) or lengths[0] <= 0:
+        return path
+    from_best = np.zeros(score.shape, bool)
+    best = np.zeros(len(score), np.int8)
+    active = np.searchsorted(-lengths, -np.arange(lengths[0]), side="left")  # spans longer than t
+    total = score[starts[: active[0]]].astype(np.float64)
+    rows = np.arange(active[0])
+    for t in range(1, int(lengths[0])):
+        count = active[t]
+        now, at_step = total[:count], starts[:count] + t
+        at = now.argmax(axis=1)
+        switched = now[rows[:count], at][:, None] - switch_cost
+        best[at_step] = at
+        from_best[at_step] = now < switched
+        np.maximum(now, switched, out=now)
+        now += score[at_step]
+    label = total.argmax(axis=1)
+    for t in range(int(lengths[0]) - 1, -1, -1):
+        count = active[t]
+        at_step, at = starts[:count] + t, label[:count]
+        path[at_step] = at
+        label[:count] = np.where(from_best[at_step, at], best[at_step], at)
     return path
 
 
@@ -112,12 +131,14 @@ class _Grid:
 
 def _spread(values: Float32, centres: Labels, steps: int, sigma_s: float) -> Float32:
     """Gaussian-weighted mean of window values around each step. [W, K] at ``centres`` -> [steps, K]."""
-    from scipy.ndimage import gaussian_filter1d
+    from scipy.ndimage import gaussian_filter1d, uniform_filter1d
 
     total = np.zeros((steps, values.shape[1] + 1), np.float32)
     inside = (centres >= 0) & (centres < steps)
     np.add.at(total, centres[inside], np.concatenate([values, np.ones((len(values), 1), np.float32)], 1)[inside])
-    wide = gaussian_filter1d(total, 6 * sigma_s / GRID_S, axis=0, mode="constant", truncate=6)
+    wide, size = total, 2 * round(6 * sigma_s / GRID_S) + 1  # three means in a row are a bell of that width
+    for _ in range(3):
+        wide = uniform_filter1d(wide, size, axis=0, mode="constant")
     near = gaussian_filter1d(total, sigma_s / GRID_S, axis=0, mode="constant", truncate=6) + 1e-6 * wide
     weight = near[:, -1:]
     return np.asarray(near[:, :-1] / np.maximum(weight, 1e-12), np.float32)
@@ -153,12 +174,10 @@ def _assign(embedding: npt.NDArray[np.floating], grid: _Grid, voices: int, optio
     taught = unit(taught)
     alike = np.concatenate([embedding[rows, 0].astype(np.float32) @ taught.T for rows in _chunks(heard)])
     score = _spread(alike, centre[heard], grid.steps, options.smooth_s)
-    path = np.zeros(grid.steps, np.int64)
     edges = np.diff(np.concatenate([[0], grid.speech.astype(np.int8), [0]]))
-    for first, end in zip(np.flatnonzero(edges == 1), np.flatnonzero(edges == -1), strict=True):
-        # a pause between regions is no evidence: the voice may change there at no cost
-        path[first:end] = viterbi(score[first:end] * options.gain, options.switch_cost)
-    return path
+    # a pause between regions is no evidence: the voice may change there at no cost
+    regions = list(zip(np.flatnonzero(edges == 1).tolist(), np.flatnonzero(edges == -1).tolist(), strict=True))
+    return viterbi(score * options.gain, options.switch_cost, regions)
 
 
 def _acceptable(

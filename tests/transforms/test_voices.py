@@ -22,6 +22,19 @@ def test_viterbi_finds_the_best_path(seed: int, cost: float) -> None:
     assert abs(value(tuple(viterbi(score, cost))) - best) < 1e-5
 
 
+@given(st.integers(0, 1000), st.lists(st.integers(0, 60), min_size=2, max_size=8, unique=True))
+def test_viterbi_spans_know_nothing_of_each_other(seed: int, edges: list[int]) -> None:
+    score = np.random.default_rng(seed).normal(size=(60, 3)).astype(np.float32)
+    ordered = sorted(edges)
+    spans = list(zip(ordered[:-1:2], ordered[1::2], strict=False))
+    path = viterbi(score, 1.5, spans)
+    outside = np.ones(60, bool)
+    for first, end in spans:
+        assert path[first:end].tolist() == viterbi(score[first:end], 1.5).tolist()
+        outside[first:end] = False
+    assert not path[outside].any()
+
+
 def conversation(voices: int, spread: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray, list, np.ndarray]:
     """Window embeddings of speakers who take turns of 4 s, 0.5 s apart."""
     rng = np.random.default_rng(seed)
