@@ -30,7 +30,7 @@ import cv2
 import numpy as np
 from duologue.pipeline.stages_pixels import MOST_FPS
 from duologue.schemas.records import InputItem, Video
-from duologue.transforms.decode import DecodeOptions, for_scan, read_frames
+from duologue.transforms.decode import DecodeOptions, Frame, for_scan, read_frames
 from duologue.transforms.detect_faces import Detections, FaceDetector
 from duologue.transforms.probe import probe
 from duologue.transforms.scan import (
@@ -48,11 +48,6 @@ SCALES = (24.0, 27.0, 32.0, 40.0, 60.0, 100.0)
 SECONDS, FPS = 3.5, 4.0
 CRFS = (23, 32)  # of H.264: good and poor quality
 FACTORS = (0.7, 0.5, 0.4, 0.35)
-
-
-class _Frame:
-    def __init__(self, time_s: float, rgb: np.ndarray) -> None:
-        self.time_s, self.rgb = time_s, rgb
 
 
 class _Everywhere:
@@ -110,7 +105,7 @@ def paste(picture: np.ndarray, patch: np.ndarray, x: float, y: float, soft: bool
 
 def synthetic_shot(
     rng: np.random.Generator, size: tuple[int, int], scale: float, faces: list[tuple[np.ndarray, float]]
-) -> list[_Frame]:
+) -> list[Frame]:
     """Two people who sway a little, the smaller at ``scale``, the other up to 1.6 times larger."""
     width, height = size
     still = background(rng, width, height)
@@ -145,11 +140,11 @@ def synthetic_shot(
         if grain is not None:  # another part of it in every frame
             down, right = rng.integers(0, 64, 2)
             shaded += grain[down : down + height, right : right + width]
-        frames.append(_Frame(i / FPS, np.clip(shaded, 0, 255).astype(np.uint8)))
+        frames.append(Frame(i / FPS, np.clip(shaded, 0, 255).astype(np.uint8)))
     return frames
 
 
-def write_video(frames: list[_Frame], path: Path, crf: int) -> Video:
+def write_video(frames: list[Frame], path: Path, crf: int) -> Video:
     """Encode frames as H.264 in an mp4, as people do, and probe the file."""
     height, width = (side // 2 * 2 for side in frames[0].rgb.shape[:2])
     with av.open(str(path), "w") as container:
@@ -190,7 +185,7 @@ def compare(path: Path, video: Video, detector: FaceDetector, options: ScanOptio
     return len(full), len(full & clips_kept(path, video, detector, options, cheap=True))
 
 
-def shrunk(frames: list[_Frame], factor: float, size: tuple[int, int], rng: np.random.Generator) -> list[_Frame]:
+def shrunk(frames: list[Frame], factor: float, size: tuple[int, int], rng: np.random.Generator) -> list[Frame]:
     """A real shot at ``factor`` of its size, somewhere in a larger picture."""
     still = background(rng, *size)
     h, w = (round(s * factor) for s in frames[0].rgb.shape[:2])
@@ -199,7 +194,7 @@ def shrunk(frames: list[_Frame], factor: float, size: tuple[int, int], rng: np.r
     for frame in frames:
         picture = still.copy()
         paste(picture, cv2.resize(frame.rgb, (w, h), interpolation=cv2.INTER_AREA), x, y)
-        out.append(_Frame(frame.time_s, picture))
+        out.append(Frame(frame.time_s, picture))
     return out
 
 
@@ -225,7 +220,7 @@ def real_cell(path: Path) -> dict[str, tuple[int, int]]:
     video = probe(str(path), InputItem(str(path)))
     cells = {f"{path.name} x1": compare(path, video, detector, plain)}
     with read_frames(str(path), video, start_s=video.start_s, end_s=video.end_s, max_fps=FPS) as reader:
-        frames = [_Frame(f.time_s, f.rgb.copy()) for f in reader]
+        frames = [Frame(f.time_s, f.rgb.copy()) for f in reader]
     rng = np.random.default_rng(video.height)
     with tempfile.TemporaryDirectory() as folder:
         for factor in FACTORS:
@@ -263,7 +258,7 @@ def cost(paths: list[Path], detector: FaceDetector) -> dict[str, dict[str, float
         video = probe(str(path), InputItem(str(path)))
         side = scan_longest_side(video, options)
         with read_frames(str(path), video, start_s=0.0, end_s=video.end_s, longest_side=side) as reader:
-            frames = [_Frame(f.time_s, f.rgb.copy()) for f in reader]
+            frames = [Frame(f.time_s, f.rgb.copy()) for f in reader]
         shots = PySceneDetectShots(options.shots)
         best_cuts = best_scan = float("inf")
         for _ in range(3):

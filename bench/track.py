@@ -24,18 +24,15 @@ from typing import TypeVar
 import cv2
 import numpy as np
 from duologue.schemas.tracks import face_scale_px
+from duologue.transforms.decode import Frame
 from duologue.transforms.detect_faces import Detections, FaceDetector
 from duologue.transforms.face_mesh import FaceMesh, MeshFace, Region, region_from_landmarks, sharpness
 from duologue.transforms.face_quality import expected_error, implausible, rigid_change
 from duologue.transforms.identify import AppearanceIdentifier
+from duologue.transforms.planar import Pixels
 from duologue.transforms.track import TrackOptions, track_piece
 
 T = TypeVar("T")
-
-
-class _Frame:
-    def __init__(self, time_s: float, rgb: np.ndarray) -> None:
-        self.time_s, self.rgb = time_s, rgb
 
 
 class _Clocked:
@@ -58,8 +55,8 @@ class _Mesh(_Clocked):
         self.model = FaceMesh()
         self.crops: list[np.ndarray] = []
 
-    def measure(self, rgb: np.ndarray, region: Region) -> MeshFace:
-        face = self.run(lambda: self.model.measure(rgb, region))
+    def measure(self, picture: Pixels, region: Region) -> MeshFace:
+        face = self.run(lambda: self.model.measure(picture, region))
         self.crops.append(face.crop)
         return face
 
@@ -77,12 +74,12 @@ def measure(path: Path, most_s: float) -> dict[str, float]:
     """Figures of one clip, its first ``most_s`` seconds."""
     video = cv2.VideoCapture(str(path))
     fps = video.get(cv2.CAP_PROP_FPS)
-    frames: list[_Frame] = []
+    frames: list[Frame] = []
     while len(frames) < most_s * fps:
         ok, bgr = video.read()
         if not ok:
             break
-        frames.append(_Frame(len(frames) / fps, cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)))
+        frames.append(Frame(len(frames) / fps, cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)))
     mesh, detector, identifier = _Mesh(), _Detector(), AppearanceIdentifier()
     track_piece(frames[:10], TrackOptions(), detector, mesh, identifier)
     mesh.calls = detector.calls = 0

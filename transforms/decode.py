@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +23,7 @@ from ..schemas.errors import UsageError
 from ..schemas.records import Video
 from . import decode_process
 from .decode_process import DONE, NEXT, DecoderChild, close, warm
+from .planar import FORMATS, Colour, Converter, PlanarPicture
 
 __all__ = [
     "DecodeOptions",
@@ -35,7 +38,7 @@ __all__ = [
 ]
 
 BACKENDS = ("pyav", "decord", "ffmpeg")
-_FRAME_HEADER = np.dtype([("time_s", "<f8"), ("slot", "<u4")])
+_FRAME_HEADER = struct.Struct("<dIBBB")  # of decode_child, which cannot be imported without its decoder
 _SLACK = 1.05  # 29.97 and 30.3 frames a second are "at most 30"
 
 
@@ -76,18 +79,27 @@ def for_scan(options: DecodeOptions) -> DecodeOptions:
     return replace(options, fast=True) if options.backend == "pyav" else options
 
 
-@dataclass(frozen=True)
 class Frame:
-    """One decoded frame.
+    """One decoded frame, upright, with square pixels; read-only, valid until the next one is asked for or the reader
+    is closed: copy what must live longer.
 
     Attributes:
         time_s: presentation time in seconds on the video clock.
-        rgb: [H, W, 3] uint8, upright, square pixels, read-only. A view of shared memory, valid until the next
-            frame is asked for or the reader is closed: copy what must live longer.
+        pixels: what RGB parts are cut from: the decoder's planes, or an RGB array, in shared memory.
     """
 
-    time_s: float
-    rgb: npt.NDArray[np.uint8]
+    def __init__(self, time_s: float, pixels: PlanarPicture | npt.NDArray[np.uint8]) -> None:
+        self.time_s = time_s
+        self.pixels = pixels
+
+    @cached_property
+    def rgb(self) -> npt.NDArray[np.uint8]:
+        """[H, W, 3] uint8 of the whole frame; from planes it is converted once, into memory of its own."""
+        if isinstance(self.pixels, np.ndarray):
+            return self.pixels
+        rgb = self.pixels.rgb()
+        rgb.flags.writeable = False
+        return rgb
 
 
 class FrameReader:
@@ -105,7 +117,8 @@ class FrameReader:
         self.width = int(str(request["width"]))
         self.height = int(str(request["height"]))
         self.damage = ""
-        self._slots = child.ring(options.slots, (self.height, self.width, 3))
+        self._slots = child.ring(options.slots, self.height * self.width * 3)
+        self._converter = Converter()
         self._answers = child.request("frames", options.progress_timeout_s, **request)
         self._iterator = self._frames()
 
@@ -118,8 +131,13 @@ class FrameReader:
             if kind == DONE:
                 self.damage = str(json.loads(payload)["damage"])
                 return
-            header = np.frombuffer(payload, _FRAME_HEADER)[0]
-            yield Frame(float(header["time_s"]), self._slots[int(header["slot"])])
+            time_s, slot, kind_of, space, range_ = _FRAME_HEADER.unpack(payload)
+            memory = self._slots[slot]
+            if kind_of:
+                colour = Colour(FORMATS[kind_of - 1], space, range_)
+                yield Frame(time_s, PlanarPicture(memory, self.width, self.height, colour, self._converter))
+            else:
+                yield Frame(time_s, memory.reshape(self.height, self.width, 3))
             if count % at_once == 0:
                 self._child.send(NEXT)
 

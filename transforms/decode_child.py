@@ -17,7 +17,7 @@ import signal
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from multiprocessing.connection import Connection
 from typing import Any
@@ -27,12 +27,22 @@ import numpy as np
 
 from ..schemas.errors import BadInput
 from .audio_decode import mono_16k
-from .decode_backends import Picture, SourceRequest, open_source
+from .decode_decord import DecordSource
+from .decode_pipe import PipeSource
+from .decode_pyav import PyAVSource
+from .decode_source import FrameSource, Picture, SourceRequest
 from .demux import measure
+from .planar import FORMATS, Planes
 
 READY, TICK, FRAME, AUDIO, RESULT, ERROR, DONE = b"H", b"T", b"F", b"A", b"R", b"E", b"D"
 NEXT, STOP = b"N", b"S"
-FRAME_HEADER = struct.Struct("<dI")  # time in seconds, slot
+# time in seconds, slot; kind of pixels (0 RGB, k planes of FORMATS[k - 1]), colour space and range of planes
+FRAME_HEADER = struct.Struct("<dIBBB")
+SOURCES: dict[str, Callable[[SourceRequest], FrameSource]] = {
+    "pyav": PyAVSource,
+    "decord": DecordSource,
+    "ffmpeg": PipeSource,
+}
 HEARTBEAT_S = 0.5
 _RATE_TIE = 1e-4  # of a bin: nearer by less than this is no nearer
 
@@ -142,20 +152,18 @@ class Child:
         facts = measure(request["path"], request["max_duration_s"], request["max_pixels"], self._tick)
         self._send(RESULT, json.dumps(facts).encode())
 
-    def _slots(self, count: int, shape: tuple[int, int, int]) -> list[np.ndarray]:
-        size = os.fstat(self._ring_fd).st_size
-        if self._ring is None or len(self._ring) != size:
-            self._ring = mmap.mmap(self._ring_fd, size)
-        step = int(np.prod(shape))
-        return [np.ndarray(shape, np.uint8, buffer=self._ring, offset=i * step) for i in range(count)]
+    def _slots(self, count: int, size: int) -> list[np.ndarray]:
+        whole = os.fstat(self._ring_fd).st_size
+        if self._ring is None or len(self._ring) != whole:
+            self._ring = mmap.mmap(self._ring_fd, whole)
+        return [np.ndarray(size, np.uint8, buffer=self._ring, offset=i * size) for i in range(count)]
 
     def _frames(self, request: dict[str, Any]) -> None:
-        slots = self._slots(request["slots"], (request["height"], request["width"], 3))
+        slots = self._slots(request["slots"], request["height"] * request["width"] * 3)
         start_s, end_s, rate = request["start_s"], request["end_s"], request["thin_rate"]
         origin_s = request["first_s"]
         bin_s = (np.floor((start_s - origin_s) * rate + 0.5) - 0.5) / rate + origin_s - 1e-3 if rate else start_s
-        source = open_source(
-            request["backend"],
+        source = SOURCES[request["backend"]](
             SourceRequest(
                 path=request["path"],
                 width=request["width"],
@@ -176,8 +184,7 @@ class Child:
                 while self._free == 0 or self._poll.poll(0):
                     self._wait_for_parent()
                 slot = sent % len(slots)
-                np.copyto(slots[slot], picture())
-                self._send(FRAME, FRAME_HEADER.pack(time_s, slot))
+                self._send(FRAME, FRAME_HEADER.pack(time_s, slot, *_fill(slots[slot], picture())))
                 self._free -= 1
                 sent += 1
         self._send(DONE, json.dumps({"damage": source.damage, "frames": sent}).encode())
@@ -207,6 +214,15 @@ class Child:
             self._send(AUDIO, held[:fill].tobytes())
             self._wait_for_parent()
         self._send(DONE, b"{}")
+
+
+def _fill(slot: np.ndarray, pixels: np.ndarray | Planes) -> tuple[int, int, int]:
+    """Put a frame into a slot; what its header says of it."""
+    if isinstance(pixels, Planes):
+        pixels.write(slot)
+        return 1 + FORMATS.index(pixels.colour.form), pixels.colour.space, pixels.colour.range
+    np.copyto(slot.reshape(pixels.shape), pixels)
+    return 0, 0, 0
 
 
 def _die_with_parent(lifeline: int, parent: int) -> None:

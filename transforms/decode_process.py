@@ -92,15 +92,14 @@ class DecoderChild:
         if kind != READY:
             raise RuntimeError(f"the decoder child did not start: {kind!r}")
 
-    def ring(self, slots: int, shape: tuple[int, int, int]) -> list[npt.NDArray[np.uint8]]:
-        """Read-only views of ``slots`` frames in the shared ring, which grows as needed and never shrinks."""
-        step = int(np.prod(shape))
+    def ring(self, slots: int, step: int) -> list[npt.NDArray[np.uint8]]:
+        """Read-only views of ``slots`` parts of ``step`` bytes in the shared ring, which never shrinks."""
         if os.fstat(self._ring_fd).st_size < step * slots:
             os.ftruncate(self._ring_fd, step * slots)
         size = os.fstat(self._ring_fd).st_size
         if self._ring is None or len(self._ring) != size:
             self._ring = mmap.mmap(self._ring_fd, size, access=mmap.ACCESS_READ)
-        return [np.ndarray(shape, np.uint8, buffer=self._ring, offset=i * step) for i in range(slots)]
+        return [np.ndarray(step, np.uint8, buffer=self._ring, offset=i * step) for i in range(slots)]
 
     def request(self, do: str, timeout_s: float, **values: Any) -> Iterator[tuple[bytes, bytes]]:
         """Sends one request and yields its answers ``(kind, payload)``; the last one is of kind ``D`` or ``R``.

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from ..schemas.errors import UsageError
 from ..schemas.records import Backend
 from ..schemas.tracks import N_LANDMARKS, Float32
+from .planar import Pixels
 from .quiet import load_mediapipe, without_noise
 
 UInt8 = npt.NDArray[np.uint8]
@@ -142,7 +143,7 @@ def region_from_detection(box: Float32, keypoints: Float32 | None = None, scale:
     return Region(float(box[0] + box[2]) / 2, float(box[1] + box[3]) / 2, side, angle)
 
 
-def crop_region(rgb: UInt8, region: Region, size: int = CROP_PX) -> tuple[UInt8, npt.NDArray[np.float64]]:
+def crop_region(picture: Pixels, region: Region, size: int = CROP_PX) -> tuple[UInt8, npt.NDArray[np.float64]]:
     """Cuts a region out of a frame, upright and at a fixed size. Outside the frame is black.
 
     Large regions are first shrunk by area averaging, so that fine texture does not alias into the landmarks.
@@ -157,7 +158,7 @@ def crop_region(rgb: UInt8, region: Region, size: int = CROP_PX) -> tuple[UInt8,
         [[cos, -sin, region.x - half * (cos - sin)], [sin, cos, region.y - half * (sin + cos)]], dtype=np.float64
     )
     shrink = max(1, int(step + 0.35))
-    height, width = rgb.shape[:2]
+    height, width = picture.shape[:2]
     reach = 0.5 * region.side * (abs(math.cos(region.angle)) + abs(math.sin(region.angle))) + 1 + shrink
     x0 = max(0, int((region.x - reach) // shrink) * shrink)
     y0 = max(0, int((region.y - reach) // shrink) * shrink)
@@ -166,7 +167,7 @@ def crop_region(rgb: UInt8, region: Region, size: int = CROP_PX) -> tuple[UInt8,
         x1, y1 = x0 + (x1 - x0) // shrink * shrink, y0 + (y1 - y0) // shrink * shrink
     if x1 <= x0 or y1 <= y0:
         return np.zeros((size, size, 3), np.uint8), to_frame
-    part = rgb[y0:y1, x0:x1]
+    part = picture[y0:y1, x0:x1]
     to_part = to_frame.copy()
     to_part[:, 2] -= (x0 + (shrink - 1) / 2, y0 + (shrink - 1) / 2)
     if shrink > 1:
@@ -269,13 +270,9 @@ class FaceMesh:
         weights = hashlib.sha256(model.read_bytes()).hexdigest()
         self.backend = Backend("landmarks", "mediapipe-face-mesh", weights, "Apache-2.0")
 
-    def measure(self, rgb: UInt8, region: Region) -> MeshFace:
-        """Landmarks of the face in a region of a frame.
-
-        Args:
-            rgb: [H, W, 3] upright frame.
-        """
-        crop, to_frame = crop_region(rgb, region)
+    def measure(self, picture: Pixels, region: Region) -> MeshFace:
+        """Landmarks of the face in a region of an upright frame."""
+        crop, to_frame = crop_region(picture, region)
         if self.enhance is not None:
             crop = self.enhance(crop)
         points, logit = self.infer(crop)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from ..schemas.tracks import N_LANDMARKS, Float32
-from .face_mesh import Region
+from .face_mesh import MeshFace, Region
 from .face_quality import confidence_from_error
 from .mirror import without_side_error
 from .mouth_crop import CROP
@@ -133,6 +134,16 @@ def tracklet_of(
             landmarks[k], valid[k], sharp[k] = measured[index], True, row.sharp
             confidence[k] = confidence_from_error(row.error)
     return Tracklet(name, times, landmarks, box, valid, confidence, sharp, face.identity, len(face.identities), crops)
+
+
+def owner_of(box: Float32, found: Mapping[int, MeshFace]) -> int | None:
+    """The face of ``found`` to which a box belongs: two heads are never nearer than half a head, but for instants."""
+    best, best_apart = None, 0.5
+    for number, seen in found.items():
+        distance = apart(box, seen.box)
+        if distance < best_apart:
+            best, best_apart = number, distance
+    return best
 
 
 def apart(one: Float32, other: Float32) -> float:

@@ -15,6 +15,7 @@ from ..schemas.records import Backend
 from ..schemas.tracks import Float32
 from .face_mesh import Region, crop_region, region_from_landmarks
 from .onnx_pack import open_from_pack
+from .planar import Pixels
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -41,7 +42,7 @@ class Identifier(Protocol):
     backend: Backend
     threshold: float
 
-    def describe(self, rgb: UInt8, landmarks: Float32) -> Float32: ...
+    def describe(self, picture: Pixels, landmarks: Float32) -> Float32: ...
 
 
 def _soft_bins(values: npt.NDArray[np.float64], centres: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -62,16 +63,16 @@ class AppearanceIdentifier:
     backend = Backend("identity", "appearance")
     threshold = 0.9
 
-    def describe(self, rgb: UInt8, landmarks: Float32) -> Float32:
+    def describe(self, picture: Pixels, landmarks: Float32) -> Float32:
         """L2-normalised descriptor [D] of one face.
 
         Args:
-            rgb: [H, W, 3] upright frame.
+            picture: upright frame.
             landmarks: [478, 3] pixels.
         """
         region = region_from_landmarks(landmarks)
         wide = Region(region.x, region.y, region.side * 1.6, region.angle)
-        patch, _ = crop_region(rgb, wide, _PATCH)
+        patch, _ = crop_region(picture, wide, _PATCH)
         lab = cv2.cvtColor(patch, cv2.COLOR_RGB2LAB).astype(np.float64)
         parts = []
         for x0, y0, x1, y1 in _CELLS:
@@ -127,7 +128,7 @@ class InsightFaceIdentifier:
             "see the model pack's licence",
         )
 
-    def describe(self, rgb: UInt8, landmarks: Float32) -> Float32:
+    def describe(self, picture: Pixels, landmarks: Float32) -> Float32:
         """L2-normalised descriptor [D] of one face, on the network's usual five-point alignment."""
         five = np.stack(
             [
@@ -141,7 +142,7 @@ class InsightFaceIdentifier:
         margin = int(np.ceil(np.ptp(landmarks[:468, :2], axis=0).max()))
         x0, y0 = np.maximum(np.floor(landmarks[:468, :2].min(axis=0)).astype(int) - margin, 0)
         x1, y1 = np.ceil(landmarks[:468, :2].max(axis=0)).astype(int) + margin
-        bgr = np.ascontiguousarray(rgb[y0:y1, x0:x1, ::-1])
+        bgr = np.ascontiguousarray(picture[y0:y1, x0:x1][..., ::-1])
         crop = self._crop(bgr, five - [x0, y0], image_size=int(self._model.input_size[0]))
         vector = np.asarray(self._model.get_feat(crop), dtype=np.float32).ravel()
         return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-9), dtype=np.float32)

@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from ..fitting.canonical import load_embedded
 from ..schemas.tracks import N_LANDMARKS, Float32
-from .face_mesh import CROP_PX, MeshFace, Region, UInt8, region_from_landmarks
+from .face_mesh import CROP_PX, MeshFace, Region, region_from_landmarks
+from .planar import Pixels
 
 LARGEST = (
     0.05  # mean difference over the region's side (face scale is about a fifth of it): beyond, one answer is wrong
@@ -27,7 +28,7 @@ _IRISES = (473, 476, 475, 474, 477, 468, 471, 470, 469, 472)
 
 
 class Mesher(Protocol):
-    def measure(self, rgb: UInt8, region: Region) -> MeshFace: ...
+    def measure(self, picture: Pixels, region: Region) -> MeshFace: ...
 
 
 @cache

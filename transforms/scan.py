@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from ..schemas.records import Video
 from ..schemas.tracks import Bool, Float32, Float64
+from .decode import Frame
 from .detect_faces import SURE, FaceFinder, no_detections
 from .shots import ShotDetector, ShotOptions, ShotTrace
 from .split_screen import EVIDENCE, SplitOptions, seam_evidence
@@ -62,16 +63,6 @@ class ScanOptions:
     people: int = 2
     shots: ShotOptions = field(default_factory=ShotOptions)
     split: SplitOptions = field(default_factory=SplitOptions)
-
-
-class Frame(Protocol):
-    """A decoded frame: ``time_s`` on the video clock, ``rgb`` [H, W, 3] uint8, upright."""
-
-    @property
-    def time_s(self) -> float: ...
-
-    @property
-    def rgb(self) -> UInt8: ...
 
 
 @dataclass(frozen=True)
@@ -157,9 +148,9 @@ def scan_piece(
     """
     sampler = _FaceSampler(video, options, detector)
     for frame in frames:
-        shot_detector.push(frame.time_s, frame.rgb)
+        shot_detector.push(frame.time_s, frame.pixels)
         if start_s <= frame.time_s < end_s:
-            sampler.push(frame.time_s, frame.rgb)
+            sampler.push(frame)
     return sampler.finish(shot_detector.finish().between(start_s, end_s))
 
 
@@ -181,11 +172,12 @@ class _FaceSampler:
         self._quick_count = 0
         self._clear = False  # the last look at the whole frame said it all
 
-    def push(self, time_s: float, rgb: UInt8) -> None:
+    def push(self, frame: Frame) -> None:
+        time_s = frame.time_s
         bin_ = math.floor(time_s / self.options.sample_s + 1e-6)
         if bin_ == self._bin:
             return
-        self._bin = bin_
+        self._bin, rgb = bin_, frame.rgb
         scale = self.video.width / rgb.shape[1]
         smallest = self.options.smallest_scale_px * BOX_PER_SCALE / scale
         picture = np.asarray(cv2.resize(rgb, (16, 9), interpolation=cv2.INTER_AREA), np.int16)

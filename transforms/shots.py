@@ -23,6 +23,7 @@ from ..schemas.errors import UsageError
 from ..schemas.records import Backend
 from ..schemas.tracks import Float32, Float64
 from .dissolves import DissolveFinder
+from .planar import Pixels, Planes, PlanarPicture
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -109,7 +110,7 @@ class ShotDetector(Protocol):
 
     backend: Backend
 
-    def push(self, time_s: float, rgb: UInt8) -> None: ...
+    def push(self, time_s: float, picture: Pixels) -> None: ...
 
     def finish(self) -> ShotTrace: ...
 
@@ -146,13 +147,13 @@ class PySceneDetectShots:
         self._cuts: list[tuple[float, float]] = []
         self._dissolves = DissolveFinder()
 
-    def push(self, time_s: float, rgb: UInt8) -> None:
-        """Take the next frame. ``rgb``: [H, W, 3] uint8, any size, the same for all frames of a piece."""
+    def push(self, time_s: float, picture: Pixels) -> None:
+        """Take the next frame, of any size, the same for all frames of a piece."""
         from scenedetect.common import FrameTimecode
 
         if self._times and time_s <= self._times[-1]:
             raise ValueError(f"frame times must rise: {time_s} after {self._times[-1]}")
-        small = _reduce(rgb, self.width)
+        small = _reduce(picture, self.width)
         self._dissolves.push(time_s, small)
         self._times.append(time_s)
         self._luma.append(float(np.mean(cv2.mean(small)[:3])))
@@ -244,11 +245,11 @@ class TransNetV2Shots:
         self._pending: list[UInt8] = []
         self._scores: list[float] = []
 
-    def push(self, time_s: float, rgb: UInt8) -> None:
-        """Take the next frame. ``rgb``: [H, W, 3] uint8."""
+    def push(self, time_s: float, picture: Pixels) -> None:
+        """Take the next frame."""
         if self._times and time_s <= self._times[-1]:
             raise ValueError(f"frame times must rise: {time_s} after {self._times[-1]}")
-        small = np.asarray(cv2.resize(rgb, self.size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+        small = np.asarray(cv2.resize(picture[:, :], self.size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
         self._times.append(time_s)
         self._luma.append(float(np.mean(cv2.mean(small)[:3])))
         if not self._pending:
@@ -356,14 +357,24 @@ def black_runs(trace: ShotTrace, options: ShotOptions | None = None) -> list[tup
     return found
 
 
-def _reduce(rgb: UInt8, width: int) -> UInt8:
-    """The picture at ``width``; a bilinear step and a 2 x 2 mean, a quarter of the cost of one area average."""
-    if rgb.shape[1] <= width:
-        return rgb
-    height = max(9, round(rgb.shape[0] * width / rgb.shape[1]))
-    if rgb.shape[1] > 2 * width:
-        rgb = np.asarray(cv2.resize(rgb, (2 * width, 2 * height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
-    return np.asarray(cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+def _reduce(picture: Pixels, width: int) -> UInt8:
+    """RGB of the picture at ``width``."""
+    if picture.shape[1] <= width:
+        return picture[:, :]
+    height = max(9, round(picture.shape[0] * width / picture.shape[1]))
+    if isinstance(picture, PlanarPicture):
+        bright, blue, red = picture.planes.planes
+        half = ((width + 1) // 2, (height + 1) // 2)
+        planes = (_shrink(bright, 2 * half[0], 2 * half[1]), _shrink(blue, *half), _shrink(red, *half))
+        return picture.converter.rgb(Planes(planes, picture.planes.colour), 0, 0, 2 * half[0], 2 * half[1])
+    return _shrink(picture[:, :], width, height)
+
+
+def _shrink(image: UInt8, width: int, height: int) -> UInt8:
+    """A bilinear step and a 2 x 2 mean, a quarter of the cost of one area average."""
+    if image.shape[1] > 2 * width:
+        image = np.asarray(cv2.resize(image, (2 * width, 2 * height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def _trace(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from duologue.schemas.records import REASONS, Backend, Shot, Video
+from duologue.transforms.decode import Frame
 from duologue.transforms.detect_faces import Detections, FaceDetector
 from duologue.transforms.scan import (
     ScanOptions,
@@ -144,12 +145,6 @@ def test_scan_size() -> None:
     assert scan_longest_side(video(1080, 1920)) == 704
     assert scan_longest_side(video(3840, 2160)) == 1280
     assert scan_longest_side(video(320, 240)) == 320
-
-
-@dataclass
-class Frame:
-    time_s: float
-    rgb: np.ndarray
 
 
 class PaintedFaces:

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import skimage.data
+from duologue.transforms.decode import Frame
 from duologue.transforms.detect_faces import FaceDetector
 from duologue.transforms.face_mesh import FaceMesh, Region, box_of, region_from_landmarks
 from duologue.transforms.face_quality import box_iou
@@ -15,12 +16,6 @@ from duologue.transforms.tracklet import PieceTracks
 from scipy.optimize import linear_sum_assignment
 
 WIDTH, HEIGHT, FPS = 640, 360, 20
-
-
-@dataclass(frozen=True)
-class Frame:
-    time_s: float
-    rgb: np.ndarray
 
 
 @dataclass(frozen=True)
