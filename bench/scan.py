@@ -57,7 +57,9 @@ class _Everywhere:
         self.detector, self.smallest_px = detector, smallest_px
         self.backend, self.input_px, self.least_px = detector.backend, detector.input_px, detector.least_px
 
-    def detect(self, rgb: np.ndarray, smallest_px: float, enough: int = 0) -> Detections:
+    def detect(
+        self, rgb: np.ndarray, smallest_px: float, enough: int = 0, seen: Detections | None = None
+    ) -> Detections:
         return self.detector.detect(rgb, self.smallest_px)
 
 

@@ -66,8 +66,10 @@ class _Detector(_Clocked):
         super().__init__()
         self.model = FaceDetector()
 
-    def detect(self, rgb: np.ndarray, smallest_px: float, enough: int = 0) -> Detections:
-        return self.run(lambda: self.model.detect(rgb, smallest_px, enough))
+    def detect(
+        self, rgb: np.ndarray, smallest_px: float, enough: int = 0, seen: Detections | None = None
+    ) -> Detections:
+        return self.run(lambda: self.model.detect(rgb, smallest_px, enough, seen))
 
 
 def measure(path: Path, most_s: float) -> dict[str, float]:

@@ -69,9 +69,7 @@ def _sure(face: FollowedFace, index: int) -> bool:
     return index in face.rows and face.rows[index].error < SURE_ERROR
 
 
-def _maybe_exchange(
-    one: FollowedFace, other: FollowedFace, met: int, picture: Pixels, identifier: Identifier
-) -> None:
+def _maybe_exchange(one: FollowedFace, other: FollowedFace, met: int, picture: Pixels, identifier: Identifier) -> None:
     if one.landmarks is None or other.landmarks is None:
         return
     first = identifier.describe(picture, one.landmarks)

@@ -13,7 +13,7 @@ import av
 import numpy as np
 
 from ..schemas.errors import BadInput
-from .decode_source import TURNS, Picture, SourceRequest, UInt8
+from .decode_source import TURNS, Picture, SourceRequest
 from .demux import FORMATS, PROTOCOLS, Tick, open_media, seconds, video_stream
 
 _MARGIN_S = 0.5

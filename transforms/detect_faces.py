@@ -82,7 +82,7 @@ class FaceFinder(Protocol):
     input_px: int
     least_px: float
 
-    def detect(self, rgb: UInt8, smallest_px: float, enough: int = 0) -> Detections: ...
+    def detect(self, rgb: UInt8, smallest_px: float, enough: int = 0, seen: Detections | None = None) -> Detections: ...
 
 
 def plan_tiles(width: int, height: int, smallest_px: float, input_px: int, least_px: float) -> list[list[Tile]]:
@@ -168,7 +168,7 @@ class _TiledDetector(ABC):
     def _detect_tile(self, rgb: UInt8) -> Detections:
         """Faces in one square tile, in the tile's pixels."""
 
-    def detect(self, rgb: UInt8, smallest_px: float, enough: int = 0) -> Detections:
+    def detect(self, rgb: UInt8, smallest_px: float, enough: int = 0, seen: Detections | None = None) -> Detections:
         """Faces whose box is at least about ``smallest_px`` wide.
 
         Args:
@@ -176,6 +176,7 @@ class _TiledDetector(ABC):
             smallest_px: width in pixels of the smallest face box that must be found; smaller ones may be found too.
             enough: stop refining once so many sure faces are found; 0 searches all levels. With 2, a
                 frame with two large faces costs one call, and a small third face in it may be missed.
+            seen: what one look at the whole frame has found; None where nobody has looked.
 
         Returns:
             Detections in pixels of ``rgb``.
@@ -183,9 +184,10 @@ class _TiledDetector(ABC):
         if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
             raise ValueError(f"rgb must be uint8 [H, W, 3], not {rgb.dtype} {rgb.shape}")
         height, width = rgb.shape[:2]
-        found = no_detections()
-        cut = np.zeros(0, np.bool_)
-        for tiles in plan_tiles(width, height, smallest_px, self.input_px, self.least_px):
+        found = no_detections() if seen is None else seen
+        cut = np.zeros(len(found), np.bool_)
+        levels = plan_tiles(width, height, smallest_px, self.input_px, self.least_px)
+        for tiles in levels if seen is None else levels[1:]:
             for x0, y0, x1, y1 in tiles:
                 part = self._detect_tile(rgb[y0:y1, x0:x1])
                 if not len(part):

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .detect_faces import Detections, merge_detections, no_detections
+from .detect_faces import SURE, Detections, merge_detections, no_detections
 from .face_mesh import REGION_SCALE, MeshFace, Region
 from .followed_face import FollowedFace, owner_of
 
@@ -19,7 +19,7 @@ UInt8 = npt.NDArray[np.uint8]
 
 
 class Finder(Protocol):
-    def detect(self, rgb: UInt8, smallest_px: float, enough: int = 0) -> Detections: ...
+    def detect(self, rgb: UInt8, smallest_px: float, enough: int = 0, seen: Detections | None = None) -> Detections: ...
 
 
 class FaceSearch:
@@ -64,37 +64,42 @@ class FaceSearch:
             found: what the landmark network has measured in this frame, by face number.
         """
         self._looked = time
-        known = sorted((f.size / REGION_SCALE for f in faces if f.landmarks is not None), reverse=True)
-        smallest = self.smallest_px
-        if known:
-            smallest = max(smallest, self.smallest_share * (known[1] if len(known) > 1 else 0.5 * known[0]))
-        detections, checked = self._search(time, rgb, smallest, faces, found)
+        detections, checked = self._search(time, rgb, faces, found)
         sizes = sorted([float(w) for w in detections.widths], reverse=True)
         floor = max(self.smallest_px, self.smallest_share * sizes[1] if len(sizes) > 1 else 0.0)
         order = [int(i) for i in np.argsort(-detections.widths, kind="stable") if detections.widths[i] >= floor]
         return detections.take(order), checked
 
     def _search(
-        self,
-        time: float,
-        rgb: UInt8,
-        smallest: float,
-        faces: Sequence[FollowedFace],
-        found: Mapping[int, MeshFace],
+        self, time: float, rgb: UInt8, faces: Sequence[FollowedFace], found: Mapping[int, MeshFace]
     ) -> tuple[Detections, bool]:
         lost = missing(faces)
         well = not lost and awake(faces) >= 2
         if time - self._searched >= self.detect_every_s * (3 if well else 1) - 1e-6:
             self._searched = time
-            return self.detector.detect(rgb, smallest), True
+            seen = None
+            sizes = [f.size / REGION_SCALE for f in faces if f.landmarks is not None]
+            if not sizes:  # one look says how small a face can matter
+                seen = self._whole(rgb)
+                sizes = [float(w) for w, score in zip(seen.widths, seen.scores, strict=True) if score >= SURE]
+            return self.detector.detect(rgb, self._least(sizes), seen=seen), True
         if lost:
             # As far as a lost face may be claimed again, and half a head more.
             reaches = [(f.predict(time), 1.2 + 0.8 * min(time - f.seen_time, 1.5)) for f in lost]
             return _merged([self._look_at(rgb, place, reach) for place, reach in reaches]), False
-        parts = [self.detector.detect(rgb, float(max(rgb.shape[:2])))]
+        parts = [self._whole(rgb)]
         owners = {owner_of(box, found) for box in parts[0].boxes}
         unsure = [seen.region for n, seen in found.items() if n not in owners and seen.logit < CONFIRM_LOGIT]
         return _merged(parts + [self._look_at(rgb, place, 1.2) for place in unsure]), True
+
+    def _least(self, sizes: Sequence[float]) -> float:
+        """Width of the smallest face worth searching for beside faces of these sizes."""
+        known = sorted(sizes, reverse=True)[:2]
+        second = 0.0 if not known else known[1] if len(known) > 1 else 0.5 * known[0]
+        return max(self.smallest_px, self.smallest_share * second)
+
+    def _whole(self, rgb: UInt8) -> Detections:
+        return self.detector.detect(rgb, float(max(rgb.shape[:2])))
 
     def _look_at(self, rgb: UInt8, place: Region, reach: float) -> Detections:
         """One look at the part of a frame within ``reach`` sides of a place; faces that its edge cuts are left out."""

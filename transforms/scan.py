@@ -183,9 +183,9 @@ class _FaceSampler:
         picture = np.asarray(cv2.resize(rgb, (16, 9), interpolation=cv2.INTER_AREA), np.int16)
         changed = self._picture is None or float(np.abs(picture - self._picture).mean()) > CHANGED
         self._picture = picture
-        found, thorough = no_detections(), not (self._clear or changed) and time_s >= self._next_thorough
+        seen, thorough = None, not (self._clear or changed) and time_s >= self._next_thorough
         if not thorough:
-            found = self.detector.detect(rgb, float(max(rgb.shape[:2])), enough=2)
+            found = seen = self.detector.detect(rgb, float(max(rgb.shape[:2])), enough=2)
             sure = found.widths[found.scores >= SURE]
             # Two faces so large that a bystander worth counting shows at first sight need no second look.
             self._clear = len(sure) > 2 or (
@@ -195,7 +195,7 @@ class _FaceSampler:
             thorough = due and not self._clear
             self._quick_count = len(sure)
         if thorough:
-            found = self.detector.detect(rgb, smallest, enough=3)
+            found = self.detector.detect(rgb, smallest, enough=3, seen=seen)
             useful = bool((found.widths < self._sight_px(rgb)).any())
             self._next_thorough = time_s - 1e-6 + self.options.thorough_s * (1 if useful else 2)
         keep = found.scores >= self.options.min_score

@@ -23,7 +23,7 @@ from ..schemas.errors import UsageError
 from ..schemas.records import Backend
 from ..schemas.tracks import Float32, Float64
 from .dissolves import DissolveFinder
-from .planar import Pixels, Planes, PlanarPicture
+from .planar import Pixels, PlanarPicture, Planes
 
 UInt8 = npt.NDArray[np.uint8]
 

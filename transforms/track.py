@@ -16,7 +16,6 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..schemas.tracks import Float32
 from .crossings import SURE_ERROR, check_crossings, part_doubles
 from .decode import Frame
 from .detect_faces import Detections

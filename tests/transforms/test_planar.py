@@ -62,11 +62,13 @@ def test_a_copy_outlives_its_memory_and_uses_it_again() -> None:
     assert isinstance(copy, PlanarPicture)
     other = decoded(64, 48, seed=1)[1]
     again = keep(other, copy)
-    assert isinstance(again, PlanarPicture) and np.shares_memory(again.memory, copy.memory)
+    assert isinstance(again, PlanarPicture)
+    assert np.shares_memory(again.memory, copy.memory)
     np.testing.assert_array_equal(again[:, :], other[:, :])
     bigger = keep(decoded(96, 48)[1], copy)
     assert bigger.shape == (48, 96, 3)
     array = whole(frame)
     kept = keep(array)
     np.testing.assert_array_equal(kept[:, :], array)
-    assert keep(array, kept) is kept and keep(array, copy) is not copy
+    assert keep(array, kept) is kept
+    assert keep(array, copy) is not copy

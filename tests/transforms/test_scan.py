@@ -153,7 +153,9 @@ class PaintedFaces:
     backend = Backend("faces", "painted")
     input_px, least_px = 192, 14.0
 
-    def detect(self, rgb: np.ndarray, smallest_px: float, enough: int = 0) -> Detections:
+    def detect(
+        self, rgb: np.ndarray, smallest_px: float, enough: int = 0, seen: Detections | None = None
+    ) -> Detections:
         import cv2
 
         green = (rgb[..., 1] > 240) & (rgb[..., 0] < 60) & (rgb[..., 2] < 60)

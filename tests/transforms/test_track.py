@@ -169,9 +169,9 @@ def test_detector_looks_about_once_a_second(models, portraits):
     class Counting:
         calls = 0
 
-        def detect(self, rgb, smallest_px, enough=0):
-            self.calls += 1
-            return models.detector.detect(rgb, smallest_px)
+        def detect(self, rgb, smallest_px, enough=0, seen=None):
+            self.calls += seen is None
+            return models.detector.detect(rgb, smallest_px, enough, seen)
 
     counting = Counting()
     track_piece(frames, TrackOptions(), counting, models.mesh, models.identifier)
