@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, TypeVar
 
 import av
 import numpy as np
@@ -34,6 +34,7 @@ from .decode_source import FrameSource, Picture, SourceRequest
 from .demux import measure
 from .planar import FORMATS, Planes
 
+T = TypeVar("T")
 READY, TICK, FRAME, AUDIO, RESULT, ERROR, DONE = b"H", b"T", b"F", b"A", b"R", b"E", b"D"
 NEXT, STOP = b"N", b"S"
 # time in seconds, slot; kind of pixels (0 RGB, k planes of FORMATS[k - 1]), colour space and range of planes
@@ -48,8 +49,8 @@ _RATE_TIE = 1e-4  # of a bin: nearer by less than this is no nearer
 
 
 def select_frames(
-    frames: Iterator[tuple[float, Picture]], start_s: float, end_s: float, rate: float, origin_s: float
-) -> Iterator[tuple[float, Picture]]:
+    frames: Iterator[tuple[float, T]], start_s: float, end_s: float, rate: float, origin_s: float
+) -> Iterator[tuple[float, T]]:
     """Frames of [start_s, end_s) in rising time, at most one per bin of ``1 / rate`` seconds.
 
     Bin ``k`` is centred on ``origin_s + k / rate`` and keeps the frame nearest to its centre (the earlier of two
@@ -59,7 +60,7 @@ def select_frames(
         rate: bins a second; 0 keeps every frame.
     """
     last_s = -np.inf
-    kept: tuple[float, Picture] | None = None
+    kept: tuple[float, T] | None = None
     kept_bin, kept_off = 0, 0.0
     for time_s, picture in frames:
         if time_s <= last_s:
