@@ -40,7 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--predictions", required=True, metavar="DIR", help="npy or npz files, or a data set")
     parser.add_argument("--given", choices=tuple(GIVEN), help="what the model was given; written into the result")
     parser.add_argument(
-        "--train", metavar="DIR", help="dualtalk: training npz for mean and nearest-neighbour baselines"
+        "--train", metavar="DIR", help="training npz, or a data set, for mean and nearest-neighbour baselines"
     )
     parser.add_argument("--head-model", metavar="PATH", help="duologue: the data sets' head model, for mesh measures")
     parser.add_argument("--no-baselines", action="store_true", help="only the predictions")
@@ -196,8 +196,7 @@ def _run_pairs(args: argparse.Namespace) -> int:
     from ..schemas.dataset import Dataset
     from .evaluate_pairs import BASELINES, score_pairs
 
-    if args.train:
-        raise UsageError("--train belongs to --protocol dualtalk")
+    train = Dataset(args.train) if args.train else None
     truth, predictions = Dataset(args.truth), Dataset(args.predictions)
     labelled = truth.manifest.head_model_id
     head: HeadModel | None = load_head_model(args.head_model)
@@ -206,7 +205,7 @@ def _run_pairs(args: argparse.Namespace) -> int:
             raise UsageError(f"{args.head_model} is {head.model_id}, {args.truth} is labelled with {labelled}")
         print(f"no mesh measures: give --head-model for {labelled}", file=sys.stderr)
         head = None
-    means, baselines, count = score_pairs(truth, predictions, head, baselines=not args.no_baselines)
+    means, baselines, count = score_pairs(truth, predictions, head, baselines=not args.no_baselines, train=train)
     missing = len(truth) - count
     if missing:
         print(f"{count} of {len(truth)} true pairs are predicted; the figures are of those alone", file=sys.stderr)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from ..schemas.errors import UsageError
 from ..schemas.heads import HeadTrack
 from ..schemas.row import Pair
 from ..schemas.tracks import Float32
+from .baselines import NearestNeighbour
 from .dyad_metrics import gaze_directions, gaze_error_deg, lip_modes, mutual_gaze_ap, parameter_errors, space_errors
 from .mesh_metrics import mesh_errors
 
@@ -24,12 +25,78 @@ BASELINES: dict[str, str] = {
     "zero": "neutral faces at their first place and turn, looking straight ahead",
     "oracle_mean": "each person's own true mean, held (no method is given this)",
     "copy_partner": "the partner's true face and eyes at one's own first place and turn",
+    "train_mean": "the mean face and eyes of --train at one's own first place and turn",
+    "nearest_neighbour": "face and eyes of --train while its partner moved most like this one, place and turn as above",
 }
+_FACE = ("expression", "jaw", "neck", "eyes")
+LIBRARY = 2000  # training pairs that the last two baselines are made of, at most
+
+
+@dataclass(frozen=True)
+class TrainingFaces:
+    """Faces and eyes of training people beside their partners', in units of their deviation.
+
+    Attributes:
+        mean, sd: [D] of expression, jaw, neck and both eyes.
+    """
+
+    mean: Float32
+    sd: Float32
+    library: NearestNeighbour
+
+    @classmethod
+    def of(cls, train: Dataset) -> TrainingFaces:
+        """From the training split's first :data:`LIBRARY` pairs in which both are valid in nine frames of ten.
+
+        Raises:
+            UsageError: there is no such pair.
+        """
+        sides = []
+        for key in train.ids(split="train")[:LIBRARY]:
+            a, b = _heads(train.pair(key))
+            if min(a.valid.mean(), b.valid.mean()) > 0.9:
+                sides.append((_face_of(a), _face_of(b)))
+        if not sides:
+            raise UsageError(f"{train.files.root} has no training pair in which both people are valid most of the time")
+        every = np.concatenate([side for pair in sides for side in pair])
+        mean, sd = np.nanmean(every, 0), np.nanstd(every, 0)
+        sd = np.where(sd > 1e-6, sd, 1.0)
+        normal = [tuple(np.nan_to_num((side - mean) / sd) for side in pair) for pair in sides]
+        both = [*normal, *((two, one) for one, two in normal)]
+        return cls(mean.astype(np.float32), sd.astype(np.float32), NearestNeighbour.of(both))
+
+    def answer(self, truth: HeadTrack, partner: HeadTrack) -> HeadTrack:
+        """:data:`BASELINES` ``nearest_neighbour``."""
+        asked = np.nan_to_num((_face_of(partner) - self.mean) / self.sd)
+        return _with_face(truth, self.library.predict(asked, len(asked)) * self.sd + self.mean)
+
+    def still(self, truth: HeadTrack) -> HeadTrack:
+        """:data:`BASELINES` ``train_mean``."""
+        return _with_face(truth, np.broadcast_to(self.mean, (len(truth.valid), len(self.mean))))
+
+
+def _face_of(head: HeadTrack) -> Float32:
+    frames = len(head.valid)
+    return np.concatenate([getattr(head, name).reshape(frames, -1) for name in _FACE], axis=1).astype(np.float32)
+
+
+def _with_face(truth: HeadTrack, face: Float32) -> HeadTrack:
+    """The truth held at its first place and turn, with another face."""
+    held = _held(truth, int(np.argmax(truth.valid)), _PLACE)
+    parts: dict[str, Any] = {}
+    at = 0
+    for name in _FACE:
+        shape = getattr(truth, name).shape
+        width = int(np.prod(shape[1:]))
+        parts[name] = face[:, at : at + width].reshape(shape).astype(np.float32)
+        at += width
+    return _with_gaze(replace(held, **parts))
 
 
 def score_pairs(
-    truth: Dataset, predictions: Dataset, head: HeadModel | None = None, *, baselines: bool = True
-) -> tuple[dict[str, float], dict[str, dict[str, float]], int]:
+    truth: Dataset, predictions: Dataset, head: HeadModel | None = None, *, baselines: bool = True,
+    train: Dataset | None = None,
+) -> tuple[dict[str, float], dict[str, dict[str, float]], int]:  # fmt: skip
     """Means over people and pairs of every measure of :mod:`.dyad_metrics` and, with a head mesh, :mod:`.mesh_metrics`.
 
     Pairs are matched by id. Measures that a pair does not allow (a listener who never listens) are left out of their
@@ -38,6 +105,7 @@ def score_pairs(
 
     Args:
         head: of the coefficients; None leaves the mesh measures out.
+        train: for the baselines that need a training set.
 
     Returns:
         Means, those of each baseline, and how many pairs were scored.
@@ -45,7 +113,8 @@ def score_pairs(
     Raises:
         UsageError: no pair in common, or rows that do not fit together.
     """
-    models = {data.files.root: data.manifest.head_model_id for data in (truth, predictions)}
+    every = (truth, predictions, *((train,) if train is not None else ()))
+    models = {data.files.root: data.manifest.head_model_id for data in every}
     if len(set(models.values())) > 1:
         raise UsageError(f"different head models: {', '.join(f'{model} ({root})' for root, model in models.items())}")
     true_ids = set(truth.ids(selected=False))
@@ -57,6 +126,10 @@ def score_pairs(
         systems |= {"zero": lambda true, _: (neutral(true[0]), neutral(true[1]))}
         systems |= {"oracle_mean": lambda true, _: (still(true[0]), still(true[1]))}
         systems |= {"copy_partner": lambda true, _: (as_partner(*true), as_partner(true[1], true[0]))}
+    if baselines and train is not None:
+        faces = TrainingFaces.of(train)
+        systems |= {"train_mean": lambda true, _: (faces.still(true[0]), faces.still(true[1]))}
+        systems |= {"nearest_neighbour": lambda true, _: (faces.answer(*true), faces.answer(true[1], true[0]))}
     tables: dict[str, list[dict[str, float]]] = {name: [] for name in systems}
     ranks: dict[str, list[Float32]] = {name: [] for name in systems}
     labels: list[Float32] = []
