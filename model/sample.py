@@ -223,6 +223,11 @@ def sample_motion(
     if guidance != 1:
         conditions.append(model.condition_on(*told, silent=torch.ones_like(begins, dtype=torch.bool)))
 
+    def begun(x: Tensor) -> Tensor:
+        if first is not None:
+            x[:, :, 0] = torch.where(first.isnan(), x[:, :, 0], first)
+        return x
+
     def predict(x: Tensor, t: float) -> Tensor:
         pieces = cut(x, 2)
         clean = []
@@ -236,13 +241,11 @@ def sample_motion(
         out = torch.zeros_like(x)
         for start, weight, part in zip(starts, weights, torch.cat(clean).split(batch), strict=True):
             out[:, :, start : start + width] += weight[:, None] * part
-        if first is not None:
-            out[:, :, 0] = torch.where(first.isnan(), out[:, :, 0], first)
-        return out
+        return begun(out)
 
     # Drawn on the CPU, so that a seed means the same on every device.
     noise = torch.randn((batch, 2, frames, model.dims), generator=torch.Generator().manual_seed(seed)).to(device)
-    return ddim(predict, noise, steps, clip), masks
+    return begun(ddim(predict, noise, steps, clip)), masks  # again: the sampler clips
 
 
 def first_frame(scene: Scene, statistics: Statistics) -> Tensor:

@@ -47,6 +47,7 @@ def film_of_one(folder: Path, who: int, out: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_curated_pairs_and_dubbed_singles_train_in_two_stages(
     small_conversation: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

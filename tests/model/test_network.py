@@ -1,0 +1,260 @@
+"""The network and what surrounds it: representation, schedule, losses, switches, sound."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from duologue.fitting.rotations import exp_so3, geodesic
+from duologue.model.audio_features import AudioOptions, LogMel, cache_features
+from duologue.model.data import LoaderOptions, PairLoader
+from duologue.model.diffusion import add_noise, ddim, signal_and_noise
+from duologue.model.dyad_metrics import gaze_directions
+from duologue.model.losses import LossOptions, MotionLoss, mask_loss
+from duologue.model.network import DualStream, NetworkOptions
+from duologue.model.representation import (
+    LAYOUT_DIM,
+    Statistics,
+    decode,
+    dim_count,
+    dim_names,
+    encode,
+    eye_directions,
+    part_slices,
+    scene_of,
+    statistics_of,
+)
+from duologue.schemas.dataset import Dataset
+from duologue.schemas.errors import UsageError
+from train_factory import SMALL, batch_of, write_small_set
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small_set(tmp_path_factory.mktemp("set"))
+
+
+def test_the_representation_is_undone_exactly(folder: Path) -> None:
+    batch = batch_of(folder)
+    scene = scene_of(batch, torch.full((8,), 30))
+    raw = encode(batch, scene)
+    assert raw.shape == (8, 2, 75, dim_count(20)) == (8, 2, 75, len(dim_names(20)))
+    back, good = decode(raw, scene), batch.valid
+    for name in ("expression", "jaw", "neck", "eyes", "translation"):
+        torch.testing.assert_close(back[name][good], getattr(batch, name)[good], atol=1e-5, rtol=0)
+    turn = geodesic(exp_so3(back["rotation"][good]), exp_so3(batch.rotation[good]))
+    assert float(turn.max()) < 2e-3
+    moved = raw[..., part_slices(20)["translation"]]
+    assert float(moved[:, :, 30].abs().max()) < 1e-6  # the anchor
+
+
+def test_it_does_not_depend_on_where_the_camera_stood(folder: Path) -> None:
+    batch = batch_of(folder)
+    turn = exp_so3(torch.tensor([0.0, 0.7, 0.0]))
+    from duologue.fitting.rotations import log_so3
+
+    moved = replace(
+        batch,
+        rotation=log_so3(turn @ exp_so3(batch.rotation)),
+        translation=batch.translation @ turn.T,
+        head_centre=batch.head_centre @ turn.T,
+    )
+    one, two = (encode(b, scene_of(b)) for b in (batch, moved))
+    good = batch.valid
+    torch.testing.assert_close(one[good], two[good], atol=2e-4, rtol=0)
+    torch.testing.assert_close(scene_of(batch).layout(), scene_of(moved).layout(), atol=2e-4, rtol=0)
+
+
+def test_a_head_of_rotation_zero_faces_the_partner(folder: Path) -> None:
+    scene = scene_of(batch_of(folder))
+    forward = -scene.frame[..., 2]
+    towards = scene.centre.flip(1) - scene.centre
+    towards[..., 1] = 0
+    towards /= towards.norm(dim=-1, keepdim=True)
+    torch.testing.assert_close(forward, towards, atol=1e-5, rtol=0)
+
+
+def test_eye_directions_are_those_of_the_metrics(folder: Path) -> None:
+    batch = batch_of(folder)
+    scene = scene_of(batch)
+    local = eye_directions(encode(batch, scene))
+    shared = torch.einsum("bpij,bpwj->bpwi", scene.frame, local)[0, 0]
+    wanted = gaze_directions(batch.rotation[0, 0].numpy(), batch.eyes[0, 0].numpy())
+    good = batch.valid[0, 0].numpy()
+    np.testing.assert_allclose(shared.numpy()[good], wanted[good], atol=1e-4)
+
+
+def test_statistics_normalise_and_keep_what_never_varies(folder: Path) -> None:
+    options = LoaderOptions(batch_size=8, window=75, split="", selected=False, shuffle=False, workers=1)
+    batches = list(PairLoader(folder, options))
+    stats = statistics_of(batches, "canonical")
+    x = torch.cat([stats.normalise(encode(b, scene_of(b)))[b.valid] for b in batches])
+    vary = stats.varies
+    torch.testing.assert_close(x.mean(0), torch.zeros(stats.dims), atol=1e-3, rtol=0)
+    torch.testing.assert_close(x.std(0)[vary], torch.ones(int(vary.sum())), atol=0.02, rtol=0)
+    assert not vary[part_slices(20)["neck"]].any()
+    assert not x[:, part_slices(20)["neck"]].any()
+    again = Statistics.of_state(stats.state())
+    assert torch.equal(again.sd, stats.sd)
+
+
+def test_the_schedule_and_the_sampler() -> None:
+    signal, noise = signal_and_noise(torch.tensor([0.0, 0.5, 1.0]))
+    torch.testing.assert_close(signal**2 + noise**2, torch.ones(3))
+    assert signal[0] == 1
+    assert signal[2] < 1e-3
+    clean = torch.randn(2, 3, 4)
+    same = ddim(lambda x, t: clean, torch.randn(2, 3, 4), 5, 9.0)  # an oracle is believed
+    torch.testing.assert_close(same, clean)
+    mixed = add_noise(clean, torch.tensor([0.0, 1.0]), torch.ones_like(clean))
+    torch.testing.assert_close(mixed[0], clean[0])
+    torch.testing.assert_close(mixed[1], torch.ones(3, 4), atol=1e-3, rtol=1e-2)
+
+
+def _loss(batch, **options: float):
+    stats = statistics_of([batch], "canonical")
+    truth = stats.normalise(encode(batch, scene_of(batch)))
+    return MotionLoss(LossOptions(**options), stats, [3, *range(20, 23)]), stats, truth
+
+
+def test_losses_are_zero_for_the_truth_and_ignore_what_was_not_measured(folder: Path) -> None:
+    batch = batch_of(folder)
+    loss, _, truth = _loss(batch)
+    none = torch.zeros(8, dtype=torch.bool)
+    args = (batch.valid, batch.gaze_valid, batch.speaking, none)
+    assert float(loss(truth, truth, *args)["loss"]) < 1e-5
+    spoilt = torch.where(batch.valid[..., None], truth, truth + 50)
+    assert float(loss(spoilt, truth, *args)["loss"]) < 1e-5
+    for name, part in part_slices(20).items():
+        if name == "neck":
+            continue
+        moved = truth.clone()
+        moved[..., part] += 0.5
+        terms = loss(moved, truth, *args)
+        group = {"jaw": "expression", "eyes": "rotation"}.get(name, name)
+        assert float(terms[group]) > 1e-3
+        assert (float(terms["gaze"]) > 1e-5) == (name in ("rotation", "eyes"))
+
+
+def test_the_weights_are_the_papers() -> None:
+    options = LossOptions()
+    names = ("expression", "rotation", "translation", "velocity", "gaze")
+    assert [getattr(options, name) for name in names] == [1, 8, 1, 1, 5]
+
+
+def test_heads_that_turn_much_weigh_more(folder: Path) -> None:
+    batch = batch_of(folder)
+    none = torch.zeros(8, dtype=torch.bool)
+    args = (batch.valid, batch.gaze_valid, batch.speaking, none)
+    values = []
+    for factor in (1.0, 3.0):
+        loss, _, truth = _loss(batch, high_rotation=factor)
+        moved = truth.clone()
+        moved[..., part_slices(20)["eyes"]] += 0.5
+        values.append(float(loss(moved, truth, *args)["gaze"]))
+    assert values[0] < values[1] < 3 * values[0]  # some samples, not all
+
+
+def test_mouth_only_rows_teach_the_speakers_mouth_alone(folder: Path) -> None:
+    batch = batch_of(folder)
+    loss, _, truth = _loss(batch)
+    every = torch.ones(8, dtype=torch.bool)
+    guess = (truth + torch.randn_like(truth)).requires_grad_()
+    terms = loss(guess, truth, batch.valid, batch.gaze_valid, batch.speaking, every)
+    terms["loss"].backward()
+    touched = guess.grad.abs() > 0
+    wanted = torch.zeros_like(touched)
+    wanted[..., [3, 20, 21, 22]] = (batch.valid & (batch.speaking >= 0.5))[..., None]
+    assert not (touched & ~wanted).any()
+    assert touched[wanted & (truth.abs() >= 0)].float().mean() > 0.4  # the still jaw axes have no truth to differ from
+    assert float(terms["expression"]) == 0
+
+
+def test_predicted_masks_may_come_in_either_order() -> None:
+    speaking = (torch.rand(3, 2, 40) > 0.5).float()
+    logits = (speaking * 2 - 1) * 20
+    known = torch.ones(3, 40, dtype=torch.bool)
+    assert float(mask_loss(logits.flip(1), speaking, known)) < 1e-3
+    assert float(mask_loss(-logits, speaking, known)) > 1
+
+
+@pytest.mark.parametrize("backbone", ["unet", "transformer"])
+def test_one_network_for_both_people(backbone: str) -> None:
+    torch.manual_seed(0)
+    options = NetworkOptions(**{**SMALL, "backbone": backbone})
+    model = DualStream(12, 320, options, AudioOptions(width=16, layers=1)).eval()
+    for p in model.parameters():  # zero-initialised joints would hide what is tested
+        if not p.any():
+            torch.nn.init.normal_(p, std=0.2)
+    x, t = torch.randn(2, 2, 21, 12), torch.tensor([0.3, 0.7])
+    layout, speaking, heard = torch.randn(2, 2, LAYOUT_DIM), torch.rand(2, 2, 21), model.hear(torch.randn(2, 21, 320))
+    begins = torch.ones(2)
+    out = model(x, t, model.condition_on(heard, speaking, layout, begins))
+    swapped = model(x.flip(1), t, model.condition_on(heard, speaking.flip(1), layout.flip(1), begins))
+    torch.testing.assert_close(out, swapped.flip(1), atol=1e-5, rtol=1e-4)
+    other = x.clone()
+    other[:, 1] += 1
+    c = model.condition_on(heard, speaking, layout, begins)
+    assert (model(other, t, c)[:, 0] - out[:, 0]).abs().max() > 1e-3  # the partner is seen
+
+
+@pytest.mark.parametrize("switch", ["cross_attention", "roles", "masks", "audio", "layout"])
+def test_each_ingredient_can_be_switched_off(switch: str) -> None:
+    torch.manual_seed(0)
+    changed = {}
+    for on in (True, False):
+        options = NetworkOptions(**{**SMALL, "roles": switch == "roles", "masks": switch == "masks", switch: on})
+        torch.manual_seed(1)
+        model = DualStream(12, 320, options, AudioOptions(width=16, layers=1)).eval()
+        for p in model.parameters():
+            if not p.any():
+                torch.nn.init.normal_(p, std=0.2)
+        x, t, begins = torch.randn(1, 2, 20, 12), torch.tensor([0.5]), torch.ones(1)
+        layout, speaking, sound = torch.randn(1, 2, LAYOUT_DIM), torch.rand(1, 2, 20), torch.randn(1, 20, 320)
+        base = model(x, t, model.condition_on(model.hear(sound), speaking, layout, begins))
+        if switch == "cross_attention":
+            x = torch.stack([x[:, 0], x[:, 1] + 1], 1)
+        elif switch == "audio":
+            sound = sound + 1
+        elif switch == "layout":
+            layout = layout + 1
+        else:
+            speaking = 1 - speaking
+        after = model(x, t, model.condition_on(model.hear(sound), speaking, layout, begins))
+        changed[on] = float((after - base)[:, 0].abs().max())
+    assert changed[True] > 1e-3
+    assert changed[False] < 1e-6
+
+
+def test_sound_that_stops_halfway_through_training_is_hidden() -> None:
+    model = DualStream(12, 320, NetworkOptions(**SMALL), AudioOptions(width=16, layers=1)).eval()
+    heard = model.hear(torch.randn(2, 20, 320))
+    rest = (torch.rand(2, 2, 20), torch.randn(2, 2, LAYOUT_DIM), torch.ones(2))
+    silent = model.condition_on(heard, *rest, silent=torch.tensor([True, False]))
+    again = model.condition_on(heard + 1, *rest, silent=torch.tensor([True, False]))
+    assert torch.equal(silent[0], again[0])
+    assert not torch.equal(silent[1], again[1])
+
+
+def test_log_mel_finds_the_tone() -> None:
+    front = LogMel()
+    t = torch.arange(16_000) / 16_000
+    features = front(torch.stack([0.1 * torch.sin(6.283 * f * t) for f in (300.0, 3000.0)]))
+    assert features.shape == (2, 25, 320)
+    low, high = features.view(2, 25, 4, 80).mean((1, 2)).argmax(-1).tolist()
+    assert low < 20 < 45 < high < 80
+
+
+def test_features_are_cached_once_and_cut_to_windows(folder: Path, tmp_path: Path) -> None:
+    data, front, computed = Dataset(folder), LogMel(), []
+    cache = cache_features(data, front, tmp_path, progress=computed.append)
+    assert computed[-1] == 24
+    cache_features(data, front, tmp_path, progress=lambda n: pytest.fail("computed again"))
+    batch = batch_of(folder, window=50)
+    got = cache.read(batch.pair_ids, batch.starts.tolist(), 50)
+    torch.testing.assert_close(got[:, 5:45], front(batch.audio)[:, 5:45], atol=2e-2, rtol=1e-2)
+    with pytest.raises(UsageError, match="no cached audio features"):
+        cache.read(["nobody"], [0], 50)

@@ -1,0 +1,116 @@
+"""Sampling: windows without seams, people where they were put, clear errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from duologue.fitting.rotations import exp_so3, geodesic
+from duologue.model import checkpoint
+from duologue.model.dyad_metrics import gaze_directions
+from duologue.model.sample import FACE_TO_FACE, Placement, generate, place_like, window_starts, window_weights
+from duologue.model.train import train
+from duologue.schemas.dataset import Dataset
+from duologue.schemas.errors import UsageError
+from train_factory import batch_of, config_for, write_small_set
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small_set(tmp_path_factory.mktemp("set"))
+
+
+def test_windows_cover_and_fade() -> None:
+    for frames, window, overlap in ((30, 50, 10), (50, 50, 10), (51, 50, 10), (203, 50, 20), (500, 250, 50)):
+        starts = window_starts(frames, window, overlap)
+        width = min(window, frames)
+        total = torch.zeros(frames)
+        weights = window_weights(starts, frames, width)
+        for start, weight in zip(starts, weights, strict=True):
+            total[start : start + width] += weight
+        torch.testing.assert_close(total, torch.ones(frames))
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> checkpoint.Trained:
+    out = tmp_path_factory.mktemp("trained")
+    stages = [{"steps": 60, "data": [{"path": str(folder)}]}]
+    train(config_for(folder, out, stages=stages, optimiser={"lr": 3e-3, "warmup": 5}))
+    return checkpoint.load_trained(out)
+
+
+def test_generated_heads_stand_where_they_were_put(trained: checkpoint.Trained) -> None:
+    sound = 0.1 * np.random.default_rng(0).normal(size=16_000 * 9).astype(np.float32)
+    places = (Placement((-0.5, 0.1, 1.6), (0.0, 0.9, 0.0)), Placement((0.4, 0.0, 1.3)))
+    made = generate(trained, sound, places, steps=4)
+    assert made.a.rotation.shape == made.b.gaze.shape == (225, 3)
+    assert made.speaking.shape == (2, 225)
+    for head, place in ((made.a, places[0]), (made.b, places[1])):
+        np.testing.assert_allclose(head.head_centre[0], place.head_centre, atol=1e-5)
+        if place.rotation is not None:
+            turned = geodesic(exp_so3(torch.tensor(head.rotation[0])), exp_so3(torch.tensor(place.rotation)))
+            assert float(turned) < 1e-3
+        for name in ("expression", "jaw", "rotation", "translation", "eyes", "gaze"):
+            assert np.isfinite(getattr(head, name)).all()
+        np.testing.assert_allclose(head.gaze, gaze_directions(head.rotation, head.eyes), atol=1e-5)
+    again = generate(trained, sound, places, steps=4)
+    np.testing.assert_array_equal(made.a.rotation, again.a.rotation)
+    other = generate(trained, sound, places, steps=4, seed=1)
+    assert np.abs(made.a.rotation - other.a.rotation).max() > 1e-3
+
+
+def test_windows_leave_no_seam(trained: checkpoint.Trained) -> None:
+    """Steps from frame to frame where windows meet are no larger than elsewhere; hard joints would be."""
+    sound = 0.1 * np.random.default_rng(1).normal(size=16_000 * 20).astype(np.float32)
+    made = generate(trained, sound, overlap_s=1.0, steps=8, guidance=1.0)
+    starts = window_starts(500, 50, 25)
+    motion = np.concatenate([made.a.expression, made.b.expression], axis=1)
+    steps = np.linalg.norm(np.diff(motion, axis=0), axis=1)
+    joints = np.zeros(len(steps), bool)
+    for start in starts[1:]:
+        joints[[start - 1, start, start + 24, start + 25 - 1]] = True
+    assert len(starts) > 10
+    assert steps[joints].mean() < 1.3 * steps[~joints].mean()
+    butt = np.concatenate(
+        [
+            generate(trained, sound[k * 32_000 : (k + 1) * 32_000], steps=8, guidance=1.0, seed=k).a.expression
+            for k in range(10)
+        ]
+    )
+    hard = np.linalg.norm(np.diff(butt, axis=0), axis=1)
+    at = np.arange(49, 499, 50)
+    assert hard[at].mean() > 1.3 * np.delete(hard, at).mean()  # the test can see a seam
+
+
+def test_sampling_refuses_bad_sound(trained: checkpoint.Trained, folder: Path) -> None:
+    second = np.zeros(16_000, np.float32)
+    for sound, words in (
+        (np.zeros((2, 16_000), np.float32), "mono"),
+        (second.astype(np.int16), "floats"),
+        (second[:1000], "too short"),
+        (second * np.nan, "NaN"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            generate(trained, sound)
+    with pytest.raises(UsageError, match="speaking masks"):
+        generate(trained, second, speaking=np.zeros((2, 30), np.float32))
+    with pytest.raises(UsageError, match="different places"):
+        generate(trained, second, (FACE_TO_FACE[0], FACE_TO_FACE[0]))
+    pair = next(iter(Dataset(folder).pairs(selected=False)))
+    places = place_like((pair.fitted.a, pair.fitted.b))
+    assert generate(trained, second, places, steps=1).a.shape.tolist() == pair.fitted.a.shape.tolist()
+
+
+def test_the_plot_of_a_sample_shows_both_people_beside_the_truth(trained: checkpoint.Trained, folder: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from duologue.model.plots import sample_figure
+
+    batch = batch_of(folder)
+    figure = sample_figure(trained.model, trained.statistics, trained.front(batch.audio), batch, trained.config)
+    assert [len(axis.lines) for axis in figure.axes] == [2, 2, 2, 2]
+    truth, sample = figure.axes[1].lines  # person a's jaw
+    valid = batch.valid[0, 0].numpy()
+    np.testing.assert_allclose(np.asarray(truth.get_ydata())[valid], np.degrees(batch.jaw[0, 0, valid, 0]), atol=1e-3)
+    assert np.isfinite(np.asarray(sample.get_ydata())).all()
