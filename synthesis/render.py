@@ -195,7 +195,8 @@ class _Filming:
     def __init__(self, stage: Stage) -> None:
         scenario = stage.scenario
         self.stage = stage
-        rooms = (Room(scenario.seed), Room(scenario.seed + 1))
+        first = Room(scenario.seed)
+        rooms = (first, Room(scenario.seed + 1, unlike=first))
         canvases = [(Canvas(w.width, w.height, 1), Canvas(w.width, w.height, 2)) for w in stage.windows]
         self._layout = [_views(stage, s, rooms, canvases) for s in range(len(scenario.shots))]
         self.shares = np.zeros((2, len(stage.times)))

@@ -119,11 +119,18 @@ def virtual_picture(seed: int, width: int, height: int) -> UInt8:
 
 
 class Room:
-    """One room. Equal seeds make equal rooms."""
+    """One room. Equal seeds make equal rooms.
 
-    def __init__(self, seed: int) -> None:
+    Args:
+        unlike: a room of another colour: two people in a call do not sit before one and the same wall.
+    """
+
+    def __init__(self, seed: int, unlike: Room | None = None) -> None:
         rng = np.random.default_rng([seed, 31])
-        wall, floor, wood = _PALETTES[int(rng.integers(len(_PALETTES)))]
+        self._palette = int(rng.integers(len(_PALETTES)))
+        if unlike is not None and self._palette == unlike._palette:
+            self._palette = (self._palette + 1) % len(_PALETTES)
+        wall, floor, wood = _PALETTES[self._palette]
         metre = 240.0
         back = _wall(rng, wall, int((FLOOR - CEILING) * metre), int(2 * SIDE * metre))
         _furnish(rng, back, wood, metre)

@@ -4,8 +4,8 @@ People talking in two windows of an edited picture share no space, so their dist
 alone does not tell: the backgrounds behind two people in one room differ as much (Bhattacharyya 0.74) as those of a
 split screen (0.67). What an edit leaves is a *seam*: a line between the two faces, exactly vertical (or horizontal),
 one or two pixels sharp, along (nearly) the whole picture, at the same place in every frame, with different colours
-either side. Door frames, pillars and picture frames lean by a pixel or more, are soft, end somewhere, or are crossed
-by shoulders and tables; each of those keeps the shot.
+either side; or a closed rectangle around one of them (:mod:`.inset`). Door frames, pillars and picture frames lean by
+a pixel or more, are soft, end somewhere, or are crossed by shoulders and tables; each of those keeps the shot.
 """
 
 from __future__ import annotations
@@ -17,40 +17,41 @@ import numpy as np
 import numpy.typing as npt
 
 from ..schemas.tracks import Float32
+from .inset import STEP, STRIP, colour_distance, find_inset, reduced, sharp_steps
 
 UInt8 = npt.NDArray[np.uint8]
 Int16 = npt.NDArray[np.int16]
 
 HEIGHT = 288  # pictures are reduced to this before measuring, so thresholds do not depend on the scan's resolution
-STEP = 8  # least difference (0..255, strongest channel) across a seam's two pixels
-STRIP = 16  # pixels either side of a seam whose colours are compared
 SAME_PLACE = 0.015  # a seam stays where it is, or flips between the two edges of the bar between two windows
 EVIDENCE = ("across", "position", "coverage", "reach", "strength", "colour", "gutter", "lean")
 LEAN_PX = 0.9  # a line whose lower third lies this far from its upper third (in pixels of 288 rows) is not vertical
 
 
-_SMOOTH = np.diag(np.full(8, 0.5)) + np.diag(np.full(7, 0.25), 1) + np.diag(np.full(7, 0.25), -1)
-
-
 @dataclass(frozen=True)
 class SplitOptions:
     """Attributes:
-    coverage: least share of the picture's rows with a sharp step at the seam.
+    coverage: least share of the picture's rows with a sharp step at the seam; ``usual_coverage`` where the seam lies at
+        1/2, 1/3 or 2/3 of the picture, as calls are laid out.
     partial_coverage: the same where the seam lies at 1/2, 1/3 or 2/3 of the picture, or is an even bar: banners
         and windows lower than the picture are then allowed for.
     strength: least 20th percentile of the step (0..255) over the rows the seam reaches.
     colour: least Bhattacharyya distance (0..1) between the colours next to the seam.
     unbroken, unbroken_colour: where at least ``unbroken`` of the rows have the step, in one run from edge to edge,
         two rooms of like colours are told apart too: a real edge is crossed by a shoulder, a table or the ceiling.
+    inset, inset_side: least mean coverage of a rectangle's sides, and of its weakest side.
     persistence: least share of the shot's two-face samples that show the same seam.
     """
 
     coverage: float = 0.9
+    usual_coverage: float = 0.87
     partial_coverage: float = 0.65
     strength: float = 8.0
     colour: float = 0.4
     unbroken: float = 0.97
     unbroken_colour: float = 0.3
+    inset: float = 0.88
+    inset_side: float = 0.7
     persistence: float = 0.65
 
 
@@ -59,8 +60,9 @@ class SeamEvidence:
     """The best seam candidate of one frame.
 
     Attributes:
-        across: 0 for a vertical line (faces side by side), 1 for a horizontal one (one above the other).
-        position: 0..1 of the picture's width (height for a horizontal line).
+        across: 0 for a vertical line (faces side by side), 1 for a horizontal one (one above the other), 2 for a
+            rectangle around one face; its sides stand for the line in what follows.
+        position: 0..1 of the picture's width (height for a horizontal line); the left side of a rectangle.
         coverage: share of the line's pixels with a sharp step.
         reach: longest unbroken part of the line, as a share of it.
         strength: 20th percentile of the step along that part, 0..255.
@@ -103,7 +105,19 @@ def seam_evidence(rgb: UInt8, box_a: Float32, box_b: Float32) -> SeamEvidence | 
             one = _best_line(picture, lo, hi, across)
             if one is not None:
                 found.append(one)
-    return max(found, key=lambda s: (s.coverage * min(s.strength, 30.0), -s.across), default=None)
+    part, scale = reduced(rgb, HEIGHT)
+    for face, other in ((box_a, box_b), (box_b, box_a)):
+        inset = find_inset(part, face * scale, other * scale)
+        if inset is not None:
+            place = (inset.left, inset.coverage, inset.weakest, inset.strength, inset.colour)
+            found.append(SeamEvidence(2, *place, 0.0, 0.0))
+    return max(found, key=_told, default=None)
+
+
+def _told(one: SeamEvidence) -> tuple[bool, float, int]:
+    """What makes one candidate better than another: a closed rectangle before any line."""
+    rectangle = one.across == 2 and one.coverage >= SplitOptions.inset and one.reach >= SplitOptions.inset_side
+    return rectangle, one.coverage * min(one.strength, 30.0), -one.across
 
 
 def _best_line(rgb: UInt8, lo: float, hi: float, across: int) -> SeamEvidence | None:
@@ -120,14 +134,7 @@ def _best_line(rgb: UInt8, lo: float, hi: float, across: int) -> SeamEvidence | 
     part = part[lit]
     if part.shape[0] < HEIGHT // 4 or part.shape[1] < 16:
         return None
-    # step[:, i] is the difference across column i + 1, in the strongest channel
-    apart = cv2.absdiff(np.ascontiguousarray(part[:, 2:]), np.ascontiguousarray(part[:, :-2]))
-    step: Int16 = np.maximum(np.maximum(apart[..., 0], apart[..., 1]), apart[..., 2]).astype(np.int16)
-    around = np.zeros_like(step)
-    around[:, 2:-2] = (step[:, :-4] + step[:, 4:]) // 2
-    sharp = (step >= STEP) & (step > around + around // 4)
-    near = sharp.copy()  # a step between two pixels shows in either of two columns
-    near[:, 1:] |= sharp[:, :-1]
+    step, near = sharp_steps(part)
     first, last = int((lo - left) * scale), int((hi - left) * scale) - 1
     first, last = max(first, 3), min(last, near.shape[1] - 3)
     if last - first < 4:
@@ -223,20 +230,8 @@ def _colour_across(part: UInt8, left: int, right: int) -> float:
     for near, far in ((0, STRIP), (STRIP, 4 * STRIP)):
         sides = part[:, max(0, left - far) : max(0, left - near)], part[:, right + near : right + far]
         if all(side.shape[1] >= STRIP // 2 for side in sides):
-            distances.append(_colour_distance(*sides))
+            distances.append(colour_distance(*sides))
     return min(distances, default=0.0)
-
-
-def _colour_distance(left: UInt8, right: UInt8) -> float:
-    """Bhattacharyya distance between the colour histograms (8 x 8 x 8 RGB, smoothed) of two strips."""
-    histograms = []
-    for strip in (left, right):
-        bins = np.asarray(cv2.calcHist([np.ascontiguousarray(strip)], [0, 1, 2], None, [8, 8, 8], [0, 256] * 3))
-        for _ in range(3):  # neighbouring bins are similar colours; each turn smooths one axis and brings up the next
-            bins = np.tensordot(bins, _SMOOTH, axes=(0, 0))
-        histograms.append(bins / max(float(bins.sum()), 1e-9))
-    shared = float(np.sqrt(histograms[0] * histograms[1]).sum())
-    return float(np.sqrt(max(0.0, 1.0 - shared)))
 
 
 def is_seam(rows: Float32, options: SplitOptions | None = None) -> npt.NDArray[np.bool_]:
@@ -249,16 +244,17 @@ def is_seam(rows: Float32, options: SplitOptions | None = None) -> npt.NDArray[n
         [S] bool.
     """
     options = options or SplitOptions()
-    _, position, coverage, reach, strength, colour, gutter, lean = (
+    across, position, coverage, reach, strength, colour, gutter, lean = (
         np.asarray(rows, np.float64).reshape(-1, len(EVIDENCE)).T
     )
     usual = (np.abs(position[:, None] - np.array([1 / 2, 1 / 3, 2 / 3])) < 0.015).any(axis=1)
-    whole = coverage >= options.coverage
+    whole = coverage >= np.where(usual, options.usual_coverage, options.coverage)
     partial = (coverage >= options.partial_coverage) & (reach >= 0.6) & (usual | (gutter > 0))
     # A pillar has two edges, which show as a bar; a picture edited from two rooms has one.
     unbroken = (coverage >= options.unbroken) & (reach >= options.unbroken) & (gutter == 0)
     unbroken &= colour >= options.unbroken_colour
     told = ((whole | partial) & (colour >= options.colour)) | unbroken
+    told = np.where(across == 2, (coverage >= options.inset) & (reach >= options.inset_side), told)
     seam = told & (strength >= options.strength) & (lean <= LEAN_PX)
     return np.asarray(seam, dtype=np.bool_)
 
@@ -274,7 +270,7 @@ def split_detail(rows: Float32, options: SplitOptions | None = None) -> str:
     seam = is_seam(rows, options)
     if not seam.any():
         return ""
-    for across in (0, 1):
+    for across, kind in enumerate(("vertical seam", "horizontal seam", "window around one face")):
         mine = seam & (rows[:, 0] == across)
         if not mine.any():
             continue
@@ -283,7 +279,7 @@ def split_detail(rows: Float32, options: SplitOptions | None = None) -> str:
         if same.sum() >= options.persistence * len(rows):
             coverage, strength, colour = np.median(rows[same][:, [2, 4, 5]], axis=0)
             return (
-                f"{'horizontal' if across else 'vertical'} seam at {place:.3f} of the picture in {int(same.sum())} of "
+                f"{kind} at {place:.3f} of the picture in {int(same.sum())} of "
                 f"{len(rows)} samples: coverage {coverage:.2f}, step {strength:.0f}, colour distance {colour:.2f}"
             )
     return ""

@@ -115,6 +115,7 @@ def curves(
     *,
     unit: str,
     limits: dict[str, float] | None = None,
+    most: float | None = None,
     width: int = 420,
     height: int = 210,
 ) -> str:
@@ -122,14 +123,14 @@ def curves(
 
     Args:
         series: name -> (step, value, low, high) for every step, in order; all series have the same steps.
-        limits: dashed lines by series name.
+        limits: dashed lines by series name. most: top of the axis; a little above the highest interval where None.
     """
-    colours = ("#4f86c6", "#c8453a", "#3f8f5f", "#8a63b8")
+    colours = ("#4f86c6", "#c8453a", "#3f8f5f", "#8a63b8", "#7a828d")
     known = [point for points in series.values() for point in points if point is not None]
     if not known:
         return '<p class="none">Not measured.</p>'
     steps = list(dict.fromkeys(point[0] for points in series.values() for point in points if point is not None))
-    top = max([point[3] for point in known] + list((limits or {}).values())) * 1.08 or 1.0
+    top = most or max([point[3] for point in known] + list((limits or {}).values())) * 1.08 or 1.0
     left, floor, right = 34.0, height - 34.0, width - 8.0
 
     def x(step: str, shift: float = 0.0) -> float:
@@ -146,6 +147,7 @@ def curves(
             f'<text x="{left - 4}" y="{y(value) + 3:.1f}" text-anchor="end">{escaped(figure(value))}</text>'
         )
     parts += [f'<text x="{x(s):.1f}" y="{floor + 13}" text-anchor="middle">{escaped(s)}</text>' for s in steps]
+    legend = left
     for k, (name, points) in enumerate(series.items()):
         colour, shift = colours[k % len(colours)], 5.0 * (k - (len(series) - 1) / 2)
         line = ""
@@ -163,7 +165,8 @@ def curves(
                 "</circle>"
             )
         parts.append(f'<path d="{line}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
-        parts.append(f'<text x="{left + 70 * k}" y="10" style="fill:{colour}">{escaped(name)}</text>')
+        parts.append(f'<text x="{legend:.0f}" y="10" style="fill:{colour}">{escaped(name)}</text>')
+        legend += 5.0 * len(name) + 14.0
         if limits and name in limits:
             at_y = y(limits[name])
             parts.append(
@@ -171,4 +174,24 @@ def curves(
                 'stroke-dasharray="4 3"/>'
             )
     parts.append(f'<text x="{right}" y="10" text-anchor="end">{escaped(unit)}</text></svg>')
+    return "".join(parts)
+
+
+def interval(value: float, low: float, high: float, *, top: float, limit: float | None, kind: str = "") -> str:
+    """A value (dot) with its interval (line) on an axis from 0 to ``top``, and a threshold (dashed)."""
+    width, middle = 150.0, 8.0
+
+    def x(at: float) -> float:
+        return 4.0 + min(max(at / top, 0.0), 1.0) * (width - 8.0)
+
+    parts = [
+        f'<svg class="strip {kind}" viewBox="0 0 {width:g} {2 * middle:g}" role="img">'
+        f'<line class="axis" x1="4" x2="{width - 4:g}" y1="{middle}" y2="{middle}"/>'
+    ]
+    if limit is not None:
+        parts.append(f'<line class="limit" x1="{x(limit):.1f}" x2="{x(limit):.1f}" y1="1" y2="{2 * middle - 1:g}"/>')
+    parts.append(
+        f'<line class="range" x1="{x(low):.1f}" x2="{x(high):.1f}" y1="{middle}" y2="{middle}"/>'
+        f'<circle cx="{x(value):.1f}" cy="{middle}" r="3.4"/></svg>'
+    )
     return "".join(parts)

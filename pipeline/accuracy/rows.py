@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from ...fitting.dyad import relate
+from ...fitting.dyad import relate, relative_covariance
 from ...fitting.fit import HeadFitter
 from ...fitting.head_model import HeadModel, rotation_matrix
 from ...fitting.layout import codes_of
 from ...fitting.reduce import reduce, reduced_landmarks
 from ...schemas.errors import BadInput
-from ...schemas.row import Row
+from ...schemas.row import Row, pair_from_row
 from ...schemas.tracks import ClipTracks
 from ...synthesis.truth import Truth
 from .clock import TrueClip, TruePerson, alignment, angles_deg, between_deg, exact_pair, truth_at, who_is_who
@@ -24,6 +24,7 @@ Array = npt.NDArray[np.float64]
 LIPS, LIDS = (13, 14), ((386, 374), (159, 145))  # FaceMesh: inner lips; left and right lids
 YAW_BANDS = ((0, 30), (30, 60), (60, 75))
 SCALE_BANDS = ((0, 32), (32, 48), (48, 80), (80, 1000))
+LEVELS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)  # standard deviations
 LEAST_FRAMES = 10  # fewer frames in a band say nothing
 
 
@@ -35,12 +36,14 @@ class RowScore:
         values: one number a clip, NaN where not measured. parts: numerators and denominators.
         ranked: (scores, labels) of frames.
         bands: "yaw 0-30" and the like -> name -> one number.
+        inside: name -> for each of :data:`LEVELS`, (errors below that many stored standard deviations, errors).
     """
 
     values: dict[str, float] = field(default_factory=dict)
     parts: dict[str, Parts] = field(default_factory=dict)
     ranked: dict[str, tuple[Array, npt.NDArray[np.bool_]]] = field(default_factory=dict)
     bands: dict[str, dict[str, float]] = field(default_factory=dict)
+    inside: dict[str, list[Parts]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -93,18 +96,17 @@ def _person(
     error = np.where(valid, angles_deg(measured, exact), np.nan)
     score.values[f"rotation_deg.{who}"] = _mean(error)
     vector = _small(measured[valid] @ exact[valid].transpose(0, 2, 1))
-    inside = np.abs(vector) < 2 * row[f"{who}.rotation_sd"][valid, None]
-    _add(score, "coverage_rotation", float(inside.sum()), float(inside.size))
-    away = np.linalg.norm(row[f"{who}.head_centre"][valid] - true.head_centre[valid], axis=-1)
-    _add(score, "coverage_depth", float((away < 2 * row[f"{who}.translation_sd"][valid]).sum()), float(valid.sum()))
+    _calibrated(score, "rotation", vector, row[f"{who}.rotation_sd"][valid, None])
+    places = (row[f"{who}.head_centre"][valid], true.head_centre[valid])
+    off_range = np.subtract(*(np.linalg.norm(place, axis=-1) for place in places))
+    _calibrated(score, "depth", off_range, row[f"{who}.translation_sd"][valid])
     gaze = row[f"{who}.gaze"].astype(np.float64)
     seen = valid & np.isfinite(gaze).all(-1)
     off = np.full(len(valid), np.nan)
     off[seen] = between_deg(gaze[seen], true.gaze[seen])
     score.values[f"gaze_deg.{who}"] = _mean(off)
-    # gaze_sd is of each of two angles: the error is inside where it is below 2 sd of both together.
-    sd = np.degrees(row[f"{who}.gaze_sd"][seen].astype(np.float64))
-    _add(score, "coverage_gaze", float((off[seen] < 2 * np.sqrt(2) * sd).sum()), float(seen.sum()))
+    aside = _aside(gaze[seen], true.gaze[seen])
+    _calibrated(score, "gaze", aside, row[f"{who}.gaze_sd"][seen, None].astype(np.float64))
     lips, lids = _apertures(row, who, heads.fitted)
     score.values[f"lips.{who}"] = _correlation(lips[valid], true.lips[valid])
     score.values[f"lids.{who}"] = _correlation(lids[valid].mean(-1), true.aperture[valid].mean(-1))
@@ -125,6 +127,9 @@ def _both(
     (ra, ta), (rb, tb) = rotations
     relative = angles_deg((ra.transpose(0, 2, 1) @ rb)[both], (ta.transpose(0, 2, 1) @ tb)[both])
     score.values["relative_rotation_deg"] = _mean(relative)
+    turn = _small((ra @ rb.transpose(0, 2, 1) @ (ta @ tb.transpose(0, 2, 1)).transpose(0, 2, 1))[both])
+    sd_both = np.hypot(row["a.rotation_sd"], row["b.rotation_sd"])[both, None]
+    _calibrated(score, "relative_rotation", turn, sd_both)
     one, other = (clip.people[k] for k in order)
     exact = other.head_centre - one.head_centre
     miss = np.linalg.norm(row["b.head_centre"] - row["a.head_centre"] - exact, axis=-1)
@@ -132,9 +137,12 @@ def _both(
     distance = clip.distance_m
     away = np.abs(row["distance_m"] - distance)
     score.values["distance_unknown_focal_pct"] = 100 * _mean((away / distance)[both])
-    sd = row["relative_position_sd"]
-    _add(score, "coverage_distance", float((away < 2 * sd)[both].sum()), float(both.sum()))
-    _add(score, "coverage_position", float((miss < 2 * sd)[both].sum()), float(both.sum()))
+    between = (row["b.head_centre"] - row["a.head_centre"])[both].astype(np.float64)
+    along = between / np.linalg.norm(between, axis=-1, keepdims=True)
+    covariance = relative_covariance(pair_from_row(row).fitted)[both]
+    distance_sd = np.sqrt(np.einsum("ti,tij,tj->t", along, covariance, along))
+    _calibrated(score, "distance", away[both], distance_sd)
+    _calibrated(score, "position", miss[both], row["relative_position_sd"][both])
     known = both & np.isfinite(row["mutual_gaze"])
     score.ranked["mutual_gaze_ap"] = (row["mutual_gaze"][known].astype(np.float64), clip.mutual_gaze[known])
 
@@ -223,9 +231,28 @@ def _apertures(row: Row, who: str, head: HeadModel) -> tuple[Array, Array]:
     return lips, lids
 
 
-def _add(score: RowScore, name: str, part: float, whole: float) -> None:
-    before = score.parts.get(name, (0.0, 0.0))
-    score.parts[name] = (before[0] + part, before[1] + whole)
+def _calibrated(score: RowScore, name: str, errors: Array, sd: Array) -> None:
+    """Count signed errors inside each of :data:`LEVELS` stored standard deviations; 2 is ``coverage_*``.
+
+    Args:
+        errors: one number each (an angle about one axis, a length), so that normal ones are inside 1, 2, 3 deviations
+            in 68, 95 and 99.7 % of the frames.
+        sd: broadcasts to ``errors``.
+    """
+    within = [(float((np.abs(errors) < level * sd).sum()), float(errors.size)) for level in LEVELS]
+    before = score.inside.get(name, [(0.0, 0.0)] * len(LEVELS))
+    score.inside[name] = [(a + c, b + d) for (a, b), (c, d) in zip(before, within, strict=True)]
+    score.parts[f"coverage_{name}"] = score.inside[name][LEVELS.index(2.0)]
+
+
+def _aside(one: Array, true: Array) -> Array:
+    """[N, 2] radians by which directions [N, 3] lie off the true ones, across and down as the camera sees it."""
+    down = np.cross(true, [1.0, 0.0, 0.0])
+    down /= np.linalg.norm(down, axis=-1, keepdims=True)
+    across = np.cross(down, true)
+    return np.stack(
+        [np.arctan2(np.sum(one * axis, axis=-1), np.sum(one * true, axis=-1)) for axis in (across, down)], axis=-1
+    )
 
 
 def _small(turns: Array) -> Array:

@@ -18,7 +18,7 @@ from . import stages
 from .figures import Figure, median_of, precision_of, ratio_of, share_of
 from .found import FoundVideo, read_found
 from .measures import MEASURES, Measure, met
-from .rows import Heads, RowScore, score_row
+from .rows import LEVELS, Heads, RowScore, score_row
 from .suite import Conversation, truth_of
 
 CONDITIONS = ("clean", "hard")
@@ -95,9 +95,10 @@ def document(videos: Sequence[VideoScore]) -> dict[str, Any]:
     """Everything that the text, the page and the JSON show.
 
     ``clean`` and ``hard``: values by key. ``figures``: with intervals and targets. ``bands``: rotation and gaze by
-    yaw and face scale. ``labels``: the row measures by label of the suite. ``conversations``: what became of each.
+    yaw and face scale. ``inside``: share of the errors inside so many stored standard deviations. ``labels``: the
+    measures by label of the suite. ``conversations``: what became of each.
     """
-    out: dict[str, Any] = {"figures": {}, "bands": {}, "labels": {}}
+    out: dict[str, Any] = {"figures": {}, "bands": {}, "inside": {}, "labels": {}}
     for condition in CONDITIONS:
         mine = [video for video in videos if video.conversation.condition == condition]
         shown = {measure.key: figure_of(measure, mine) for measure in MEASURES}
@@ -110,6 +111,7 @@ def document(videos: Sequence[VideoScore]) -> dict[str, Any]:
             for measure in MEASURES
         }
         out["bands"][condition] = _bands(mine)
+        out["inside"][condition] = _inside(mine)
     for label in sorted({label for video in videos for label in video.conversation.labels}):
         mine = [video for video in videos if label in video.conversation.labels]
         by_key = {measure.key: figure_of(measure, mine).as_json() for measure in MEASURES}
@@ -147,6 +149,16 @@ def _bands(videos: Sequence[VideoScore]) -> dict[str, dict[str, Any]]:
         }
         if any(figure["clips"] for figure in figures.values()):
             out[band] = {name: {key: plain(value) for key, value in figure.items()} for name, figure in figures.items()}
+    return out
+
+
+def _inside(videos: Sequence[VideoScore]) -> dict[str, dict[str, Any]]:
+    out: dict[str, dict[str, Any]] = {}
+    rows = [row for video in videos for row in video.rows]
+    for name in dict.fromkeys(name for row in rows for name in row.inside):
+        known = [row.inside[name] for row in rows if name in row.inside]
+        figures = {f"{level:g}": ratio_of([parts[k] for parts in known]).as_json() for k, level in enumerate(LEVELS)}
+        out[name] = {level: {key: plain(value) for key, value in one.items()} for level, one in figures.items()}
     return out
 
 

@@ -56,6 +56,42 @@ def side_by_side(t: int, tones: tuple[tuple[int, int, int], ...] = ((150, 60, 60
     return np.concatenate([left[:, : W // 2], right[:, W // 2 :]], axis=1)
 
 
+def inset(t: int, tone: tuple[int, int, int] = (90, 130, 100)) -> Picture:
+    """One person fills the picture; the other sits in a small window in its corner."""
+    whole = people(room(1), BOXES[:1], t)
+    window = people(room(2, tone=tone), np.array([[60, 50, 105, 100]]), t)[:110, :160]
+    whole[150:260, 310:470] = window
+    return whole
+
+
+INSET_BOXES = np.array([[80, 60, 150, 130], [370, 200, 415, 250]], np.float32)
+
+
+def test_a_small_window_in_a_corner() -> None:
+    assert "window around one face at 0.64" in decide(inset, INSET_BOXES)
+
+
+def test_tiles_with_room_around_them() -> None:
+    def tiles(t: int) -> Picture:
+        out = np.full((H, W, 3), 40.0)
+        for k, x in enumerate((16, 246)):
+            out[60:210, x : x + 218] = people(room(3 + k), np.array([[80, 40, 130, 95]]), t + k)[:150, :218]
+        return out
+
+    boxes = np.array([[96, 100, 146, 155], [326, 100, 376, 155]], np.float32)
+    assert decide(tiles, boxes) != ""
+
+
+def test_a_window_or_a_picture_behind_a_head_keeps_the_shot() -> None:
+    def before_a_window(t: int) -> Picture:
+        wall = room(5)
+        cv2.rectangle(wall, (295, 20), (445, 190), (225, 230, 235), -1)  # exactly upright, its sill behind the person
+        cv2.rectangle(wall, (20, 15), (70, 50), (40, 35, 30), -1)
+        return people(wall, BOXES, t)
+
+    assert decide(before_a_window) == ""
+
+
 def test_two_rooms_side_by_side() -> None:
     assert "vertical seam at 0.5" in decide(side_by_side)
 
