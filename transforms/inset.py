@@ -71,11 +71,13 @@ def find_inset(part: UInt8, face: Float32, other: Float32) -> Inset | None:
     if sum(len(lines) == 0 for lines in (lefts, rights, tops, bottoms)) > 1:
         return None
     step_v, near_v = sharp_steps(part)
-    step_h, near_h = (array.T for array in sharp_steps(np.ascontiguousarray(part.transpose(1, 0, 2))))
+    turned_step, turned_near = sharp_steps(np.ascontiguousarray(part.transpose(1, 0, 2)))
+    step_h, near_h = turned_step.T, turned_near.T
     # The picture's own edges, one of which may be a side.
     lefts, tops = np.append(lefts, -1), np.append(tops, -1)
     rights, bottoms = np.append(rights, near_v.shape[1]), np.append(bottoms, near_h.shape[0])
-    down, across = np.cumsum(np.pad(near_v, ((1, 0), (0, 0))), axis=0), np.cumsum(np.pad(near_h, ((0, 0), (1, 0))), 1)
+    down = np.cumsum(np.pad(near_v, ((1, 0), (0, 0))), axis=0, dtype=np.float64)
+    across = np.cumsum(np.pad(near_h, ((0, 0), (1, 0))), axis=1, dtype=np.float64)
     t, b = np.maximum(tops, 0), np.minimum(bottoms, height)
     lo, hi = np.maximum(lefts, 0), np.minimum(rights, width)
 
@@ -172,7 +174,7 @@ def colour_distance(left: UInt8, right: UInt8) -> float:
 def _lines(beside: Floats, *, nearest_last: bool) -> npt.NDArray[np.int64]:
     """Indices of the strongest lines, at most ``TRIED``, one for each run of neighbours; nearer ones first at a tie."""
     strong = beside >= LEAST_BESIDE
-    places = []
+    places: list[int] = []
     for k in np.flatnonzero(strong):
         if k and strong[k - 1]:
             if beside[k] > beside[places[-1]]:
