@@ -60,7 +60,9 @@ def parameter_errors(
 
     Returns:
         ``mse_full, mse_expression, mse_rotation, mse_translation, mse_eye, mse_lip`` (squared units of the arrays),
-        ``fd, pfd`` of all numbers, ``sid_speaker, sid_listener`` (bits; NaN with under two such frames).
+        ``fd, pfd`` of all numbers, ``sid_speaker, sid_listener`` (bits), and of the frames in which the person listens
+        ``fd_listener, mse_listener`` of expression and jaw (the listener columns of ViCo's tables); NaN with under two
+        such frames.
 
     Raises:
         ValueError: fewer than two frames where all three are valid.
@@ -75,7 +77,12 @@ def parameter_errors(
     x, y, z = (np.concatenate(list(parts.values()), axis=1) for parts in (got, wanted, other))
     out["mse_full"] = float(np.mean((x - y) ** 2))
     out["fd"], out["pfd"] = frechet_distance(x, y), paired_frechet_distance(x, y, z)
-    for name, mask in (("speaker", speaking[keep] >= SPEAKS), ("listener", speaking[keep] < SPEAKS)):
+    listens = speaking[keep] < SPEAKS
+    face, true_face = got["expression"][listens], wanted["expression"][listens]
+    enough = len(face) >= 2
+    out["fd_listener"] = frechet_distance(face, true_face) if enough else math.nan
+    out["mse_listener"] = float(np.mean((face - true_face) ** 2)) if enough else math.nan
+    for name, mask in (("speaker", speaking[keep] >= SPEAKS), ("listener", listens)):
         out[f"sid_{name}"] = diversity_index(y[mask], x[mask], CLUSTERS) if mask.sum() >= 2 else math.nan
     return out
 

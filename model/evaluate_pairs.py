@@ -163,7 +163,7 @@ def _pair_measures(shown: Heads, real: Pair, head: HeadModel | None, key: str) -
             got, wanted, partner = shown[index], true[index], true[1 - index]
             measures = parameter_errors(got, wanted, partner, speaking, lips)
             measures["gaze_deg"] = gaze_error_deg(got, wanted)
-            people.append(measures | (mesh_errors(head, got, wanted) if head is not None else {}))
+            people.append(measures | (mesh_errors(head, got, wanted, speaking) if head is not None else {}))
         space = vars(space_errors(shown, true))
     except ValueError as error:
         raise UsageError(f"pair {key}: {error}") from error

@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 from ..fitting.head_model import HeadModel
 from ..schemas.heads import HeadTrack
+from ..schemas.tracks import Float32
+from .dyad_metrics import SPEAKS
 
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
@@ -91,8 +93,17 @@ def dynamics_deviation(predicted: npt.ArrayLike, truth: npt.ArrayLike) -> float:
     return float(100 * np.abs(spread[0] - spread[1]).mean())
 
 
-def mesh_errors(head: HeadModel, predicted: HeadTrack, truth: HeadTrack) -> dict[str, float]:
-    """``lve, mhd, vmse, fdd, pdd, jdd`` over frames in which both are valid; the prediction wears the true identity.
+def mesh_errors(
+    head: HeadModel, predicted: HeadTrack, truth: HeadTrack, speaking: Float32 | None = None
+) -> dict[str, float]:
+    """Errors over frames in which both are valid; the prediction wears the true identity.
+
+    Args:
+        speaking: [T] probability that the person speaks; adds the three deviations of speaking and of listening frames
+            apart, as UniLS's tables do (NaN with under two such frames).
+
+    Returns:
+        ``lve, mhd, vmse, fdd, pdd, jdd`` and, with ``speaking``, ``fdd_speaking``, ``fdd_listening`` and so on.
 
     Raises:
         ValueError: no such frame.
@@ -104,14 +115,20 @@ def mesh_errors(head: HeadModel, predicted: HeadTrack, truth: HeadTrack) -> dict
     got, wanted = (_only(track, keep, truth) for track in (predicted, truth))
     x, y = face_vertices_mm(head, got), face_vertices_mm(head, wanted)
     lips, upper = (x[:, parts.lips], y[:, parts.lips]), (x[:, parts.upper], y[:, parts.upper])
-    return {
-        "lve": lip_vertex_error(*lips),
-        "mhd": mean_head_distance(x, y),
-        "vmse": vertex_mse(x, y),
-        "fdd": upper_face_dynamics_deviation(*upper),
-        "pdd": dynamics_deviation(got.rotation, wanted.rotation),
-        "jdd": dynamics_deviation(got.jaw, wanted.jaw),
-    }
+
+    def deviations(frames: npt.NDArray[np.bool_], tail: str) -> dict[str, float]:
+        enough = frames.sum() >= 2
+        return {
+            f"fdd{tail}": upper_face_dynamics_deviation(upper[0][frames], upper[1][frames]) if enough else np.nan,
+            f"pdd{tail}": dynamics_deviation(got.rotation[frames], wanted.rotation[frames]) if enough else np.nan,
+            f"jdd{tail}": dynamics_deviation(got.jaw[frames], wanted.jaw[frames]) if enough else np.nan,
+        }
+
+    out = {"lve": lip_vertex_error(*lips), "mhd": mean_head_distance(x, y), "vmse": vertex_mse(x, y)}
+    out |= deviations(np.ones(len(x), np.bool_), "")
+    if speaking is not None:
+        out |= deviations(speaking[keep] >= SPEAKS, "_speaking") | deviations(speaking[keep] < SPEAKS, "_listening")
+    return out
 
 
 def _only(track: HeadTrack, keep: npt.NDArray[np.bool_], truth: HeadTrack) -> HeadTrack:

@@ -41,12 +41,14 @@ def frechet_distance(x: Frames, y: Frames) -> float:
         x, y: [T, D] and [T', D], at least two frames each.
 
     Raises:
-        ValueError: fewer than two frames.
+        ValueError: fewer than two frames, or numbers that are not finite.
     """
     from scipy import linalg
 
     if len(x) < 2 or len(y) < 2:
         raise ValueError("a covariance needs two frames")
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise ValueError("the motion holds NaN or infinity")
     mean = np.asarray(x.mean(axis=0) - y.mean(axis=0), np.float64)
     s1, s2 = (np.atleast_2d(np.cov(values, rowvar=False)) for values in (x, y))
     if not s1.any() or not s2.any():  # a constant side: the product and its root are zero

@@ -67,7 +67,13 @@ def test_speaker_and_listener_frames_are_told_apart_and_invalid_ones_left_out() 
     got = parameter_errors(still, truth, partner, SPEAKING)
     assert got["sid_speaker"] > 3
     assert got["sid_listener"] == pytest.approx(0, abs=1e-5)
+    assert got["mse_listener"] > 0.1
+    assert got["fd_listener"] > 1
+    talker = replace(truth, jaw=truth.jaw + np.nan_to_num(SPEAKING)[:, None])
+    assert parameter_errors(talker, truth, partner, SPEAKING)["mse_listener"] == 0
     assert math.isnan(parameter_errors(truth, truth, partner, np.ones(75, np.float32))["sid_listener"])
+    with pytest.raises(ValueError, match="NaN"):
+        parameter_errors(replace(truth, jaw=truth.jaw * np.nan), truth, partner, SPEAKING)
     blind = replace(truth, valid=np.zeros(75, bool))
     with pytest.raises(ValueError, match="fewer than two frames"):
         parameter_errors(blind, truth, partner, SPEAKING)
@@ -159,6 +165,12 @@ def test_mesh_errors_of_a_head_that_shuts_up(canonical) -> None:  # type: ignore
     assert got["jdd"] > 1
     assert (got["pdd"], got["fdd"]) == (0, pytest.approx(0, abs=0.5))
     assert lip_modes(canonical.expression_names)
+    # Only the speaking half shuts up: the listening half has no deviation.
+    half = (np.arange(20) < 10).astype(np.float32)
+    split = mesh_errors(canonical, replace(truth, jaw=truth.jaw * (1 - half[:, None])), truth, half)
+    assert split["jdd_speaking"] > 0.5
+    assert split["jdd_listening"] == split["pdd_speaking"] == 0
+    assert math.isnan(mesh_errors(canonical, shut, truth, half * 0)["jdd_speaking"])
     truth.valid[3] = False
     assert np.isfinite(
         mesh_errors(canonical, shut, replace(truth, jaw=np.where(truth.valid[:, None], truth.jaw, np.nan)))["lve"]
