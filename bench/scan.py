@@ -60,7 +60,7 @@ class _Everywhere:
     def detect(
         self, rgb: np.ndarray, smallest_px: float, enough: int = 0, seen: Detections | None = None
     ) -> Detections:
-        return self.detector.detect(rgb, self.smallest_px)
+        return self.detector.detect(rgb, self.smallest_px) if seen is None else seen
 
 
 def portraits(detector: FaceDetector) -> list[tuple[np.ndarray, float]]:
