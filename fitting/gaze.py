@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.linalg import cho_solve_banded, cholesky_banded
-from scipy.stats import ncx2
+from scipy.special import chndtr
 
 from ..schemas.heads import HeadTrack
 from ..schemas.tracks import LEFT_IRIS, RIGHT_IRIS
@@ -349,7 +349,7 @@ def probability_within(
 ) -> Array:
     """P(true angle < limit) when both components of the direction carry Gaussian noise of ``sd`` (Rice), [T]."""
     s2 = np.maximum(sd.astype(np.float64), 1e-3) ** 2
-    return np.asarray(ncx2.cdf(limit.astype(np.float64) ** 2 / s2, 2, angle.astype(np.float64) ** 2 / s2))
+    return np.asarray(chndtr(limit.astype(np.float64) ** 2 / s2, 2, angle.astype(np.float64) ** 2 / s2))
 
 
 def looking_probability(

@@ -294,7 +294,14 @@ def _full_range_graph(min_score: float) -> tuple[str, str]:
     try:
         mediapipe = load_mediapipe()
         # The modules that define the options named in the graph's text must be imported for it to parse.
-        from mediapipe.python import solution_base  # noqa: F401
+        from mediapipe.calculators.tensor import (  # noqa: F401
+            image_to_tensor_calculator_pb2,
+            inference_calculator_pb2,
+            tensors_to_detections_calculator_pb2,
+        )
+        from mediapipe.calculators.tflite import ssd_anchors_calculator_pb2  # noqa: F401
+        from mediapipe.calculators.util import non_max_suppression_calculator_pb2  # noqa: F401
+        from mediapipe.modules.face_detection import face_detection_pb2  # noqa: F401
         from mediapipe.python._framework_bindings.validated_graph_config import ValidatedGraphConfig
     except ImportError as error:
         raise UsageError(f"faces backend 'mediapipe' needs mediapipe 0.10.21: {error}") from error

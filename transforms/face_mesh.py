@@ -201,6 +201,8 @@ def _refinement_indices() -> tuple[list[npt.NDArray[np.intp]], list[npt.NDArray[
     from google.protobuf import text_format  # type: ignore[import-untyped]
 
     _mediapipe()
+    from mediapipe.calculators.core import split_vector_calculator_pb2  # noqa: F401
+    from mediapipe.calculators.tensor import tensors_to_landmarks_calculator_pb2  # noqa: F401
     from mediapipe.calculators.util import landmarks_refinement_calculator_pb2 as refinement_pb2
     from mediapipe.framework import calculator_pb2
     from mediapipe.python._framework_bindings import validated_graph_config

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter1d
-from scipy.signal import butter, sosfiltfilt
+from scipy.special import ndtr
 
 from ..schemas.tracks import Bool, FaceTrack, Float32, Float64
 from .voice_activity import SAMPLE_RATE
@@ -97,6 +97,8 @@ def loudness(audio: Float32, start_s: float, times: Float64) -> Float32:
     audio = np.nan_to_num(np.asarray(audio, np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     if len(audio) < 400:
         return np.zeros(len(times), np.float32)
+    from scipy.signal import butter, sosfiltfilt  # half a second, for who binds only
+
     band = sosfiltfilt(butter(2, (300.0, 3500.0), "bandpass", fs=SAMPLE_RATE, output="sos"), audio)
     step = int(SAMPLE_RATE / RATE)
     power = np.add.reduceat(band**2, np.arange(0, len(band), step)) / step
@@ -109,6 +111,8 @@ def syllables(values: npt.NDArray[np.floating]) -> Float64:
     """The 1-8 Hz part of a signal at RATE Hz (zero where the signal is shorter than half a second)."""
     if len(values) < int(RATE / 2):
         return np.zeros(len(values), np.float64)
+    from scipy.signal import butter, sosfiltfilt
+
     sos = butter(2, _BAND_HZ, "bandpass", fs=RATE, output="sos")
     return np.asarray(sosfiltfilt(sos, np.asarray(values, np.float64), padlen=min(len(values) - 1, 100)), np.float64)
 
@@ -170,7 +174,5 @@ def best_lag(curve: Float64, seconds: float) -> tuple[float, float]:
     if samples <= 4 or curve[peak] <= 0:
         return lag, 0.0
     z = float(np.arctanh(min(float(curve[peak]), 0.999))) * np.sqrt(samples - 3)
-    from scipy.stats import norm
-
     independent = 2 * MAX_LAG_S * 5.0
-    return lag, float(norm.cdf(z) ** independent)
+    return lag, float(ndtr(z) ** independent)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
 import re
 import sys
@@ -10,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 _HARMLESS = re.compile(
@@ -49,6 +52,32 @@ def without_noise() -> Iterator[None]:
             os.close(terminal)
 
 
+def _bare_package(name: str) -> ModuleType:
+    """MediaPipe's package, whose parts load when they are asked for.
+
+    Its own ``__init__`` imports every solution, with them matplotlib, and the tasks: a third of a worker's start.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    spec = importlib.util.find_spec(name)
+    if spec is None:
+        raise ImportError(f"no package {name!r}")
+    package = importlib.util.module_from_spec(spec)
+    parts = {"solutions": "python.solutions", "tasks": "tasks.python"}
+
+    def part(attribute: str) -> Any:
+        if attribute in parts:
+            return importlib.import_module(f"{name}.{parts[attribute]}")
+        if attribute.startswith("__"):
+            raise AttributeError(f"module {name!r} has no attribute {attribute!r}")
+        return getattr(importlib.import_module(f"{name}.python"), attribute)
+
+    package.__getattr__ = part  # type: ignore[method-assign]
+    sys.modules[name] = package
+    return package
+
+
 @lru_cache(maxsize=1)
 def load_mediapipe() -> Any:
     """The ``mediapipe`` package, ready to find the models in its own wheel.
@@ -59,7 +88,7 @@ def load_mediapipe() -> Any:
     os.environ.setdefault("GLOG_minloglevel", "2")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with without_noise():
-        import mediapipe
-        from mediapipe.python._framework_bindings import resource_util
+        mediapipe = sys.modules.get("mediapipe") or _bare_package("mediapipe")
+        resource_util = importlib.import_module("mediapipe.python._framework_bindings.resource_util")
     resource_util.set_resource_dir(str(Path(mediapipe.__file__).parents[1]))
     return mediapipe

@@ -40,3 +40,13 @@ def test_a_process_without_standard_error_is_left_alone() -> None:
         "import os\nfrom duologue.transforms.quiet import without_noise\nos.close(2)\nwith without_noise():\n    pass"
     )
     assert stderr_of(code) == []
+
+
+def test_the_packages_other_parts_load_when_they_are_asked_for() -> None:
+    code = (
+        "import sys\nfrom duologue.transforms.quiet import load_mediapipe\nmp = load_mediapipe()\n"
+        "assert 'matplotlib' not in sys.modules\n"
+        "import mediapipe\nassert mediapipe is mp and hasattr(mp.solutions.face_mesh, 'FaceMesh') and mp.Image\n"
+        "assert not hasattr(mp, 'nothing')"
+    )
+    assert stderr_of(code) == []
