@@ -90,5 +90,5 @@ def load_mediapipe() -> Any:
     with without_noise():
         mediapipe = sys.modules.get("mediapipe") or _bare_package("mediapipe")
         resource_util = importlib.import_module("mediapipe.python._framework_bindings.resource_util")
-    resource_util.set_resource_dir(str(Path(mediapipe.__file__).parents[1]))
+    resource_util.set_resource_dir(str(Path(mediapipe.__path__[0]).parent))
     return mediapipe
