@@ -260,6 +260,7 @@ class _Graph:
     def __init__(self, text: str) -> None:
         from google.protobuf import text_format  # type: ignore[import-untyped]
         from mediapipe.framework import calculator_pb2
+        from mediapipe.framework.formats import detection_pb2  # noqa: F401 - what the graph's packets hold
         from mediapipe.python import packet_creator, packet_getter
         from mediapipe.python._framework_bindings import calculator_graph, image_frame
 

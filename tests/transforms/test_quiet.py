@@ -7,9 +7,10 @@ MODELS = """
 import numpy as np
 from duologue.transforms.detect_faces import FaceDetector
 from duologue.transforms.face_mesh import FaceMesh, Region
-picture = np.zeros((200, 300, 3), np.uint8)
-FaceDetector().detect(picture, 100.0)
-FaceMesh().measure(picture, Region(100, 100, 100))
+import skimage.data
+picture = skimage.data.astronaut()
+assert len(FaceDetector().detect(picture, 100.0)) == 1
+assert FaceMesh().measure(picture, Region(222, 122, 170)).logit > 10
 """
 MIXED = """
 import os, sys
