@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -170,6 +170,50 @@ def size_change(points: Tensor, modes: Tensor) -> Tensor:
     centred = (points - points.mean(0))[:, :2]
     moved = (modes - modes.mean(0))[:, :2]
     return torch.einsum("ld,lds->s", centred, moved) / (centred * centred).sum()
+
+
+def rigid_part(model: CompiledModel) -> tuple[CompiledModel, Tensor]:
+    """The landmarks that expressions and jaw move least, as a model without free coefficients, and their rows."""
+    motion = mobility(model)
+    motion[model.jaw_index] += motion.amax()
+    count = max(len(motion) * 2 // 5, min(len(motion), 24))
+    index = torch.sort(torch.argsort(motion, stable=True)[:count]).values
+    mean = model.head_mean.clone()
+    mean[:, model.jaw_index] += model.jaw_mean
+    empty = mean.new_zeros(0, 3 * count)
+    none = mean.new_zeros(0, 0)
+    return (
+        replace(
+            model,
+            head_mean=mean[:, index].contiguous(),
+            jaw_mean=mean.new_zeros(3, 0),
+            head_expression=empty,
+            jaw_expression=none,
+            head_shape=empty,
+            jaw_shape=none,
+            jaw_correctives=None,
+            jaw_index=index[:0],
+            jaw_axes=(),
+            expression_sd=model.expression_sd[:0],
+            jaw_sd=model.jaw_sd[:0],
+            normals=model.normals[index],
+            landmarks=model.landmarks[index],
+            expression_products=mean.new_zeros(6 * count, 0),
+            shape_products=None,
+        ),
+        index,
+    )
+
+
+def mobility(model: CompiledModel) -> Tensor:
+    """How far expressions and jaw move each landmark: rms over their priors, [L] metres."""
+    dtype = model.head_mean.dtype
+    modes = model.basis(False).reshape(model.n_expression, 3, model.head_mean.shape[1])
+    square = ((modes * model.expression_sd[:, None, None].to(dtype)) ** 2).sum((0, 1))
+    if model.jaw_axes:
+        arm = model.jaw_mean.norm(dim=0) * float(model.jaw_sd.norm())
+        square[model.jaw_index] += arm**2
+    return square.sqrt()
 
 
 def _complement(direction: Tensor) -> Tensor:

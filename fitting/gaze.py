@@ -6,17 +6,17 @@ first meets the sphere of radius ``rho`` about the eyeball's centre.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.linalg import cho_solve_banded, cholesky_banded
 from scipy.special import chndtr
 
 from ..schemas.heads import HeadTrack
 from ..schemas.tracks import LEFT_IRIS, RIGHT_IRIS
 from .camera import Camera
+from .fixations import smooth_fixations
 from .rotations import exp_so3
 from .trajectory import Resampling
 
@@ -25,10 +25,6 @@ Array = npt.NDArray[np.float64]
 BLINK_APERTURE = 0.35  # of the track's median lid aperture: below it the iris is not seen
 IRIS_SD_PX = 0.5
 IRIS_SD_SCALE = 0.006  # of face scale, in addition: the detector's error grows with the face
-OFFSET_BASE_SD = np.radians(2.5)  # kappa, and the eyeball's place in a head the model can express
-OFFSET_SD_PER_METRE = np.radians(3000.0)  # 1 mm of eyeball is 5.4 degrees; eyes move about half as far as the skin
-OFFSET_BANDWIDTH = np.radians(5.0)
-OFFSET_LEFT_SD = np.radians(2.5)  # what stays of the offset where a fixation on the partner was found
 ENTER_DEG, LEAVE_DEG, SHORTEST_S = 12.0, 16.0, 0.2
 _APART_SD = 0.004  # metres, of the fitted distance between the eyeballs, whatever the head model
 _PAIRED_FRAMES, _PAIRED_MOST = 8, 40
@@ -117,7 +113,7 @@ def paired_eyeballs(
     def disagreement(shift: Array) -> Array:
         moved = balls + sides * np.array([*shift, 0.0])
         rays = gaze_rays(seen, np.einsum("nij,nej->nei", r, moved), radius, camera)
-        angles = _to_angles(np.einsum("nij,nei->nej", r, rays))
+        angles = angles_of(np.einsum("nij,nei->nej", r, rays))
         return np.asarray(angles[:, 0] - angles[:, 1])  # [n, 2]
 
     step = 1e-4
@@ -167,18 +163,19 @@ def solve_gaze(
     sd = pixel_sd * depth / camera.focal_px / radius / np.clip(towards, 0.3, 1.0) / np.clip(socket, 0.25, 1.0)
     weight = np.where(usable, sd**-2, 0.0)
 
-    angles = _to_angles(np.nan_to_num(local))  # [N, 2, 2] yaw, pitch
+    angles = angles_of(np.nan_to_num(local))  # [N, 2, 2] yaw, pitch
     total = weight.sum(-1)
     seen = total > 0
     mean = (weight[..., None] * angles).sum(1) / np.maximum(total, 1e-12)[:, None]
     noise = np.where(seen, 1 / np.sqrt(np.maximum(total, 1e-12)), np.nan)
-    smooth, smooth_sd = smooth_between_saccades(mean, noise, times)
+    steady, smooth_sd = smooth_fixations(direction_of(mean), rotation, noise, times)
+    smooth = angles_of(steady)
     # Eyes keep their own vergence (a constant of the track is not noise), and share the smoothed version.
     own = np.where(usable[..., None], angles - mean[:, None], np.nan)
     vergence = np.nan_to_num(_nanmedian(own))
     eyes = _eye_vectors(smooth[:, None] + vergence[None])
     # Two unit vectors of slightly different yaw: their mean direction is the direction of the mean angles.
-    direction = np.einsum("nij,nj->ni", rotation, _from_angles(smooth))
+    direction = np.einsum("nij,nj->ni", rotation, direction_of(smooth))
 
     blink = _nearest(~seen, plan)
     direction_out = plan.linear(direction).astype(np.float64)
@@ -195,19 +192,19 @@ def solve_gaze(
 _OUTWARD = np.array([[0.5, 0.0, np.sqrt(0.75)], [-0.5, 0.0, np.sqrt(0.75)]])  # sockets look 30 degrees outward
 
 
-def _to_angles(d: npt.NDArray[np.floating]) -> Array:
+def angles_of(d: npt.NDArray[np.floating]) -> Array:
     """Unit vectors [..., 3] about +z to (yaw toward +x, pitch toward +y), radians."""
     return np.stack([np.arctan2(d[..., 0], d[..., 2]), np.arcsin(np.clip(d[..., 1], -1, 1))], -1)
 
 
-def _from_angles(a: npt.NDArray[np.floating]) -> Array:
+def direction_of(a: npt.NDArray[np.floating]) -> Array:
     yaw, pitch = a[..., 0], a[..., 1]
     return np.stack([np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch)], -1)
 
 
 def _eye_vectors(angles: Array) -> Array:
     """Shortest rotation from +z to the direction, axis-angle [..., 3]."""
-    d = _from_angles(angles)
+    d = direction_of(angles)
     axis = np.stack([-d[..., 1], d[..., 0], np.zeros_like(d[..., 0])], -1)
     sine = np.linalg.norm(axis, axis=-1, keepdims=True)
     angle = np.arctan2(sine, d[..., 2:])
@@ -227,111 +224,6 @@ def _nearest(flags: npt.NDArray[np.bool_], plan: Resampling) -> npt.NDArray[np.b
     """A resampled frame is flagged where either neighbour it leans on is."""
     lean_after = plan.fraction > 1e-3
     return np.asarray(flags[plan.before] | (flags[plan.after] & lean_after))
-
-
-def smooth_between_saccades(angles: Array, sd: Array, times: Array, iterations: int = 12) -> tuple[Array, Array]:
-    """MAP of a random walk with heavy-tailed steps: fixations are averaged, saccades stay steps.
-
-    Args:
-        angles: [N, 2] radians, measured. sd: [N] radians, NaN where not measured. times: [N] seconds.
-
-    Returns:
-        angles [N, 2] and their sd [N]; frames without a measurement are bridged.
-    """
-    n = len(angles)
-    if n < 2:
-        return angles, sd
-    info = np.where(np.isfinite(sd), 1 / np.maximum(np.nan_to_num(sd, nan=1.0), 1e-4) ** 2, 0.0)
-    data = np.where(info[:, None] > 0, np.nan_to_num(angles), 0.0)
-    if not info.any():
-        return angles, sd
-    drift2 = (np.radians(1.5) ** 2) * np.diff(times)  # slow drift and pursuit: 1.5 degrees per root second
-    x = data.copy()
-    for k in range(n):  # start unmeasured frames from the last measured one
-        if info[k] == 0 and k:
-            x[k] = x[k - 1]
-    student, link = 1.0, 1 / drift2
-    for iteration in range(iterations):
-        if iteration:
-            m2 = (np.diff(x, axis=0) ** 2).sum(-1) / drift2
-            link = (student + 2) / (student + m2) / drift2
-        else:
-            link = 0.02 / drift2  # loose at first, so that saccades are found before they are smoothed
-        diagonal = info + 1e-9
-        diagonal[:-1] += link
-        diagonal[1:] += link
-        banded = np.zeros((2, n))
-        banded[0, 1:] = -link
-        banded[1] = diagonal
-        factor = cholesky_banded(banded)
-        x = cho_solve_banded((factor, False), info[:, None] * data)
-    # Marginal variances of the tridiagonal system by the two-sided recursion.
-    forward, backward = np.zeros(n), np.zeros(n)
-    forward[0], backward[-1] = diagonal[0], diagonal[-1]
-    for k in range(1, n):
-        forward[k] = diagonal[k] - link[k - 1] ** 2 / forward[k - 1]
-        backward[n - 1 - k] = diagonal[n - 1 - k] - link[n - 1 - k] ** 2 / backward[n - k]
-    return x, np.sqrt(1 / (forward + backward - diagonal))
-
-
-def personal_offset(track: HeadTrack, gaze: GazeTrack, partner: npt.NDArray[np.floating], prior_sd: float) -> HeadTrack:
-    """Estimate and remove a person's constant gaze error; fills ``gaze`` and ``gaze_sd``.
-
-    The offset (yaw, pitch in the head's frame) is the mode of "gaze minus direction to the partner's eyes", under a
-    zero-mean prior: people in conversation look at each other's face more than at any other one place. Where no such
-    mode holds a third of the frames, the offset is shrunk to what centres the gaze in the head.
-
-    Args:
-        partner: [T, 3] metres, the partner's head centre, camera frame.
-        prior_sd: radians, of the offset before anything is seen.
-    """
-    target = partner.astype(np.float64) - track.head_centre
-    target /= np.linalg.norm(target, axis=-1, keepdims=True)
-    usable = np.isfinite(gaze.direction).all(-1) & np.isfinite(target).all(-1)
-    g = np.einsum("tij,ti->tj", gaze.head, gaze.direction.astype(np.float64))
-    own = _to_angles(np.nan_to_num(g))
-    to_partner = _to_angles(np.nan_to_num(np.einsum("tij,ti->tj", gaze.head, target)))
-    offset, left_sd = np.zeros(2), prior_sd
-    if usable.sum() >= 10:
-        offset, left_sd = _offset_mode(own[usable], to_partner[usable], prior_sd)
-    corrected = np.einsum("tij,tj->ti", gaze.head, _from_angles(own - offset))
-    corrected[~np.isfinite(gaze.direction).all(-1)] = np.nan
-    sd = np.sqrt(gaze.noise_sd.astype(np.float64) ** 2 + left_sd**2 + track.rotation_sd.astype(np.float64) ** 2)
-    return replace(track, gaze=corrected.astype(np.float32), gaze_sd=sd.astype(np.float32))
-
-
-def offset_prior_sd(foreign: float) -> float:
-    """Radians, sd of a person's constant gaze error, given metres of anatomy beyond the head model."""
-    return float(np.hypot(OFFSET_BASE_SD, OFFSET_SD_PER_METRE * foreign))
-
-
-def _offset_mode(own: Array, to_partner: Array, prior_sd: float) -> tuple[Array, float]:
-    difference = own - to_partner
-    reachable = np.abs(to_partner[:, 0]) < np.radians(50)  # eyes turn no further
-    candidates = difference[reachable]
-
-    def score(o: Array) -> Array:
-        d2 = ((candidates[None] - o[:, None]) ** 2).sum(-1)
-        return np.asarray(np.exp(-0.5 * d2 / OFFSET_BANDWIDTH**2).sum(-1))
-
-    if len(candidates) >= max(10, 0.25 * len(own)):
-        grid = np.radians(np.arange(-18, 19, 2.0))
-        yaw, pitch = np.meshgrid(grid, grid, indexing="ij")
-        points = np.stack([yaw.ravel(), pitch.ravel()], -1)
-        log_prior = -0.5 * (points**2).sum(-1) / prior_sd**2
-        o = points[int(np.argmax(np.log(score(points) + 1e-12) * 4 + log_prior))]
-        for _ in range(20):  # mean shift
-            w = np.exp(-0.5 * ((candidates - o) ** 2).sum(-1) / OFFSET_BANDWIDTH**2)
-            if w.sum() < 1e-9:
-                break
-            o = (w[:, None] * candidates).sum(0) / w.sum()
-        support = float((np.linalg.norm(candidates - o, axis=-1) < 1.5 * OFFSET_BANDWIDTH).mean())
-        if support >= 0.35 and np.linalg.norm(o) < 3 * prior_sd:
-            return o, float(OFFSET_LEFT_SD)
-    # Eyes are centred in the head on average, within some 8 degrees: shrink the median by what the prior allows.
-    centre_sd = np.radians(8.0)
-    gain = prior_sd**2 / (prior_sd**2 + centre_sd**2)
-    return gain * np.median(own, axis=0), float(np.sqrt(gain) * centre_sd)
 
 
 def looking_at_partner(

@@ -17,10 +17,8 @@ from .measured import MeasuredTrack
 from .metric import head_size
 from .reduced import ReducedModel
 from .residuals import Observations, State
-from .rotations import log_so3
+from .rotations import FLIP, log_so3
 from .trajectory import resampling
-
-FLIP = torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64))
 
 
 @dataclass(frozen=True)

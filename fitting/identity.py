@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -9,9 +10,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .compiled_model import size_change
+from .compiled_model import CompiledModel, size_change
 from .reduced import ReducedModel
-from .residuals import Observations
+from .residuals import Observations, State, model_points, robust
+from .solver import LMOptions, solve
+from .temporal import MotionPrior, typical_depth
 
 Array = npt.NDArray[np.float64]
 
@@ -49,6 +52,65 @@ def choose_frames(rotation: Tensor, data: Observations, count: int) -> tuple[Ten
     index = torch.sort(torch.stack(chosen, 1), 1).values  # padding (== t) sorts last
     mask = index < t
     return index.clamp_max(t - 1), mask
+
+
+def fit_identity(
+    model: CompiledModel,
+    data: Observations,
+    state: State,
+    prior_of: Callable[[Observations, Tensor], MotionPrior],
+    options: LMOptions,
+    count: int,
+    constant_share: float,
+) -> tuple[State, Tensor]:
+    """Identity from chosen frames, their expressions as a start for all frames, and the landmarks' constant error.
+
+    Most of a landmark's error is constant over a track (the detector's habit, detail that no mode expresses), so that
+    K frames say nearly as little about what is constant in a face as one: the data weigh K times too much. They are
+    weakened by ``constant_share``, and the identity's prior is strengthened (``options.shape_weight``). What is then
+    left of each landmark on average over the frames is its constant error.
+
+    Args:
+        prior_of: the motion prior for frames at a typical depth [B].
+        count: frames that determine the identity. constant_share: factor on the variance of the landmarks.
+
+    Returns:
+        The state with identity, and expression and jaw interpolated to all frames; constant error [B, 2, L] in
+        normalised image coordinates.
+    """
+    chosen, mask = choose_frames(state.rotation, data, count)
+    few, part = _gather(data, state, chosen, mask)
+    prior = prior_of(few, typical_depth(part.place, mask))
+    softer = float(constant_share**0.5)
+    weak = replace(few, inv_sigma=few.inv_sigma / softer)
+    part = solve(model, weak, part, prior, replace(options, robust_scale=options.robust_scale / softer), True).state
+    expression = _spread(part.expression, few.times, few.mask, data.times)
+    jaw = _spread(part.jaw, few.times, few.mask, data.times)
+    constant = _constant_error(model, few, part, options.robust_scale)
+    return replace(state, expression=expression, jaw=jaw, shape=part.shape), constant
+
+
+def _constant_error(model: CompiledModel, data: Observations, state: State, robust_scale: float) -> Tensor:
+    """Robust mean of the residuals over frames, shrunk as if noise were as large as the constant part: [B, 2, L]."""
+    x = model_points(model, state)
+    y = state.rotation.to(x.dtype) @ x + state.translation().to(x.dtype)[..., None]
+    residual = data.points - y[:, :, :2] / y[:, :, 2:].clamp_min(1e-3)
+    information = data.inv_sigma**2
+    weight, _ = robust((residual**2).sum(2) * information, robust_scale)
+    weight = weight * information
+    total = weight.sum(1)
+    mean = (weight[:, :, None] * residual).sum(1) / total.clamp_min(1e-12)[:, None]
+    frames = total / information.amax(1).clamp_min(1e-12)
+    return mean * (frames / (frames + 1))[:, None]
+
+
+def foreign_anatomy(model: CompiledModel, shape: Tensor, own: int) -> Tensor:
+    """How far a face is from what the head model's own ``own`` identity modes express: rms over landmarks, [B] m."""
+    coefficients = shape @ model.gauge.T
+    coefficients[:, :own] = 0
+    back = (coefficients @ model.gauge).to(model.head_mean.dtype)
+    moved = (back @ model.basis(True)[model.n_expression :]).reshape(len(back), 3, -1)
+    return (moved.double() ** 2).sum(1).mean(-1).sqrt()
 
 
 def with_anatomy_modes(
@@ -123,3 +185,31 @@ def _similarity(x: Array, centre: Array) -> Array:
         -1,
     )
     return np.concatenate([np.broadcast_to(np.eye(3), (len(d), 3, 3)), turns, d[..., None]], -1)
+
+
+def _gather(data: Observations, state: State, chosen: Tensor, mask: Tensor) -> tuple[Observations, State]:
+    def rows(value: Tensor) -> Tensor:
+        index = chosen.reshape(*chosen.shape, *[1] * (value.ndim - 2)).expand(-1, -1, *value.shape[2:])
+        return torch.gather(value, 1, index)
+
+    few = Observations(rows(data.points), rows(data.inv_sigma) * mask[..., None], mask, rows(data.times))
+    names = ("expression", "jaw", "rotation", "place", "velocity")
+    return few, replace(state, **{k: rows(getattr(state, k)) for k in names})
+
+
+def _spread(values: Tensor, times: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
+    """Interpolate [B, K, E] at ``times`` [B, K] to ``wanted`` [B, T] linearly: only a start for the solver."""
+    last = torch.where(mask, times, torch.full_like(times, float("inf")))
+    after = torch.searchsorted(last.contiguous(), wanted.contiguous())
+    count = mask.sum(1, keepdim=True)
+    high = torch.minimum(after, count - 1)
+    low = (after - 1).clamp_min(0)
+    low = torch.minimum(low, high)
+    t0, t1 = torch.gather(times, 1, low), torch.gather(times, 1, high)
+    span = (t1 - t0).clamp_min(1e-6)
+    f = ((wanted - t0) / span).clamp(0, 1)[..., None]
+
+    def at(index: Tensor) -> Tensor:
+        return torch.gather(values, 1, index[..., None].expand(-1, -1, values.shape[-1]))
+
+    return at(low) * (1 - f) + at(high) * f

@@ -13,6 +13,9 @@ from torch import Tensor
 _SMALL = 1e-4  # radians^2 below which the Taylor series is more exact than the closed form
 
 
+FLIP = torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64))  # model to camera of a face that looks at it
+
+
 def hat(v: Tensor) -> Tensor:
     """Cross-product matrix: ``hat(v) @ x == cross(v, x)``. [..., 3] -> [..., 3, 3]."""
     x, y, z = v.unbind(-1)

@@ -31,6 +31,8 @@ class LMOptions:
         chunk: frames assembled at a time.
         shape_weight: factor on the identity's prior. A landmark's error is mostly constant over a track, so that K
             frames say less about the identity than K independent ones would.
+        adaptive_from: identity modes from this one on share a prior variance that is estimated with them, from the
+            head model's own value (1) with ``adaptive_student`` degrees of freedom. None leaves it at 1.
     """
 
     iterations: int = 8
@@ -39,6 +41,8 @@ class LMOptions:
     robust_scale: float = 3.0
     chunk: int = 64
     shape_weight: float = 1.0
+    adaptive_from: int | None = None
+    adaptive_student: float = 4.0
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,8 @@ def solve(
     """Minimise data + motion (+ identity) terms from ``state``. Every step is accepted on the true cost, per chain."""
     lin = linearise(model, data, state, options.robust_scale, with_shape, options.chunk)
     motion = motion_term(prior, state)
-    cost = _total(lin, motion, state, with_shape, options.shape_weight)
+    precision = options.shape_weight * torch.ones_like(state.shape)
+    cost = _total(lin, motion, state, precision, with_shape)
     start_cost = cost
     damping = torch.full_like(cost, options.damping)
     converged = torch.zeros_like(cost, dtype=torch.bool)
@@ -79,11 +84,11 @@ def solve(
     steps = 0
     while steps < options.iterations and not bool(converged.all()):
         steps += 1
-        step, shape_step, schur = _step(lin, motion, state, data.mask, damping, with_shape, options.shape_weight)
+        step, shape_step, schur = _step(lin, motion, state, data.mask, damping, with_shape, precision)
         trial = _apply(state, step, shape_step, model)
         trial_lin = linearise(model, data, trial, options.robust_scale, with_shape, options.chunk)
         trial_motion = motion_term(prior, trial)
-        trial_cost = _total(trial_lin, trial_motion, trial, with_shape, options.shape_weight)
+        trial_cost = _total(trial_lin, trial_motion, trial, precision, with_shape)
         better = (trial_cost < cost) & ~converged
         small = (cost - trial_cost).abs() <= options.tolerance * cost.abs()
         damping = torch.where(better, damping / 8, damping * 8)
@@ -92,7 +97,25 @@ def solve(
         motion = _select_motion(better, trial_motion, motion)
         cost = torch.where(better, trial_cost, cost)
         converged = converged | small | (damping > 1e8)
+        if schur is not None and options.adaptive_from is not None:
+            precision = _adapted(precision, state.shape, schur, options)
+            cost = torch.where(converged, cost, _total(lin, motion, state, precision, with_shape))
     return Solution(state, lin, cost, start_cost, steps, converged, schur)
+
+
+def _adapted(precision: Tensor, shape: Tensor, information: Tensor, options: LMOptions) -> Tensor:
+    """Prior precision of the adaptive modes: one EM step for the scale of a Student t prior, [B, S].
+
+    The expected square of the modes is that of their estimate and of what is still open of it.
+    """
+    first, weight = options.adaptive_from, options.shape_weight
+    count = shape.shape[1] - (first or 0)
+    covariance = weight * torch.linalg.inv(information)
+    open_square = torch.diagonal(covariance, dim1=1, dim2=2)[:, first:].sum(1)
+    square = (shape[:, first:] ** 2).sum(1) + open_square
+    out = precision.clone()
+    out[:, first:] = (weight * (options.adaptive_student + count) / (options.adaptive_student + square))[:, None]
+    return out
 
 
 def refine_pose(
@@ -142,10 +165,10 @@ def _frame_cost(lin: Linearisation, c: float) -> Tensor:
     return (0.5 * lin.square * ratio).sum(-1, dtype=torch.float64)
 
 
-def _total(lin: Linearisation, motion: MotionTerm, state: State, with_shape: bool, shape_weight: float) -> Tensor:
+def _total(lin: Linearisation, motion: MotionTerm, state: State, precision: Tensor, with_shape: bool) -> Tensor:
     total = lin.cost + motion.cost
     if with_shape:
-        total = total + 0.5 * shape_weight * (state.shape**2).sum(-1)
+        total = total + 0.5 * (precision * state.shape**2).sum(-1)
     return torch.where(torch.isfinite(total), total, torch.full_like(total, float("inf")))
 
 
@@ -156,7 +179,7 @@ def _step(
     mask: Tensor,
     damping: Tensor,
     with_shape: bool,
-    shape_weight: float,
+    precision: Tensor,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Damped Gauss-Newton step [B, T, n + 6], the identity's [B, S], and the identity's information."""
     b, t, n, _ = lin.hessian.shape
@@ -183,10 +206,10 @@ def _step(
     s = lin.corner.shape[-1]
     border = torch.zeros(b, t, n + POSE, s, dtype=torch.float64, device=device)
     border[..., :n, :] = lin.border
-    corner = lin.corner + shape_weight * torch.eye(s, dtype=torch.float64, device=device)
+    corner = lin.corner + torch.diag_embed(precision)
     corner = corner + torch.diag_embed(damping[:, None] * torch.diagonal(corner, dim1=1, dim2=2))
     step, shape_step, schur = block_tridiagonal.solve_bordered(
-        diagonal, upper, gradient, border, corner, lin.corner_gradient + shape_weight * state.shape
+        diagonal, upper, gradient, border, corner, lin.corner_gradient + precision * state.shape
     )
     return -step, -shape_step, schur
 

@@ -107,6 +107,28 @@ def motion_prior(
     )
 
 
+_TIME_CONSTANTS = (  # seconds; the first part of a name that matches decides
+    (("blink", "squint", "wide", "lid", "eye"), 0.06),
+    (("jaw", "mouth", "lip", "tongue", "viseme"), 0.15),
+    (("brow", "cheek", "nose", "sneer"), 0.4),
+)
+
+
+def time_constants(names: tuple[str, ...], n_jaw: int) -> Tensor:
+    """How long an expression keeps its value: [E + J] seconds. 0.15 where the name says nothing."""
+    out = []
+    for name in names:
+        low = name.lower()
+        out.append(next((tau for keys, tau in _TIME_CONSTANTS if any(k in low for k in keys)), 0.15))
+    return torch.tensor(out + [0.15] * n_jaw, dtype=torch.float64)
+
+
+def typical_depth(place: Tensor, mask: Tensor) -> Tensor:
+    """Median depth of each chain, [B] metres."""
+    log_depth = torch.where(mask, place[..., 2], torch.full_like(place[..., 2], float("nan")))
+    return torch.nanmedian(log_depth, dim=1).values.exp()
+
+
 def motion_term(prior: MotionPrior, state: State) -> MotionTerm:
     """Linearise the motion prior at ``state``."""
     linear = torch.cat([state.expression, state.jaw], -1)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from duologue.fitting.camera import Camera
+from duologue.fitting.fixations import smooth_fixations
 from duologue.fitting.gaze import (
     GazeTrack,
+    direction_of,
     gaze_rays,
     lid_aperture,
     looking_at_partner,
     looking_probability,
-    offset_prior_sd,
-    personal_offset,
     probability_within,
-    smooth_between_saccades,
 )
+from duologue.fitting.gaze_offset import personal_offset, prior_sd
+from duologue.fitting.rotations import exp_so3
 from duologue.schemas.heads import HeadTrack
 
 CAMERA = Camera(1280, 720, 1370.0, "user", 0.01)
@@ -41,16 +43,47 @@ def test_a_ray_that_misses_takes_the_rim() -> None:
 
 def test_smoothing_keeps_saccades_and_averages_fixations() -> None:
     rng = np.random.default_rng(1)
-    truth = np.where(np.arange(100)[:, None] < 50, [[0.0, 0.1]], [[0.3, -0.1]])
+    truth = direction_of(np.where(np.arange(100)[:, None] < 50, [[0.0, 0.1]], [[0.3, -0.1]]))
     sd = np.full(100, np.radians(3.0))
     sd[20:25] = np.nan
-    measured = truth + np.radians(3.0) * rng.standard_normal((100, 2))
-    smooth, smooth_sd = smooth_between_saccades(measured, sd, np.arange(100) / 25)
-    error = np.degrees(np.linalg.norm(smooth - truth, axis=-1))
-    assert error.mean() < 0.5 * np.degrees(np.linalg.norm(measured - truth, axis=-1)).mean()
+    measured = _noisy(truth, rng)
+    smooth, smooth_sd = smooth_fixations(measured, np.tile(np.eye(3), (100, 1, 1)), sd, np.arange(100) / 25)
+    error = _degrees(smooth, truth)
+    assert error.mean() < 0.4 * _degrees(measured, truth).mean()
     assert error[49] < 3
     assert error[50] < 3  # the step is not smeared
     assert (smooth_sd < np.radians(3.0)).all()
+    # The error is what the stored deviation says, per axis: mean length of a 2D Gaussian is 1.25 sd.
+    assert 0.5 < error.mean() / (1.25 * np.degrees(smooth_sd.mean())) < 2
+
+
+def test_a_place_in_the_world_is_held_while_the_head_turns() -> None:
+    rng = np.random.default_rng(3)
+    n = 75
+    turn = np.radians(np.linspace(-15, 15, n))
+    rotation = exp_so3(torch.as_tensor(np.stack([0 * turn, turn, 0 * turn], -1))).numpy()
+    truth = np.einsum("nij,i->nj", rotation, [0.0, 0.0, 1.0])  # in the head's frame it wanders by 30 degrees
+    smooth, _ = smooth_fixations(_noisy(truth, rng), rotation, np.full(n, np.radians(3.0)), np.arange(n) / 25)
+    assert _degrees(smooth, truth).mean() < 1.0
+
+
+def test_small_clear_steps_are_not_smoothed_over() -> None:
+    rng = np.random.default_rng(4)
+    steps = np.radians([0.0, 9.0, 0.0, -9.0])[np.arange(100) // 25]
+    truth = direction_of(np.stack([steps, 0 * steps], -1))
+    smooth, _ = smooth_fixations(
+        _noisy(truth, rng), np.tile(np.eye(3), (100, 1, 1)), np.full(100, np.radians(3.0)), np.arange(100) / 25
+    )
+    assert _degrees(smooth, truth).mean() < 1.5
+
+
+def _noisy(directions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    out = directions + np.radians(3.0) * rng.standard_normal(directions.shape)
+    return np.asarray(out / np.linalg.norm(out, axis=-1, keepdims=True))
+
+
+def _degrees(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.asarray(np.degrees(np.arccos(np.clip((a * b).sum(-1), -1, 1))))
 
 
 def _head(n: int) -> HeadTrack:
@@ -82,13 +115,13 @@ def test_a_constant_offset_is_found_from_looks_at_the_partner() -> None:
     measured = _unit(yaw + offset[0], pitch + offset[1]).astype(np.float32)
     head = np.tile(np.diag([1.0, -1.0, -1.0]), (n, 1, 1))
     gaze = GazeTrack(measured, np.zeros((n, 2, 3), np.float32), np.full(n, 0.02, np.float32), np.zeros(n, bool), head)
-    fixed = personal_offset(_head(n), gaze, partner, offset_prior_sd(0.0015))
+    fixed = personal_offset(_head(n), gaze, partner, prior_sd(0.0015), 25.0)
     angle = np.degrees(np.arccos(np.clip((fixed.gaze * _unit(yaw, pitch)).sum(-1), -1, 1)))
     assert angle.mean() < 1.5
     assert 0.02 < fixed.gaze_sd[0] < np.radians(4)
     # without a partner to look at, the correction is small and the uncertainty large
-    away = personal_offset(_head(n), gaze, np.tile([0.0, 0.0, 3.0], (n, 1)), offset_prior_sd(0.0015))
-    assert away.gaze_sd[0] > np.radians(4)
+    away = personal_offset(_head(n), gaze, np.tile([0.0, 0.0, 3.0], (n, 1)), prior_sd(0.0015), 25.0)
+    assert away.gaze_sd[0] > np.radians(2.5)
 
 
 def test_probability_within_is_the_rice_distribution() -> None:
