@@ -10,6 +10,8 @@ for memory). Times are CPU seconds of the process on a CPU (one thread), wall se
 
 ``gflops`` of a step are counted by torch's flop counter (matrix products, convolutions, attention);
 ``share_of_peak`` is their rate over that of a large matrix product of the same precision on the same device.
+``loader_wait_share`` is of a run of ``duologue train`` on a written set, sound decoded and log-mel computed in its
+thread: the share of the steps' time in which the next batch was not ready.
 ``activations_mb`` is what the backward pass keeps, ``state_mb`` weights, gradients and AdamW's two moments; ``peak_mb``
 is of the whole process (of the GPU, there).
 """
@@ -18,10 +20,13 @@ from __future__ import annotations
 
 import argparse
 import resource
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
+from duologue.bench.load import write
 from duologue.bench.shared.report import default_device, machine, parser_of, seconds_of, tell
 from duologue.model.audio_features import LogMel
 from duologue.model.data import Batch
@@ -30,6 +35,7 @@ from duologue.model.losses import LossOptions, MotionLoss
 from duologue.model.network import DualStream
 from duologue.model.objective import Objective
 from duologue.model.representation import statistics_of
+from duologue.model.train import train
 from duologue.model.train_config import config_of
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -182,11 +188,28 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         out[f"width_{width}"] = row
     first = out[f"width_{options.headline}"]
     out |= {name: first[name] for name in ("samples_per_s", "ratio_vs_dualtalk", "share_of_peak")}
+    out |= loader_wait(options, device)
     if options.uncached:
         out["uncached"] = uncached(options, device, first)
     if device.type == "cuda":
         return out | {"peak_mb": torch.cuda.max_memory_allocated() / 2**20}
     return out | {"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10}
+
+
+def loader_wait(options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
+    """A short training run from shards: how long its steps wait for data."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        write(root / "set", 8 * options.batch)
+        tree = {
+            "out": str(root / "run"), "stages": [{"steps": 12, "data": [{"path": str(root / "set")}]}],
+            "device": device.type, "precision": options.precision,
+            "network": {"width": options.headline, "condition": options.headline},
+            "load": {"batch_size": options.batch, "window": options.frames, "selected": False},
+            "log": {"tensorboard": False, "validate_every": 0, "sample_every": 0, "save_every": 0},
+        }  # fmt: skip
+        done = train(config_of(tree))
+    return {"loader_wait_share": done["loader_wait_share"]}
 
 
 def uncached(options: argparse.Namespace, device: torch.device, first: dict[str, Any]) -> dict[str, Any]:

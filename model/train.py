@@ -85,7 +85,8 @@ def train(
         say: takes progress lines. until: stop after this step, with a checkpoint, as if interrupted there.
 
     Returns:
-        ``steps, loss`` (of the last step), ``samples_per_s, loader_wait_share, parameters, device, checkpoint``.
+        ``steps, loss`` (of the last step), ``samples_per_s``, ``loader_wait_share`` (of the time of all steps but for
+        the first batch), ``parameters, device, checkpoint``.
 
     Raises:
         UsageError: data, configuration and checkpoint do not fit together.
@@ -160,6 +161,8 @@ def train(
                 asked = time.perf_counter()
                 for batch, heard, place in ahead:
                     got = time.perf_counter()
+                    if not timing["samples"]:
+                        asked = got  # the first batch waits for files to open: no part of a step
                     for group in optimiser.param_groups:
                         group["lr"] = learning_rate(config, step)
                     seed = int(np.random.SeedSequence([config.seed, step, ranks.rank]).generate_state(1)[0])
