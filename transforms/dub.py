@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter1d
+from scipy.signal import oaconvolve
 from scipy.spatial.transform import Rotation
 
 from ..fitting.dyad import relate
@@ -181,10 +182,18 @@ def _muted(pair: Pair, on: Bool, length: int) -> npt.NDArray[np.float64]:
     out = np.zeros(length)
     out[: len(samples)] = samples
     gain = np.repeat(on, int(np.ceil(length / len(on))))[:length].astype(np.float64)
-    gain = np.clip(gaussian_filter1d(gain, RAMP_S * SAMPLE_RATE / 2), 0.0, 1.0)
+    gain = np.clip(_faded(gain), 0.0, 1.0)
     hard = np.repeat(on, int(np.ceil(length / len(on))))[:length]
     loud = float(np.sqrt(np.mean(out[hard] ** 2))) if hard.any() else 0.0
     return out * gain * (0.08 / max(loud, 1e-4))
+
+
+def _faded(gain: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Gaussian ramps, by Fourier transform: the direct sum over 1,300 samples was four fifths of a dialogue's time."""
+    sd = RAMP_S * SAMPLE_RATE / 2
+    reach = round(4 * sd)
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sd) ** 2)
+    return np.asarray(oaconvolve(np.pad(gain, reach, mode="edge"), kernel / kernel.sum(), mode="valid"))
 
 
 def _placed(a: HeadTrack, b: HeadTrack, frames: int, rng: np.random.Generator, options: DubOptions) -> list[HeadTrack]:
