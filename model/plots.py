@@ -1,45 +1,62 @@
-"""What a training run is looked at by: gaze and jaw of a sampled clip over time, beside the truth."""
+"""What a training run is looked at by: gaze and jaw of a sampled clip over time, and its heads, beside the truth."""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ..fitting.head_model import HeadModel, rotation_matrix
 from ..schemas.errors import UsageError
 from .data import Batch
+from .dyad_metrics import FLIP
 from .network import DualStream
-from .representation import Statistics, encode, eye_directions, part_slices, scene_of
-from .sample import sample_motion
+from .representation import Scene, Statistics, decode, encode, eye_directions, part_slices, scene_of
+from .sample import first_frame, sample_motion
 from .train_config import TrainConfig
 
+Array = npt.NDArray[np.float64]
 
-def sample_figure(
-    model: DualStream, statistics: Statistics, features: Tensor, batch: Batch, config: TrainConfig
-) -> Any:
-    """A matplotlib figure of the batch's first sample: two people, each the angle between gaze and the partner's place
-    (0: looks there) and the jaw's opening; truth grey, sample coloured, speech shaded.
 
-    Raises:
-        UsageError: matplotlib is absent.
-    """
+def _figure(size: tuple[float, float]) -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise UsageError("plots of samples need matplotlib (pip install matplotlib), or log.sample_every: 0") from error
+    return Figure(figsize=size, layout="constrained")
+
+
+def sample_of(model: DualStream, statistics: Statistics, features: Tensor, batch: Batch, config: TrainConfig) -> Tensor:
+    """[2, W, D] raw numbers of one sample for the batch's first pair, always from the same noise."""
     scene = scene_of(batch)
     options = config.diffusion
     x, _ = sample_motion(
         model, features[:1], batch.speaking[:1], scene.layout()[:1], seed=0, steps=options.steps,
         guidance=options.guidance, clip=options.clip, window=config.load.window, overlap=0,
+        first=first_frame(scene, statistics)[:1],
     )  # fmt: skip
-    made, true = statistics.restore(x)[0].cpu(), encode(batch, scene)[0].cpu()
+    return statistics.restore(x)[0].cpu()
+
+
+def sample_figure(made: Tensor, batch: Batch, config: TrainConfig) -> Any:
+    """A matplotlib figure of a sample: two people, each the angle between gaze and the partner's place (0: looks there)
+    and the jaw's opening; truth grey, sample coloured, speech shaded.
+
+    Args:
+        made: :func:`sample_of` the batch's first pair.
+
+    Raises:
+        UsageError: matplotlib is absent.
+    """
+    figure = _figure((10, 6))
+    true = encode(batch, scene_of(batch))[0].cpu()
     valid, speaking = batch.valid[0].cpu(), batch.speaking[0].cpu()
     seconds = torch.arange(true.shape[1]) / config.load.fps
-    jaw = part_slices(statistics.expression)["jaw"].start
-    figure = Figure(figsize=(10, 6), layout="constrained")
+    jaw = part_slices(batch.expression.shape[-1])["jaw"].start
     axes = figure.subplots(4, 1, sharex=True)
     for person, colour in enumerate(("tab:blue", "tab:orange")):
         seen = valid[person]
@@ -68,3 +85,53 @@ def _off_partner(raw: Tensor) -> Tensor:
 
 def _jaw(dim: int, raw: Tensor) -> Tensor:
     return raw[:, dim].rad2deg()
+
+
+def heads_figure(made: Tensor, batch: Batch, head: HeadModel, fps: float, moments: int = 6) -> Any:
+    """Both heads of a sample as the camera sees them, shaded, at evenly spaced moments; each one's truth below it.
+
+    Args:
+        made: :func:`sample_of` the batch's first pair. head: the data set's head model.
+
+    Raises:
+        UsageError: matplotlib is absent.
+    """
+    figure = _figure((1.7 * moments, 6.8))
+    from matplotlib.collections import PolyCollection
+
+    axes = figure.subplots(4, moments, squeeze=False)
+    scene = scene_of(batch)
+    first = Scene(**{name: value[:1].cpu() for name, value in vars(scene).items()})
+    shape = batch.shape[0].cpu().numpy()
+    frames = np.linspace(0, int(batch.frames[0]) - 1, moments).round().astype(int)
+    for row, (name, raw) in enumerate((("sample", made), ("truth", encode(batch, scene)[0].cpu()))):
+        posed = {key: value[0].numpy().astype(np.float64) for key, value in decode(raw[None], first).items()}
+        for who in (0, 1):
+            for axis, frame in zip(axes[2 * who + row], frames, strict=True):
+                axis.set_axis_off()
+                axis.set_aspect("equal")
+                axis.set_title(f"{'ab'[who]}, {name}, {frame / fps:.1f} s", fontsize=8)
+                if name == "truth" and not bool(batch.valid[0, who, frame]):
+                    continue
+                outline, light = _seen(head, shape[who], {key: value[who, frame] for key, value in posed.items()})
+                axis.add_collection(PolyCollection(outline, facecolors=light, edgecolors="none"))
+                middle = posed["translation"][who, frame]
+                axis.set_xlim(*((middle[0] + np.array([-0.17, 0.17])) / middle[2]))
+                axis.set_ylim(*((middle[1] + np.array([0.12, -0.22])) / middle[2]))
+    return figure
+
+
+def _seen(head: HeadModel, shape: Array, posed: dict[str, Array]) -> tuple[Array, Array]:
+    """Triangles that face the camera, far ones first: outlines [N, 3, 2] on the plane at 1 m, greys [N, 3]."""
+    points = head.pose(shape, posed["expression"], posed["jaw"], posed["neck"], posed["eyes"])
+    turn = rotation_matrix(posed["rotation"]) @ FLIP
+    points = (points - head.posed_joints(shape)[0]) @ turn.T + posed["translation"]
+    corners = points[head.triangles]
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
+    middle = corners.mean(1)
+    towards = -(normal * middle).sum(1) / np.linalg.norm(middle, axis=1)
+    front = np.flatnonzero(towards > 0)
+    front = front[np.argsort(-middle[front, 2])]
+    grey = 0.25 + 0.65 * towards[front, None]
+    return corners[front][..., :2] / corners[front][..., 2:], np.repeat(np.clip(grey, 0, 1), 3, axis=1)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..fitting.head_model import HeadModel
 from ..schemas.errors import UsageError
 from . import checkpoint
 from .audio_features import FrontEnd
@@ -88,20 +89,22 @@ class RunLog:
                 self.board.add_scalar(f"{kind}/{name}", value, step)
 
     def plots(
-        self, step: int, average: DualStream, statistics: Statistics, front: FrontEnd, head_model_id: str
-    ) -> None:
-        """Gaze and jaw of a sampled clip over time, beside the truth."""
+        self, step: int, average: DualStream, statistics: Statistics, front: FrontEnd, head_model_id: str,
+        head: HeadModel | None,
+    ) -> None:  # fmt: skip
+        """A sampled clip beside the truth: gaze and jaw over time and, where there is a mesh, both heads."""
         if self.board is None:
             return
         batch = next(held_out(self.config, head_model_id), None)
         if batch is None:
             return
-        from .plots import sample_figure
+        from .plots import heads_figure, sample_figure, sample_of
 
         batch = batch.to(statistics.mean.device)
-        self.board.add_figure(
-            "sample", sample_figure(average, statistics, front(batch.audio), batch, self.config), step
-        )
+        made = sample_of(average, statistics, front(batch.audio), batch, self.config)
+        self.board.add_figure("sample", sample_figure(made, batch, self.config), step)
+        if head is not None:
+            self.board.add_figure("heads", heads_figure(made, batch, head, self.config.load.fps), step)
 
     def close(self) -> None:
         """Flush."""

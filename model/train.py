@@ -182,7 +182,7 @@ def train(
                     if log.due(step, config.log.validate_every):
                         log.validation(step, validate(config, average, loss, statistics, front, ranks, head_model_id))
                     if ranks.rank == 0 and log.due(step, config.log.sample_every):
-                        log.plots(step, average, statistics, front, head_model_id)
+                        log.plots(step, average, statistics, front, head_model_id, head)
                     if step in (end, goal) or log.due(step, config.log.save_every):
                         _save(last, config, model, average, optimiser, statistics, step, number, place, ranks)
                     if step % config.log.every == 0:

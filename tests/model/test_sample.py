@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from duologue.fitting.head_model import load_head_model
 from duologue.fitting.rotations import exp_so3, geodesic
 from duologue.model import checkpoint
 from duologue.model.dyad_metrics import gaze_directions
+from duologue.model.representation import encode, scene_of
 from duologue.model.sample import FACE_TO_FACE, Placement, generate, place_like, window_starts, window_weights
 from duologue.model.train import train
 from duologue.schemas.dataset import Dataset
@@ -105,12 +108,35 @@ def test_sampling_refuses_bad_sound(trained: checkpoint.Trained, folder: Path) -
 
 def test_the_plot_of_a_sample_shows_both_people_beside_the_truth(trained: checkpoint.Trained, folder: Path) -> None:
     pytest.importorskip("matplotlib")
-    from duologue.model.plots import sample_figure
+    from duologue.model.plots import sample_figure, sample_of
 
     batch = batch_of(folder)
-    figure = sample_figure(trained.model, trained.statistics, trained.front(batch.audio), batch, trained.config)
+    made = sample_of(trained.model, trained.statistics, trained.front(batch.audio), batch, trained.config)
+    figure = sample_figure(made, batch, trained.config)
     assert [len(axis.lines) for axis in figure.axes] == [2, 2, 2, 2]
     truth, sample = figure.axes[1].lines  # person a's jaw
     valid = batch.valid[0, 0].numpy()
     np.testing.assert_allclose(np.asarray(truth.get_ydata())[valid], np.degrees(batch.jaw[0, 0, valid, 0]), atol=1e-3)
     assert np.isfinite(np.asarray(sample.get_ydata())).all()
+
+
+def test_the_heads_of_a_sample_are_drawn_beside_the_truth(folder: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from duologue.model.plots import heads_figure
+
+    head = load_head_model()
+    batch = batch_of(folder)
+    wide = replace(
+        batch,
+        expression=torch.zeros(*batch.expression.shape[:3], len(head.expression_names)),
+        shape=torch.zeros(len(batch.shape), 2, len(head.shape_names)),
+    )
+    made = encode(wide, scene_of(wide))[0]
+    figure = heads_figure(made, wide, head, 25.0, moments=3)
+    drawn = [len(axis.collections) for axis in figure.axes]
+    at = np.linspace(0, int(batch.frames[0]) - 1, 3).round().astype(int)
+    seen = batch.valid[0][:, at].int().tolist()
+    assert drawn == [1, 1, 1, *seen[0], 1, 1, 1, *seen[1]]
+    outline = figure.axes[0].collections[0].get_paths()[0].vertices
+    centre = batch.head_centre[0, 0, 0]
+    assert np.abs(outline[:3].mean(0) - (centre[:2] / centre[2]).numpy()).max() < 0.2
