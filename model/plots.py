@@ -114,7 +114,7 @@ def heads_figure(made: Tensor, batch: Batch, head: HeadModel, fps: float, moment
                 if name == "truth" and not bool(batch.valid[0, who, frame]):
                     continue
                 outline, light = _seen(head, shape[who], {key: value[who, frame] for key, value in posed.items()})
-                axis.add_collection(PolyCollection(outline, facecolors=light, edgecolors="none"))
+                axis.add_collection(PolyCollection(list(outline), facecolors=light, edgecolors="none"))
                 middle = posed["translation"][who, frame]
                 axis.set_xlim(*((middle[0] + np.array([-0.17, 0.17])) / middle[2]))
                 axis.set_ylim(*((middle[1] + np.array([0.12, -0.22])) / middle[2]))
