@@ -8,6 +8,7 @@ few times a second, on the crop that the network saw anyway, and taken off the f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import cache
 from typing import Protocol
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 from ..fitting.canonical import load_embedded
 from ..schemas.tracks import N_LANDMARKS, Float32
-from .face_mesh import CROP_PX, MeshFace, Region, region_from_landmarks
+from .face_mesh import CROP_PX, REGION_SCALE, MeshFace, Region, region_from_landmarks
 from .planar import Pixels
 
 LARGEST = (
@@ -78,29 +79,55 @@ def without_side_error(
     Args:
         landmarks: frame -> [478, 3] pixels. errors: frame -> :func:`side_error`. times: [T] of all frames, seconds.
     """
-    if not errors:
+    if not errors or not landmarks:
         return dict(landmarks)
-    frames = np.array(sorted(errors))
-    known = times[frames]
-    out = {}
-    for frame, points in landmarks.items():
-        after = int(np.searchsorted(known, times[frame]))
-        high, low = min(after, len(frames) - 1), max(min(after, len(frames) - 1) - (after < len(frames)), 0)
-        span = known[high] - known[low]
-        share = float(np.clip((times[frame] - known[low]) / span, 0.0, 1.0)) if span > 0 else 0.0
-        error = (1 - share) * errors[int(frames[low])] + share * errors[int(frames[high])]
-        out[frame] = shifted(points, error)
-    return out
+    frames, measured = np.array(sorted(landmarks)), np.array(sorted(errors))
+    now, known = times[frames], times[measured]
+    after = np.searchsorted(known, now)
+    high = np.minimum(after, len(known) - 1)
+    low = np.maximum(high - (after < len(known)), 0)
+    span = known[high] - known[low]
+    share = np.clip((now - known[low]) / np.where(span > 0, span, 1.0), 0.0, 1.0)[:, None, None]
+    found = np.stack([errors[int(frame)] for frame in measured]).astype(np.float64)
+    shift = (1 - share) * found[low] + share * found[high]
+    points = np.stack([landmarks[int(frame)] for frame in frames])
+    angle, side = _angles_and_sides(points)
+    shift *= side[:, None, None]
+    cos, sin = np.cos(angle)[:, None], np.sin(angle)[:, None]
+    u, v = shift[..., 0].copy(), shift[..., 1].copy()
+    shift[..., 0], shift[..., 1] = u * cos - v * sin, u * sin + v * cos
+    corrected = (points + shift).astype(np.float32)
+    return {int(frame): corrected[k] for k, frame in enumerate(frames)}
 
 
-def shifted(landmarks: Float32, error: Float32 | None) -> Float32:
-    """[478, 3] landmarks with a :func:`side_error` added; as they are where there is none."""
+def _angles_and_sides(points: Float32) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """[N] angle and side of ``region_from_landmarks`` for each of [N, 478, 3] landmarks."""
+    x, y = points[..., 0].astype(np.float64), points[..., 1].astype(np.float64)
+    across = x[:, 263] - x[:, 33] + y[:, 152] - y[:, 10]
+    angle = np.arctan2(y[:, 263] - y[:, 33] - x[:, 152] + x[:, 10], across)
+    cos, sin = np.cos(angle)[:, None], np.sin(angle)[:, None]
+    wide, high = np.ptp(x * cos + y * sin, axis=1), np.ptp(y * cos - x * sin, axis=1)
+    return angle, np.maximum(wide, high) * REGION_SCALE
+
+
+def region_without_side_error(landmarks: Float32, error: Float32 | None) -> Region:
+    """``region_from_landmarks`` of the landmarks with a :func:`side_error` added."""
     if error is None:
-        return landmarks
-    place = region_from_landmarks(landmarks)
-    shift = error.astype(np.float64) * place.side
-    shift[:, :2] = shift[:, :2] @ _turn(place.angle).T
-    return np.asarray(landmarks + shift, dtype=np.float32)
+        return region_from_landmarks(landmarks)
+    x, y = landmarks[:, 0], landmarks[:, 1]
+    eyes, down = landmarks[263, :2] - landmarks[33, :2], landmarks[152, :2] - landmarks[10, :2]
+    angle = math.atan2(float(eyes[1] - down[0]), float(eyes[0] + down[1]))
+    cos, sin = math.cos(angle), math.sin(angle)
+    u, v = x * cos + y * sin, y * cos - x * sin
+    side = max(float(u.max() - u.min()), float(v.max() - v.min())) * REGION_SCALE
+    u, v = u + error[:, 0] * side, v + error[:, 1] * side
+    u0, u1, v0, v1 = float(u.min()), float(u.max()), float(v.min()), float(v.max())
+    cu, cv = (u0 + u1) / 2, (v0 + v1) / 2
+    turn = math.atan2(
+        float(v[263] - v[33] - u[152] + u[10]),
+        float(u[263] - u[33] + v[152] - v[10]),
+    )
+    return Region(cu * cos - cv * sin, cu * sin + cv * cos, max(u1 - u0, v1 - v0) * REGION_SCALE, angle + turn)
 
 
 def _turn(angle: float) -> npt.NDArray[np.float64]:

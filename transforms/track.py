@@ -24,7 +24,7 @@ from .face_quality import disagreement, expected_error, implausible, rigid_chang
 from .face_search import CONFIRM_LOGIT, FaceSearch, Finder, awake, missing
 from .followed_face import FollowedFace, Kept, Row, apart, owner_of, tracklet_of, without_doubles
 from .identify import Identifier, similarity
-from .mirror import shifted, side_error
+from .mirror import region_without_side_error, side_error
 from .mouth_crop import mouth_crop
 from .planar import Pixels, keep
 from .tracklet import PieceTracks
@@ -177,7 +177,7 @@ class _Tracker:
         face.mesh_time = face.seen_time = time
         face.lost_since = None
         # Where to look next must not favour a side either.
-        place = region_from_landmarks(shifted(seen.landmarks, face.side_error))
+        place = region_without_side_error(seen.landmarks, face.side_error)
         face.move(place, time, judged.error < SURE_ERROR)
         unsure = judged.error >= SURE_ERROR or bool(face.with_other)
         if time - face.identity_time >= self.options.identify_every_s and not unsure:

@@ -7,7 +7,7 @@ import pytest
 import skimage.data
 from duologue.schemas.tracks import face_scale_px
 from duologue.transforms.face_mesh import FaceMesh, MeshFace, Region, region_from_landmarks
-from duologue.transforms.mirror import mirror_map, side_error, without_side_error
+from duologue.transforms.mirror import mirror_map, region_without_side_error, side_error, without_side_error
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +77,12 @@ def test_between_measurements_the_error_is_interpolated_and_turns_with_the_face(
     shift = without_side_error({0: turned}, {0: right}, times)[0] - turned
     np.testing.assert_allclose(shift[:, :2].mean(0) / side, [0, 0.01], atol=1e-5)
     assert without_side_error({0: face}, {}, times)[0] is face
+    uneven = (0.002 * rng.normal(size=(478, 3))).astype(np.float32)
+    want = region_from_landmarks(without_side_error({0: turned}, {0: uneven}, times)[0])
+    got = region_without_side_error(turned, uneven)
+    np.testing.assert_allclose((got.x, got.y, got.side), (want.x, want.y, want.side), atol=0.01 * side)
+    assert abs(got.angle - want.angle) < 1e-5
+    assert region_without_side_error(turned, None) == region_from_landmarks(turned)
 
 
 class Unsure:
