@@ -58,13 +58,18 @@ OFF_TEXTS = ("And now a question from the last row, please speak up.", "Let us h
 
 @dataclass(frozen=True)
 class Dialogue:
-    """Sound [n] at 16 kHz, both faces over the whole length, and the truth on the picture's clock plus ``offset_s``."""
+    """Sound [n] at 16 kHz, both faces over the whole length, and the truth on the picture's clock plus ``offset_s``.
+
+    ``spoken`` are turns: pauses under 0.5 s belong to them. In ``sounding``, which the masks are scored by, silence
+    from 0.2 s on is not speaking, as in the truth of rendered conversations.
+    """
 
     audio: np.ndarray
     times: np.ndarray
     faces: tuple[FaceTrack, ...]
     spoken: dict[str, list[tuple[float, float]]]
     offset_s: float
+    sounding: dict[str, list[tuple[float, float]]]
 
 
 def make(seed: int, seconds: float, lead_sd: float) -> Dialogue:
@@ -102,8 +107,11 @@ def make(seed: int, seconds: float, lead_sd: float) -> Dialogue:
     spoken = {"ab"[w]: speech_segments(tuple(lines), w) for w in (0, 1)}
     if off:
         spoken["off"] = speech_segments(tuple(off), 2)
-    shifted = {who: [(s + offset, e + offset) for s, e in parts] for who, parts in spoken.items()}
-    return Dialogue(audio, times, faces, shifted, offset)
+    fine = {"ab"[w]: speech_segments(tuple(lines), w, bridge_s=0.2) for w in (0, 1)}
+    shifted, fine_shifted = (
+        {who: [(s + offset, e + offset) for s, e in parts] for who, parts in one.items()} for one in (spoken, fine)
+    )
+    return Dialogue(audio, times, faces, shifted, offset, fine_shifted)
 
 
 def _faces(lines: tuple[Line, ...], times: np.ndarray, seed: int, rng: np.random.Generator) -> tuple[FaceTrack, ...]:
@@ -214,6 +222,7 @@ def solve(d: Dialogue, models: ListenModels, speaking: SpeakingOptions | None = 
     spent = time.process_time() - began
     clock = np.concatenate(clocks)
     truth = {who: mask(d.spoken.get(who, []), clock) for who in ("a", "b", "off")}
+    fine = {who: mask(d.sounding[who], clock) for who in "ab"}
     single = sum(truth.values()) == 1
     speaks = {who: np.concatenate(chosen[who]) for who in "ab"}
     # a voice's true owner: who speaks most in its turns
@@ -243,7 +252,7 @@ def solve(d: Dialogue, models: ListenModels, speaking: SpeakingOptions | None = 
         "der_faces": error_rate(d.spoken, heard, seconds, 0.5),
         "der_audio_no_collar": error_rate(d.spoken, audio_only, seconds, 0.0),
         "der_faces_no_collar": error_rate(d.spoken, heard, seconds, 0.0),
-        "ap": [float(average_precision_score(truth[w], speaks[w])) for w in "ab" if truth[w].any()],
+        "ap": [float(average_precision_score(fine[w], speaks[w])) for w in "ab" if fine[w].any()],
         "bound_right_s": right / FPS,
         "bound_wrong_s": wrong / FPS,
         "frames_right": float(given),

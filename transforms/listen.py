@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..schemas.records import Backend, Turn
-from ..schemas.tracks import Float32, Float64
+from ..schemas.tracks import Bool, Float32, Float64
+from .turn_edges import STEP_S, EdgeOptions, sharpen, sounding
 from .voice_activity import (
     FRAME_S,
     FRAME_SAMPLES,
@@ -27,6 +28,8 @@ from .voice_activity import (
 )
 from .voice_embedding import EMBEDDING, MEL_HOP_S, VoiceEmbedding
 from .voices import VoiceOptions, label_parts
+
+_MEL_SAMPLES = round(MEL_HOP_S * SAMPLE_RATE)
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class ListenOptions:
         least_mean_speech: turns whose mean speech probability is lower are dropped: a crowd's laughter or applause
             keeps the probability between the thresholds of ``activity`` for seconds, speech does not.
         level_db: speech level (dBFS RMS) a piece is scaled to before embedding.
+        join_s: turns of one voice become one over a pause shorter than this.
     """
 
     piece_s: float = 600.0
@@ -52,8 +56,10 @@ class ListenOptions:
     min_coverage: float = 0.3
     least_mean_speech: float = 0.7
     level_db: float = -24.0
+    join_s: float = 0.3
     activity: VoiceActivityOptions = field(default_factory=VoiceActivityOptions)
     voices: VoiceOptions = field(default_factory=VoiceOptions)
+    edges: EdgeOptions = field(default_factory=EdgeOptions)
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,8 @@ class ListenPiece:
     Attributes:
         start_s, end_s: extent on the video clock.
         speech: [F] speech probability per 32 ms, first frame at ``start_s``.
-        energy_db: [F] RMS level per 32 ms, dBFS (-100 for digital silence).
+        sounds: [N] whether each moment of 10 ms sounds like speech rather than noise (``turn_edges.sounding``), first
+            moment at ``start_s``.
         window_start_s: [W] start of each embedding run, seconds on the video clock.
         embedding: [W, len(windows_s), 256] unit vectors (float16); read after each of ``windows_s``.
     """
@@ -71,7 +78,7 @@ class ListenPiece:
     start_s: float
     end_s: float
     speech: Float32
-    energy_db: Float32
+    sounds: Bool
     window_start_s: Float64
     embedding: npt.NDArray[np.float16]
 
@@ -80,7 +87,7 @@ class ListenPiece:
         return {
             "span": np.array([self.start_s, self.end_s], np.float64),
             "speech": self.speech.astype(np.float32),
-            "energy_db": self.energy_db.astype(np.float32),
+            "sounds": self.sounds.astype(bool),
             "window_start_s": self.window_start_s.astype(np.float64),
             "embedding": self.embedding.astype(np.float16),
         }
@@ -93,7 +100,7 @@ class ListenPiece:
             start,
             end,
             np.asarray(arrays["speech"], np.float32),
-            np.asarray(arrays["energy_db"], np.float32),
+            np.asarray(arrays["sounds"], bool),
             np.asarray(arrays["window_start_s"], np.float64),
             np.asarray(arrays["embedding"], np.float16),
         )
@@ -158,30 +165,31 @@ def listen_piece(
     speech = models.activity(audio)
     padded = np.pad(audio, (0, len(speech) * FRAME_SAMPLES - len(audio))).reshape(len(speech), FRAME_SAMPLES)
     power = np.einsum("ij,ij->i", padded, padded, dtype=np.float64) / FRAME_SAMPLES
-    energy_db = (10 * np.log10(np.maximum(power, 1e-10))).astype(np.float32)
 
     first = round((begin_s - start_s) / FRAME_S)
     last = min(len(speech), int(np.ceil((end_s - start_s) / FRAME_S - 1e-6)))
-    starts_s, embedding = _embed(audio, start_s, speech, power, options, models.embedding)
+    starts_s, embedding, sounds = _embed(audio, start_s, speech, power, options, models.embedding)
     longest = max(options.windows_s)
     own = (starts_s + longest / 2 >= begin_s) & (starts_s + longest / 2 < end_s)
     own |= (starts_s + longest / 2 >= end_s) & (end_s >= start_s + len(audio) / SAMPLE_RATE - 1e-6)  # the last piece
     own |= (starts_s + longest / 2 < begin_s) & (begin_s <= start_s + 1e-6)
-    return ListenPiece(
-        begin_s, end_s, speech[first:last], energy_db[first:last], starts_s[own], embedding[own].astype(np.float16)
-    )
+    kept = np.zeros((last - first) * FRAME_SAMPLES // _MEL_SAMPLES, bool)  # of the same extent as the speech kept
+    inside = sounds[first * FRAME_SAMPLES // _MEL_SAMPLES :][: len(kept)]
+    kept[: len(inside)] = inside
+    return ListenPiece(begin_s, end_s, speech[first:last], kept, starts_s[own], embedding[own].astype(np.float16))
 
 
 def _embed(
     audio: Float32, start_s: float, speech: Float32, power: Float64, options: ListenOptions, model: VoiceEmbedding
-) -> tuple[Float64, Float32]:
-    """Embeddings of the runs (on the grid of ``hop_s`` in video time) that hold enough speech."""
+) -> tuple[Float64, Float32, Bool]:
+    """Embeddings of the runs (on the grid of ``hop_s`` in video time) that hold enough speech; which moments sound."""
     lengths = tuple(round(w / MEL_HOP_S) for w in options.windows_s)
     regions = speech_regions(speech, 0.0, options.activity)
     frame_times = (np.arange(len(speech)) + 0.5) * FRAME_S
     talking = mask_regions(regions, frame_times)
     if not talking.any():
-        return np.zeros(0), np.zeros((0, len(lengths), EMBEDDING), np.float32)
+        silent = np.zeros(len(audio) // _MEL_SAMPLES + 1, bool)
+        return np.zeros(0), np.zeros((0, len(lengths), EMBEDDING), np.float32), silent
     index = np.arange(np.ceil((start_s) / options.hop_s - 1e-9), (start_s + len(audio) / SAMPLE_RATE) / options.hop_s)
     starts_s = index * options.hop_s
     covered = np.concatenate([[0.0], np.cumsum(talking)]) * FRAME_S
@@ -190,9 +198,11 @@ def _embed(
     shares = [(np.interp(rel + w, edges, covered) - np.interp(rel, edges, covered)) / w for w in options.windows_s]
     starts_s = starts_s[np.max(shares, axis=0) >= options.min_coverage]
     level = 10 * np.log10(max(float(power[talking].mean()), 1e-10))
-    mel = model.mel(audio) * float(10 ** ((options.level_db - level) / 10))
+    mel = model.mel(audio)
+    sounds = sounding(mel.numpy(), mask_regions(regions, np.arange(len(mel)) * MEL_HOP_S), options.edges)
+    mel *= float(10 ** ((options.level_db - level) / 10))
     frames = np.round((starts_s - start_s) / MEL_HOP_S).astype(np.int64)
-    return starts_s, model(mel, frames, lengths)
+    return starts_s, model(mel, frames, lengths), sounds
 
 
 def cluster_turns(
@@ -211,36 +221,44 @@ def cluster_turns(
     """
     options = options or ListenOptions()
     runs = _joined_speech(pieces)
-    regions = [region for start, speech in runs for region in speech_regions(speech, start, options.activity)]
+    regions = [
+        region
+        for start, speech, sounds in runs
+        for region in sharpen(speech_regions(speech, start, options.activity), sounds, start, options.edges)
+    ]
     if not regions:
         return []
     starts = np.concatenate([p.window_start_s for p in pieces])
     embedding = np.concatenate([p.embedding for p in pieces])
     cut = label_parts(starts, embedding, options.windows_s, regions, options.voices)
-    if not parts:
-        cut = _joined([(start, end, voice, 0) for start, end, voice, _ in sorted(cut)])
     names: dict[int, str] = {}
     turns = []
-    for start, end, voice, part in sorted(cut):
-        if _mean_speech(runs, start, end) < options.least_mean_speech:
+    for group in _joined(sorted(cut), options.join_s, parts):
+        if _mean_speech(runs, group[0][0], group[-1][1]) < options.least_mean_speech:
             continue
-        name = names.setdefault(voice, f"v{len(names)}")
-        turns.append(Turn(round(start, 3), round(end, 3), name + ("b" if part else "")))
+        _, _, voice, part = group[0]
+        name = names.setdefault(voice, f"v{len(names)}") + ("b" if parts and part else "")
+        whole = group if parts else [(group[0][0], group[-1][1], voice, part)]
+        turns += [Turn(round(start, 3), round(end, 3), name) for start, end, _, _ in whole]
     return turns
 
 
-def _joined(segments: Sequence[tuple[float, float, int, int]]) -> list[tuple[float, float, int, int]]:
-    """Segments in time order, those of one voice that touch made one."""
-    out: list[tuple[float, float, int, int]] = []
-    for start, end, voice, part in segments:
-        if out and out[-1][2:] == (voice, part) and start - out[-1][1] < 1e-6:
-            out[-1] = (out[-1][0], end, voice, part)
+def _joined(
+    segments: Sequence[tuple[float, float, int, int]], pause_s: float, parts: bool
+) -> list[list[tuple[float, float, int, int]]]:
+    """Segments in time order, in groups of one voice (and one part of it) over pauses shorter than ``pause_s``."""
+    out: list[list[tuple[float, float, int, int]]] = []
+    for segment in segments:
+        last = out[-1][-1] if out else None
+        same = last is not None and last[2] == segment[2] and (last[3] == segment[3] or not parts)
+        if last is not None and same and segment[0] - last[1] < max(pause_s, 1e-6):
+            out[-1].append(segment)
         else:
-            out.append((start, end, voice, part))
+            out.append([segment])
     return out
 
 
-def _mean_speech(runs: Sequence[tuple[float, Float32]], start_s: float, end_s: float) -> float:
+def _mean_speech(runs: Sequence[tuple[float, Float32, Bool]], start_s: float, end_s: float) -> float:
     """Mean speech probability of start..end, which lies inside one run."""
     at = max((k for k, run in enumerate(runs) if run[0] <= start_s + 1e-6), default=0)
     first = int((start_s - runs[at][0]) / FRAME_S)
@@ -248,13 +266,20 @@ def _mean_speech(runs: Sequence[tuple[float, Float32]], start_s: float, end_s: f
     return float(runs[at][1][first:last].mean()) if first < len(runs[at][1]) else 0.0
 
 
-def _joined_speech(pieces: Sequence[ListenPiece]) -> list[tuple[float, Float32]]:
-    """(start, probabilities) of runs of pieces without a gap, so that speech over a border stays one region."""
-    runs: list[tuple[float, list[Float32]]] = []
+def _joined_speech(pieces: Sequence[ListenPiece]) -> list[tuple[float, Float32, Bool]]:
+    """(start, probabilities, what sounds) of runs of pieces without a gap, so that speech over a border stays one."""
+    runs: list[tuple[float, list[Float32], list[Bool]]] = []
     at = -np.inf
     for piece in pieces:
         if abs(piece.start_s - at) > FRAME_S:
-            runs.append((piece.start_s, []))
+            runs.append((piece.start_s, [], []))
         runs[-1][1].append(piece.speech)
+        runs[-1][2].append(_as_long(piece.sounds, round(len(piece.speech) * FRAME_S / STEP_S)))
         at = piece.start_s + len(piece.speech) * FRAME_S
-    return [(start, np.concatenate(parts)) for start, parts in runs]
+    return [(start, np.concatenate(speech), np.concatenate(sounds)) for start, speech, sounds in runs]
+
+
+def _as_long(sounds: Bool, count: int) -> Bool:
+    out = np.zeros(count, bool)
+    out[: min(count, len(sounds))] = sounds[:count]
+    return out

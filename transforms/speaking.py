@@ -14,8 +14,10 @@ from ..schemas.records import Turn
 from ..schemas.tracks import Bool, ClipTracks, Float32, Float64
 from .evidence import ActiveScores, BindOptions, bind_evidence, face_llr, heard, join_parts, video_offset
 from .lips import clock, lip_signal
+from .turn_edges import pauses_of, snap
 
 _OFF, _A, _B, _BOTH = range(4)
+_IN_PAUSE = 0.1  # of a speaker's probability stays where nobody is heard
 
 
 @dataclass(frozen=True)
@@ -33,20 +35,24 @@ class SpeakingOptions:
             drops clips by it.
         least_offset_s: one frame; smaller offsets are left as they are.
         least_confidence: confidence an offset needs to be used.
-        pause_s: a pause this short inside a voice's speech belongs to the speech.
+        pause_s: a pause shorter than this inside one person's (or one unseen voice's) speech belongs to the turn.
+        silence_s: silence at least this long inside a turn is not speaking (``speaking[T]``), though it is the turn's.
+        edge_s: a turn's edge this near to a silence moves to it.
         shortest_turn_s: turns that the lips add are at least this long.
         binding: how lips are read.
     """
 
     lip_weight: float = 0.4
     voice_weight: float = 0.35
-    overlap_cost: float = 0.3
+    overlap_cost: float = 0.1
     change_cost: float = 4.0
     correct_offset: bool = True
     out_of_sync: Literal["correct", "keep"] = "correct"
     least_offset_s: float = 0.04
     least_confidence: float = 0.9
-    pause_s: float = 0.4
+    pause_s: float = 0.5
+    silence_s: float = 0.2
+    edge_s: float = 0.12
     shortest_turn_s: float = 0.3
     binding: BindOptions = field(default_factory=BindOptions)
 
@@ -182,6 +188,7 @@ def speaking_masks(
         active: scores of an active-speaker network, which take the place of lip speed.
     """
     options = options or SpeakingOptions()
+    raw = [t for t in turns if t.end_s > tracks.start_s and t.start_s < tracks.end_s]
     turns = join_parts(turns, faces, options.pause_s)
     inside = [t for t in turns if t.end_s > tracks.start_s and t.start_s < tracks.end_s]
     evidence = bind_evidence(tracks, audio, audio_start_s, inside, options.binding, active)
@@ -212,6 +219,13 @@ def speaking_masks(
     both = (a > 0.5) & (b > 0.5)
     bound = anyone & ((a > 0.5) | (b > 0.5))
     final = _face_turns(inside, faces, times, {"a": a > 0.5, "b": b > 0.5}, anyone, tracks, options)
+    final = snap(final, raw, options.edge_s, tracks.start_s, tracks.end_s)
+    final = _within(join_faces(final, options.pause_s), tracks)
+    pause = np.zeros(len(times), bool)
+    for start, end in pauses_of(raw):
+        if end - start >= options.silence_s:
+            pause |= (times >= start) & (times < end)
+    a, b = (np.where(pause, _IN_PAUSE * one, one) for one in (a, b))
     return SpeakingResult(
         a.astype(np.float32),
         b.astype(np.float32),
@@ -259,6 +273,27 @@ def _face_turns(
             voice = max(named, key=lambda v: (named[v], v)) if not own else max(own, key=lambda v: (named.get(v, 0), v))
             out.append(Turn(round(lo, 3), round(hi, 3), voice, face))
     return sorted(out, key=lambda t: (t.start_s, t.end_s, t.face))
+
+
+def join_faces(turns: Sequence[Turn], pause_s: float) -> list[Turn]:
+    """Turns of one face, or of one voice without a face, made one over pauses shorter than ``pause_s``."""
+    out: list[Turn] = []
+    last: dict[str, int] = {}
+    for turn in sorted(turns, key=lambda t: (t.start_s, t.end_s, t.face)):
+        who = turn.face or f" {turn.speaker}"
+        at = last.get(who)
+        if at is not None and turn.start_s - out[at].end_s < pause_s:
+            longer = out[at] if out[at].end_s - out[at].start_s >= turn.end_s - turn.start_s else turn
+            out[at] = replace(out[at], end_s=max(out[at].end_s, turn.end_s), speaker=longer.speaker)
+        else:
+            last[who] = len(out)
+            out.append(turn)
+    return out
+
+
+def _within(turns: Sequence[Turn], tracks: ClipTracks) -> list[Turn]:
+    cut = [replace(t, start_s=max(t.start_s, tracks.start_s), end_s=min(t.end_s, tracks.end_s)) for t in turns]
+    return sorted((t for t in cut if t.end_s > t.start_s), key=lambda t: (t.start_s, t.end_s, t.face))
 
 
 def _main_voice(turns: Sequence[Turn], face: str) -> str:

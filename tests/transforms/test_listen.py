@@ -178,9 +178,7 @@ def test_a_crowd_is_not_a_voice() -> None:
     """A probability that lingers between the thresholds for seconds makes no turn; clear speech beside it does."""
     speech = np.concatenate([np.full(60, 0.98), np.full(60, 0.02), np.full(90, 0.55), np.full(30, 0.02)])
     nothing = np.zeros((0, 2, 256), np.float16)
-    piece = ListenPiece(
-        0.0, len(speech) * 0.032, speech.astype(np.float32), np.zeros(len(speech), np.float32), np.zeros(0), nothing
-    )
+    piece = ListenPiece(0.0, len(speech) * 0.032, speech.astype(np.float32), np.zeros(768, bool), np.zeros(0), nothing)
     turns = cluster_turns([piece])
     assert len(turns) == 1
     assert (turns[0].start_s, turns[0].end_s) == pytest.approx((0.0, 60 * 0.032 + 0.03))
