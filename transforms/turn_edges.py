@@ -27,7 +27,7 @@ class EdgeOptions:
         floor_percentile: the noise of a band is this percentile of its level.
         most_db: a band counts at most this far over its noise.
         share: a moment sounds where its mean level over the noise passes this share of the way from a moment
-            without speech to one with.
+            without speech to one with it.
         earlier_s, later_s: how far an edge may move out of a region, and into it.
         pause_s: silence this long inside a region parts it.
         shortest_s: a region is not cut to less.
@@ -56,9 +56,10 @@ def sounding(mel: Float32, speech: Bool, options: EdgeOptions | None = None) -> 
     thinned = level[:: max(1, len(level) // 6000)]  # thousands of moments tell a percentile
     floor = np.percentile(thinned, options.floor_percentile, axis=0).astype(np.float32)
     over = np.clip(level - floor, 0, options.most_db).mean(axis=1)
-    silent = over[~speech]
-    low = float(np.median(silent)) if len(silent) > 20 else float(np.percentile(over, 5))
-    loud = over >= low + options.share * (float(np.median(over[speech])) - low)
+    silent, spoken = over[~speech], over[speech]
+    # the noise under the speech: outside it where that is quieter, else its own quietest moments (laughter outside)
+    low = min(float(np.median(silent)) if len(silent) > 20 else np.inf, float(np.percentile(spoken, 10)))
+    loud = over >= low + options.share * (float(np.median(spoken)) - low)
     return np.asarray(uniform_filter1d(loud.astype(np.float32), 3) > 0.5)  # two of three: no clicks, no holes
 
 

@@ -23,6 +23,20 @@ def test_what_stands_over_the_noise_of_its_band_sounds() -> None:
     assert not sounding(mel.astype(np.float32), np.zeros(3000, bool)).any()
 
 
+def test_louder_laughter_outside_does_not_hide_the_speech() -> None:
+    """Where what lies outside is louder than the speech, the speech's own quiet moments are its noise."""
+    rng = np.random.default_rng(1)
+    mel = rng.chisquare(8, (3000, 40))
+    speech = np.zeros(3000, bool)
+    speech[500:1400] = True
+    mel[500:900] *= 40
+    mel[1000:1400] *= 40
+    mel[1400:] *= 4000
+    found = sounding(mel.astype(np.float32), speech)
+    assert found[500:900].all() and found[1000:].all()
+    assert not found[901:999].any()
+
+
 def test_edges_move_to_the_sound_and_pauses_part() -> None:
     sounds = np.zeros(1000, bool)
     sounds[105:200] = sounds[212:300] = sounds[305:340] = True
