@@ -18,6 +18,7 @@ from .gaze_offset import personal_offset, prior_sd
 from .head_track import TrackFit, head_track
 from .identity import fit_identity, foreign_anatomy, with_anatomy_modes
 from .initial_pose import facing_weights, initial_state, refine_on_rigid
+from .landmark_bias import load_bias
 from .measured import MeasuredTrack, measure, observations
 from .reduced import ReducedModel
 from .residuals import Observations, linearise
@@ -51,9 +52,10 @@ class FitOptions:
         pose_iterations, identity_iterations, track_iterations: most Levenberg-Marquardt steps.
         window, overlap: frames solved together and shared by neighbouring windows.
         min_valid_frames: fewer measured frames of a face cannot be fitted.
-        turned_error: sd of the rotation error that FaceMesh makes on turned faces, as a share of the angle between the
-            face and the line of sight; stored in ``rotation_sd``. It under-rotates: swept over two rendered heads,
-            by 0.17-0.20 of the fitted angle up to 45 degrees and more beyond. 0 for landmarks without that fault.
+        detector_bias: take FaceMesh's own mean error on turned faces off the landmarks before they are fitted (see
+            ``fitting/landmark_bias.py``). False for landmarks without that fault.
+        turned_error: sd of the rotation error that is left on turned faces, as a share of the angle between the
+            face and the line of sight (of 15 degrees at least); stored in ``rotation_sd``. 0 for landmarks without it.
         held_out: FaceMesh indices that the fit must not see (for honest reprojection errors).
         device: "cpu" or "cuda".
         batch_clips: clips solved together; results do not depend on it beyond rounding. 1 keeps bytes identical.
@@ -82,7 +84,8 @@ class FitOptions:
     window: int = 500
     overlap: int = 40
     min_valid_frames: int = 12
-    turned_error: float = 0.2
+    detector_bias: bool = True
+    turned_error: float = 0.08
     held_out: tuple[int, ...] = ()
     device: str = "cpu"
     batch_clips: int = 1
@@ -163,6 +166,8 @@ class HeadFitter:
         o = self.options
         camera = choose_camera(clip.width, clip.height, o.focal_px, clip.focal_px)
         index = self.head.landmarks
+        if o.detector_bias:
+            track = replace(track, landmarks=load_bias().correct(track.landmarks))
         return measure(clip, track, person, camera, index, o.landmark_sd, o.min_valid_frames, o.held_out)
 
     # -- solving --------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from .residuals import Observations, State
 from .rotations import FLIP, log_so3
 from .trajectory import resampling
 
+LEAST_TURN = np.radians(15.0)  # the detector's pose error on a frontal face is that of one turned so far
 
 @dataclass(frozen=True)
 class TrackFit:
@@ -108,7 +109,7 @@ def head_track(
     ray = position / np.linalg.norm(position, axis=-1, keepdims=True)
     off_axis = np.linalg.norm(ray[:, :2], axis=-1) * ray[:, 2]  # d(viewing angle) / d(log focal)
     turned = np.arccos(np.clip(np.einsum("ti,ti->t", rotation[:, :, 2], ray), -1.0, 1.0))
-    measured_sd = np.hypot(plan.linear(fit.rotation_sd), turned_error * turned)
+    measured_sd = np.hypot(plan.linear(fit.rotation_sd), turned_error * np.hypot(turned, LEAST_TURN))
     rotation_sd = np.hypot(measured_sd, off_axis * camera.log_sd)
     log_sd = np.sqrt(plan.linear(fit.depth_log_sd) ** 2 + size.log_sd**2 + camera.log_sd**2)
     gaze = solve_gaze(landmarks, fit.rotation, eye_positions, head.eyeball_radius, camera, measured.times, plan)
