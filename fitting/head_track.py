@@ -22,6 +22,7 @@ from .trajectory import resampling
 
 LEAST_TURN = np.radians(15.0)  # the detector's pose error on a frontal face is that of one turned so far
 
+
 @dataclass(frozen=True)
 class TrackFit:
     """One track's result at its measured frames (numpy fp64 but ``shape``)."""
