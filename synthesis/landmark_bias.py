@@ -14,6 +14,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,7 +25,7 @@ from ..fitting.head_model import HeadModel, load_head_model
 from ..fitting.landmark_bias import PATH, LandmarkBias, apparent_direction, features, rolled
 from ..schemas.tracks import face_scale_px
 from ..transforms.face_mesh import FaceMesh, region_from_landmarks
-from ..transforms.mirror import mirror_map, shifted, side_error
+from ..transforms.mirror import mirror_map, side_error, without_side_error
 from .actor import Actor
 from .avatar import build_avatar
 from .dress import FLIP
@@ -138,7 +139,8 @@ def sample(model: HeadModel, names: Sequence[str], per_person: int, seed: int, v
                         rows[key].append(np.asarray(value))
             person += 1
     mesh.close()
-    return Stills(**{key: np.array(value) for key, value in rows.items()})
+    found: dict[str, Any] = {key: np.array(value) for key, value in rows.items()}
+    return Stills(**found)
 
 
 def _measured(mesh: FaceMesh, image: UInt8, start: Array) -> npt.NDArray[np.float32] | None:
@@ -148,7 +150,8 @@ def _measured(mesh: FaceMesh, image: UInt8, start: Array) -> npt.NDArray[np.floa
         landmarks = face.landmarks
     if face.logit < LEAST_LOGIT:
         return None
-    return shifted(landmarks, side_error(mesh, face, LEAST_LOGIT))
+    error = side_error(mesh, face, LEAST_LOGIT)
+    return landmarks if error is None else without_side_error({0: landmarks}, {0: error}, np.zeros(1))[0]
 
 
 def learn(stills: Stills) -> LandmarkBias:
