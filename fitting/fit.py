@@ -21,7 +21,7 @@ from .initial_pose import facing_weights, initial_state, refine_on_rigid
 from .landmark_bias import load_bias
 from .measured import MeasuredTrack, measure, observations
 from .reduced import ReducedModel
-from .residuals import Observations, linearise
+from .residuals import Observations, residual_vectors
 from .solver import LMOptions
 from .temporal import MotionPrior, motion_prior, time_constants, typical_depth
 from .trajectory import clip_times, source_period
@@ -74,8 +74,8 @@ class FitOptions:
     longest_link: float = 1.0
     anatomy_sd: float = 0.004
     anatomy_length: float = 0.025
-    anatomy_modes: int = 24
-    identity_frames: int = 32
+    anatomy_modes: int = 16
+    identity_frames: int = 24
     constant_share: float = 4.0
     identity_prior_weight: float = 4.0
     pose_iterations: int = 4
@@ -195,17 +195,17 @@ class HeadFitter:
         lm = LMOptions(options.track_iterations, robust_scale=options.robust_scale, chunk=self._chunk)
         cleaned = replace(data, points=data.points - constant[:, None])
         state = solve_windows(model, cleaned, state, self._motion, depth, lm, options.window, options.overlap)
-        lin = linearise(model, data, state, options.robust_scale, chunk=self._chunk)
+        length = residual_vectors(model, data, state).norm(dim=2)
         finite = torch.isfinite(state.place).all(-1) & torch.isfinite(state.rotation).all(-1).all(-1)
         foreign = foreign_anatomy(model, state.shape, self.n_shape)
-        sd = pose_sd(lin, state, self._motion(data, depth), foreign)
+        sd = pose_sd(model, data, state, self._motion(data, depth), foreign, options.robust_scale)
         out: list[TrackFit | BadInput] = []
         for k, chain in enumerate(chains):
             n = len(chain.frames)
             failed = bad[k]
             if failed is None and not bool(finite[k, :n].all()):
                 failed = BadInput("fit_failed", "the solver found no finite answer")
-            out.append(failed or TrackFit.take(chain, state, data, lin.square, sd, float(foreign[k]), k))
+            out.append(failed or TrackFit.take(chain, state, data, length, sd, float(foreign[k]), k))
         return out
 
     @property

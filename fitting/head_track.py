@@ -43,17 +43,16 @@ class TrackFit:
         measured: MeasuredTrack,
         state: State,
         data: Observations,
-        square: Tensor,
+        length: Tensor,
         sd: tuple[Tensor, Tensor],
         foreign: float,
         k: int,
     ) -> TrackFit:
-        """Chain ``k`` of a solved batch; ``square`` [B, T, L] are its squared normalised residuals."""
+        """Chain ``k`` of a solved batch; ``length`` [B, T, L] of its residuals in normalised image coordinates."""
         n = len(measured.frames)
         used = data.inv_sigma[k, :n] > 0
-        # Median length over landmarks: outliers and occluders do not count.
-        length = square[k, :n].sqrt() / data.inv_sigma[k, :n].clamp_min(1e-9)
-        length[~used] = float("nan")
+        # Median over landmarks: outliers and occluders do not count.
+        length = torch.where(used, length[k, :n], float("nan"))
 
         def array(value: Tensor) -> npt.NDArray[np.float64]:
             return value[:n].double().cpu().numpy()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .compiled_model import CompiledModel, size_change
 from .reduced import ReducedModel
-from .residuals import Observations, State, model_points, robust
+from .residuals import Observations, State, residual_vectors, robust
 from .solver import LMOptions, solve
 from .temporal import MotionPrior, typical_depth
 
@@ -92,9 +92,7 @@ def fit_identity(
 
 def _constant_error(model: CompiledModel, data: Observations, state: State, robust_scale: float) -> Tensor:
     """Robust mean of the residuals over frames, shrunk as if noise were as large as the constant part: [B, 2, L]."""
-    x = model_points(model, state)
-    y = state.rotation.to(x.dtype) @ x + state.translation().to(x.dtype)[..., None]
-    residual = data.points - y[:, :, :2] / y[:, :, 2:].clamp_min(1e-3)
+    residual = residual_vectors(model, data, state)
     information = data.inv_sigma**2
     weight, _ = robust((residual**2).sum(2) * information, robust_scale)
     weight = weight * information

@@ -16,7 +16,7 @@ step slightly inexact: the gradient, and with it the answer, is exact.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -106,6 +106,13 @@ def model_points(model: CompiledModel, state: State, dtype: torch.dtype | None =
     return points
 
 
+def residual_vectors(model: CompiledModel, data: Observations, state: State) -> Tensor:
+    """Measured minus predicted landmarks, normalised image coordinates, [B, T, 2, L]."""
+    x = model_points(model, state)
+    y = state.rotation.to(x.dtype) @ x + state.translation().to(x.dtype)[..., None]
+    return data.points - y[:, :, :2] / y[:, :, 2:].clamp_min(1e-3)
+
+
 def _shaped_means(model: CompiledModel, state: State, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     z = state.shape.to(dtype)
     b = z.shape[0]
@@ -160,6 +167,7 @@ def linearise(
     c: float,
     with_shape: bool = False,
     chunk: int = 64,
+    near: Linearisation | None = None,
 ) -> Linearisation:
     """Normal equations of the robust reprojection cost at ``state``.
 
@@ -167,6 +175,8 @@ def linearise(
         c: Geman-McClure scale in standard deviations.
         with_shape: also return the identity's border and corner.
         chunk: frames per step; small chunks stay in a CPU's cache.
+        near: a linearisation near by, whose Hessian (with border and corner) is taken instead of assembling one, which
+            is most of the work. Cost and gradient are exact all the same.
     """
     dtype = model.head_mean.dtype
     b, t = data.mask.shape
@@ -187,13 +197,21 @@ def linearise(
         pieces.append(
             _linearise_frames(
                 model, basis, head[owner[rows]], jaw[owner[rows]], psi[rows], angles[rows], rotation[rows],
-                translation[rows], points[rows], inv_sigma[rows], c,
+                translation[rows], points[rows], inv_sigma[rows], c, near is None,
             )
         )  # fmt: skip
     full, gradient, cost, square = (torch.cat(parts) for parts in zip(*pieces, strict=True))
     n = n_e + n_j + POSE
-    full = full.reshape(b, t, n + n_s, n + n_s)
     gradient = gradient.reshape(b, t, n + n_s)
+    if near is not None:
+        return replace(
+            near,
+            gradient=gradient[..., n_s:],
+            cost=cost.reshape(b, t).sum(1, dtype=torch.float64),
+            square=square.reshape(b, t, -1),
+            corner_gradient=gradient[..., :n_s].sum(1, dtype=torch.float64) if with_shape else None,
+        )
+    full = full.reshape(b, t, n + n_s, n + n_s)
     out = Linearisation(full, gradient, cost.reshape(b, t).sum(1, dtype=torch.float64), square.reshape(b, t, -1))
     if with_shape:  # order inside: shape, expression, jaw, pose
         out.hessian, out.gradient = full[..., n_s:, n_s:], gradient[..., n_s:]
@@ -257,7 +275,9 @@ def _linearise_frames(
     points: Tensor,
     inv_sigma: Tensor,
     c: float,
+    assemble: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Hessian (empty unless ``assemble``), gradient, cost and squared residuals of N frames."""
     n = psi.shape[0]
     n_j, n_b = len(model.jaw_axes), basis.n
     x = (psi @ model.head_expression).reshape(n, 3, -1) + head
@@ -283,53 +303,54 @@ def _linearise_frames(
     y0, y1, y2 = y.unbind(1)
     u_row = torch.stack([-u * y1, y2 + u * y0, -y1, tz + zero, zero, tx - u * tz], 1) * scale[:, None]
     v_row = torch.stack([-y2 - v * y1, v * y0, y0, zero, tz + zero, ty - v * tz], 1) * scale[:, None]
-    u_all = torch.cat([u_row, (root * ru)[:, None]], 1)
-    v_all = torch.cat([v_row, (root * rv)[:, None]], 1)
-    pose = u_all @ u_all.transpose(1, 2) + v_all @ v_all.transpose(1, 2)  # [N, 7, 7]
+    gu, gv = root * ru, root * rv
+    size = n_b + n_j + POSE
+    gradient = torch.empty(n, size, dtype=x.dtype, device=x.device)
+    gradient[:, -POSE:] = (u_row @ gu[..., None] + v_row @ gv[..., None])[..., 0]
+    # Back into the model frame: rows of the projection are scale * ([1, 0, -u] R, [0, 1, -v] R). Here W_l applied to
+    # the residual; the gradient takes directions turned by the jaw.
+    pull = _into_model(rotation, u, v, (gu * scale)[:, None], (gv * scale)[:, None])  # [N, 1, 3, L]
+    slope = pull.reshape(n, -1) @ basis.head.T
+    if jaw_rotation is not None:
+        local = jaw_rotation.transpose(1, 2) @ pull[:, 0][..., model.jaw_index]
+        slope = slope + local.reshape(n, -1) @ basis.jaw.T
+    gradient[:, :n_b] = slope
+    inner = slice(n_b, n_b + n_j)
+    if jaw_columns is not None:
+        gradient[:, inner] = torch.einsum("njdl,ndl->nj", jaw_columns, pull[:, 0][..., model.jaw_index])
+    if not assemble:
+        return x.new_empty(n, 0, 0), gradient, rho.sum(-1), square
 
-    # Back into the model frame: rows of the projection are scale * ([1, 0, -u] R, [0, 1, -v] R).
-    su, sv = u_all * scale[:, None], v_all * scale[:, None]
-    camera = torch.stack([su, sv, -(u[:, None] * su + v[:, None] * sv)], 1)  # [N, 3, 7, L]
-    back = (rotation.transpose(1, 2) @ camera.reshape(n, 3, -1)).reshape(n, 3, 7, -1)
-    back = back.transpose(1, 2)  # [N, 7, 3, L]: W_l applied to the pose columns and to the residual
+    # All Hessian blocks use the directions at jaw zero, so that it stays a Gram matrix (positive semi-definite).
+    back = _into_model(rotation, u, v, u_row * scale[:, None], v_row * scale[:, None])  # [N, 6, 3, L]
+    hessian = torch.empty(n, size, size, dtype=x.dtype, device=x.device)
+    hessian[:, -POSE:, -POSE:] = u_row @ u_row.transpose(1, 2) + v_row @ v_row.transpose(1, 2)
     if jaw_columns is not None:
         weighted_jaw, jaw_jaw, jaw_pose = _jaw_blocks(model, jaw_columns, rotation, scale, u, v, back)
-        back = torch.cat([weighted_jaw, back], 1)  # [N, J + 7, 3, L]
-    # All Hessian blocks use the directions at jaw zero (so that it stays a Gram matrix, positive semi-definite); the
-    # gradient uses the turned ones.
-    columns = back.shape[1] - 1
-    cross = (back[:, :-1].reshape(n * columns, -1) @ basis.total.T).reshape(n, columns, n_b)
-    slope = back[:, -1].reshape(n, -1) @ basis.head.T
-    if jaw_rotation is not None:
-        local = jaw_rotation.transpose(1, 2) @ back[:, -1][..., model.jaw_index]
-        slope = slope + local.reshape(n, -1) @ basis.jaw.T
-
+        back = torch.cat([weighted_jaw, back], 1)  # [N, J + 6, 3, L]
+        hessian[:, inner, inner] = jaw_jaw
+        hessian[:, inner, -POSE:] = jaw_pose
+        hessian[:, -POSE:, inner] = jaw_pose.transpose(1, 2)
+    cross = (back.reshape(n * (n_j + POSE), -1) @ basis.total.T).reshape(n, n_j + POSE, n_b)
     s2 = scale * scale
     four = torch.stack([s2, -s2 * u, -s2 * v, s2 * (u * u + v * v)], 1)  # [N, 4, L]
-    block = basis.block(_turn_weights(rotation) @ four)
-
-    size = n_b + n_j + POSE
-    hessian = torch.empty(n, size, size, dtype=x.dtype, device=x.device)
-    gradient = torch.empty(n, size, dtype=x.dtype, device=x.device)
-    hessian[:, :n_b, :n_b] = block
+    hessian[:, :n_b, :n_b] = basis.block(_turn_weights(rotation) @ four)
     hessian[:, n_b:, :n_b] = cross
     hessian[:, :n_b, n_b:] = cross.transpose(1, 2)
-    hessian[:, -POSE:, -POSE:] = pose[:, :POSE, :POSE]
-    gradient[:, :n_b] = slope
-    gradient[:, -POSE:] = pose[:, :POSE, POSE]
-    if jaw_columns is not None:
-        inner = slice(n_b, n_b + n_j)
-        hessian[:, inner, inner] = jaw_jaw
-        hessian[:, inner, -POSE:] = jaw_pose[..., :POSE]
-        hessian[:, -POSE:, inner] = jaw_pose[..., :POSE].transpose(1, 2)
-        gradient[:, inner] = jaw_pose[..., POSE]
     return hessian, gradient, rho.sum(-1), square
+
+
+def _into_model(rotation: Tensor, u: Tensor, v: Tensor, su: Tensor, sv: Tensor) -> Tensor:
+    """Columns of image rows (su, sv), each [N, K, L], as model-frame directions [N, K, 3, L]."""
+    n, k = su.shape[:2]
+    camera = torch.stack([su, sv, -(u[:, None] * su + v[:, None] * sv)], 1)  # [N, 3, K, L]
+    return (rotation.transpose(1, 2) @ camera.reshape(n, 3, -1)).reshape(n, 3, k, -1).transpose(1, 2)
 
 
 def _jaw_blocks(
     model: CompiledModel, columns: Tensor, rotation: Tensor, scale: Tensor, u: Tensor, v: Tensor, back: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """W_l times the jaw's columns on all landmarks [N, J, 3, L], jaw-jaw [N, J, J], jaw with pose and residual."""
+    """W_l times the jaw's columns on all landmarks [N, J, 3, L], jaw-jaw [N, J, J], jaw with pose [N, J, 6]."""
     n, n_j = columns.shape[:2]
     index = model.jaw_index
     inside = rotation[:, None] @ columns  # camera frame, [N, J, 3, Lj]

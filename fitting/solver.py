@@ -29,6 +29,8 @@ class LMOptions:
         damping: first value, relative to the diagonal; divided by 8 on success, multiplied by 8 on failure.
         robust_scale: Geman-McClure scale, in standard deviations.
         chunk: frames assembled at a time.
+        assembled: steps for which the Hessian of the data is assembled anew; later ones keep the last (chord steps: the
+            gradient, and with it the answer, stays exact).
         shape_weight: factor on the identity's prior. A landmark's error is mostly constant over a track, so that K
             frames say less about the identity than K independent ones would.
         adaptive_from: identity modes from this one on share a prior variance that is estimated with them, from the
@@ -40,6 +42,7 @@ class LMOptions:
     damping: float = 1e-4
     robust_scale: float = 3.0
     chunk: int = 64
+    assembled: int = 2
     shape_weight: float = 1.0
     adaptive_from: int | None = None
     adaptive_student: float = 4.0
@@ -86,7 +89,8 @@ def solve(
         steps += 1
         step, shape_step, schur = _step(lin, motion, state, data.mask, damping, with_shape, precision)
         trial = _apply(state, step, shape_step, model)
-        trial_lin = linearise(model, data, trial, options.robust_scale, with_shape, options.chunk)
+        near = None if steps < options.assembled else lin
+        trial_lin = linearise(model, data, trial, options.robust_scale, with_shape, options.chunk, near)
         trial_motion = motion_term(prior, trial)
         trial_cost = _total(trial_lin, trial_motion, trial, precision, with_shape)
         better = (trial_cost < cost) & ~converged

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
-from .compiled_model import POSE
-from .residuals import Linearisation, State
+from .compiled_model import POSE, CompiledModel
+from .residuals import Observations, State, linearise
 from .temporal import MotionPrior
 
 TURN_PER_METRE = 6.1  # rad / m: 0.35 degrees per axis for every millimetre of anatomy beyond the model
+EVERY = 4
 
 
-def pose_sd(lin: Linearisation, state: State, prior: MotionPrior, foreign: Tensor) -> tuple[Tensor, Tensor]:
+def pose_sd(
+    model: CompiledModel, data: Observations, state: State, prior: MotionPrior, foreign: Tensor, robust_scale: float
+) -> tuple[Tensor, Tensor]:
     """Per-frame standard deviations of the rotation (root mean square over the three axes) and of log depth.
 
     From each frame's own information, expression eliminated, *without* its neighbours: most of a landmark's error
     (detector bias, anatomy the model lacks) is constant over a track, so that averaging over time does not remove it.
+    Every fourth frame is computed, those between are interpolated.
 
     Anatomy that the head model lacks turns the whole track by a constant: its share grows with how foreign the face is,
     by a factor calibrated on synthetic truth with known and unknown head models (``bench/fit.py``).
@@ -27,6 +33,11 @@ def pose_sd(lin: Linearisation, state: State, prior: MotionPrior, foreign: Tenso
     Returns:
         rotation: [B, T] radians per axis; depth: [B, T] sd of log depth.
     """
+    few = Observations(
+        data.points[:, ::EVERY], data.inv_sigma[:, ::EVERY], data.mask[:, ::EVERY], data.times[:, ::EVERY]
+    )
+    per_frame = ("expression", "jaw", "rotation", "place", "velocity")
+    lin = linearise(model, few, replace(state, **{k: getattr(state, k)[:, ::EVERY] for k in per_frame}), robust_scale)
     hessian = lin.hessian.double()
     n_linear = hessian.shape[-1] - POSE
     index = torch.arange(n_linear, device=hessian.device)
@@ -37,5 +48,13 @@ def pose_sd(lin: Linearisation, state: State, prior: MotionPrior, foreign: Tenso
     trailing = factor[..., -POSE:, -POSE:]  # Cholesky factor of the pose's Schur complement
     covariance = torch.cholesky_inverse(trailing)
     variance = torch.diagonal(covariance, dim1=-2, dim2=-1)
+    variance = torch.stack([variance[..., :3].mean(-1), variance[..., 5]], -1)
+    last = few.mask.sum(1).clamp_min(1) - 1  # beyond it lies padding
+    at = torch.arange(data.mask.shape[1], device=variance.device) / EVERY
+    low = torch.minimum(at.floor().long()[None], last[:, None])
+    high = torch.minimum(low + 1, last[:, None])
+    f = (at - at.floor())[None, :, None]
+    rows = torch.arange(len(variance), device=variance.device)[:, None]
+    variance = variance[rows, low] * (1 - f) + variance[rows, high] * f
     systematic = (TURN_PER_METRE * foreign)[:, None] ** 2
-    return (variance[..., :3].mean(-1) + systematic).sqrt(), variance[..., 5].sqrt()
+    return (variance[..., 0] + systematic).sqrt(), variance[..., 1].sqrt()
