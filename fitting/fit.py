@@ -24,7 +24,7 @@ from .reduced import ReducedModel
 from .residuals import Observations, residual_vectors
 from .solver import LMOptions
 from .temporal import MotionPrior, motion_prior, time_constants, typical_depth
-from .trajectory import clip_times, source_period
+from .trajectory import clip_times
 from .uncertainty import pose_sd
 from .windows import solve_windows
 
@@ -246,9 +246,9 @@ class HeadFitter:
     def _pair(self, clip: ClipTracks, chains: tuple[MeasuredTrack, ...], fits: list[TrackFit]) -> FittedPair | BadInput:
         camera = chains[0].camera
         times = clip_times(clip.start_s, clip.end_s, self.options.fps)
-        period = source_period(np.asarray(clip.times, dtype=np.float64))
+        source = np.asarray(clip.times, dtype=np.float64)
         partial = [
-            head_track(c, f, self.model, self.head, self.n_shape, times, period, self.options.turned_error)
+            head_track(c, f, self.model, self.head, self.n_shape, times, source, self.options.turned_error)
             for c, f in zip(chains, fits, strict=True)
         ]
         heads = []

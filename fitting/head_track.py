@@ -77,14 +77,14 @@ def head_track(
     head: ReducedModel,
     n_shape: int,
     times: npt.NDArray[np.float64],
-    period: float,
+    source: npt.NDArray[np.floating],
     turned_error: float,
 ) -> tuple[HeadTrack, GazeTrack]:
     """A fitted track on the clip's clock; ``gaze`` and ``gaze_sd`` are filled once the partner is known.
 
     Args:
         n_shape: identity modes of the head model itself; what follows them in the solver is not stored.
-        times: [T] clip times. period: of the source's frames, seconds.
+        times: [T] clip times. source: [M] times of the source's frames, measured or not.
         turned_error: see :class:`~duologue.fitting.fit.FitOptions`.
     """
     camera, track = measured.camera, measured.track
@@ -96,7 +96,7 @@ def head_track(
     rays = gaze_rays(landmarks[:, [LEFT_IRIS[0], RIGHT_IRIS[0]], :2], eye_positions, head.eyeball_radius, camera)
     apart = float(np.linalg.norm(eyes[0] - eyes[1]))
     size = head_size(landmarks, upright, rays, eye_positions[..., 2], eyes_open(landmarks), camera, apart)
-    plan = resampling(measured.times, times, period)
+    plan = resampling(measured.times, times, source)
     rotation = plan.rotation(upright)
     vector = log_so3(torch.as_tensor(rotation)).numpy().astype(np.float32)
     vector[~plan.valid] = np.nan

@@ -12,6 +12,8 @@ from .rotations import slerp
 
 Array = npt.NDArray[np.float64]
 LONGEST_GAP_PERIODS = 1.5  # a resampled frame lies between measurements at most this many source periods apart
+# Where the source itself has no frame in between (a variable frame rate), nothing was lost: as a slower camera would.
+LONGEST_FRAME_S = 0.125
 _SAME_TIME = 1e-4  # seconds
 
 
@@ -22,7 +24,8 @@ class Resampling:
     Attributes:
         before, after: [T] indices of the measurements used (equal where one falls on the clip time).
         fraction: [T] 0..1 of the way from ``before`` to ``after``.
-        valid: [T] both are measurements, at most 1.5 source periods apart.
+        valid: [T] both are measurements, at most 1.5 source periods apart; or neighbouring source frames at most
+            ``LONGEST_FRAME_S`` apart.
     """
 
     before: npt.NDArray[np.int64]
@@ -57,13 +60,15 @@ def source_period(times: npt.NDArray[np.floating]) -> float:
     return float(np.median(np.diff(times))) if len(times) > 1 else 0.0
 
 
-def resampling(measured: npt.NDArray[np.floating], times: npt.NDArray[np.floating], period: float) -> Resampling:
+def resampling(
+    measured: npt.NDArray[np.floating], times: npt.NDArray[np.floating], source: npt.NDArray[np.floating]
+) -> Resampling:
     """Plan the resampling.
 
     Args:
         measured: [N] rising times of the frames that were measured, N >= 1.
         times: [T] clip times.
-        period: the source's frame period, seconds.
+        source: [M] rising times of all frames of the source, measured or not.
     """
     after = np.searchsorted(measured, times - _SAME_TIME)
     before = after - 1
@@ -72,7 +77,11 @@ def resampling(measured: npt.NDArray[np.floating], times: npt.NDArray[np.floatin
     before_c = np.clip(np.where(exact, after, before), 0, len(measured) - 1)
     after_c = np.clip(after, 0, len(measured) - 1)
     span = measured[after_c] - measured[before_c]
-    close = span <= LONGEST_GAP_PERIODS * period + _SAME_TIME
+    close = span <= LONGEST_GAP_PERIODS * source_period(source) + _SAME_TIME
+    lost = np.searchsorted(source, measured[after_c] - _SAME_TIME) - np.searchsorted(
+        source, measured[before_c] + _SAME_TIME
+    )
+    close |= (lost <= 0) & (span <= LONGEST_FRAME_S + _SAME_TIME)
     fraction = np.where(span > 0, (times - measured[before_c]) / np.where(span > 0, span, 1.0), 0.0)
     valid = exact | (inside & close)
     return Resampling(before_c, after_c, np.clip(np.where(exact, 0.0, fraction), 0.0, 1.0), valid)

@@ -72,7 +72,7 @@ def truth_pairs(
     for shot, start, end in truth_spans(truth):
         rows = np.flatnonzero(truth.shot_index == shot)
         times = clip_times(start, end, FPS)
-        plan = resampling(truth.times[rows], times, 1.0 / truth.fps)
+        plan = resampling(truth.times[rows], times, truth.times[rows])
         heads = [_head(one, rows, plan, names, f"{shot}:{k}") for k, one in enumerate((truth.a, truth.b))]
         first = int(np.argmax(plan.valid))
         left = [float(head.box[first, 0] + head.box[first, 2]) for head in heads]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from duologue.fitting.camera import choose_camera
 from duologue.fitting.rotations import exp_so3
-from duologue.fitting.trajectory import clip_times, resampling, source_period
+from duologue.fitting.trajectory import clip_times, resampling
 
 
 def test_clip_clock() -> None:
@@ -18,7 +18,7 @@ def test_clip_clock() -> None:
 def test_gaps_are_never_bridged() -> None:
     source = np.arange(30) / 30
     measured = np.delete(source, [10, 20, 21])
-    plan = resampling(measured, clip_times(0, 1, 25), source_period(source))
+    plan = resampling(measured, clip_times(0, 1, 25), source)
     times = clip_times(0, 1, 25)
     for t, ok in zip(times, plan.valid, strict=True):
         exact = np.abs(measured - t).min() < 1e-4
@@ -28,14 +28,25 @@ def test_gaps_are_never_bridged() -> None:
     assert not plan.valid[(times > 19 / 30 + 1e-3) & (times < 22 / 30 - 1e-3)].any()
 
 
+def test_frames_that_the_source_never_had_are_no_gap() -> None:
+    """A variable frame rate: what lies between two neighbouring frames is as good as of a slower camera."""
+    grid = np.arange(50) / 25
+    source = np.delete(grid, [10, 20, 21, 30, 31, 32])
+    times = clip_times(0, 2, 25)
+    whole = resampling(source, times, source)
+    assert np.flatnonzero(~whole.valid).tolist() == [30, 31, 32]  # 0.16 s is too long
+    lost = resampling(np.delete(source, [5, 18]), times, source)  # frames 5 and 19, at 0.2 and 0.76 s
+    assert np.flatnonzero(~lost.valid).tolist() == [5, 19, 20, 21, 30, 31, 32]
+
+
 def test_a_frame_on_a_measurement_needs_no_neighbour() -> None:
-    plan = resampling(np.array([0.4]), np.array([0.36, 0.4, 0.44]), 0.04)
+    plan = resampling(np.array([0.4]), np.array([0.36, 0.4, 0.44]), np.arange(30) / 25)
     assert plan.valid.tolist() == [False, True, False]
 
 
 def test_interpolation_is_linear_and_slerp() -> None:
     measured = np.array([0.0, 0.05])
-    plan = resampling(measured, np.array([0.0, 0.02, 0.05]), 0.05)
+    plan = resampling(measured, np.array([0.0, 0.02, 0.05]), measured)
     np.testing.assert_allclose(plan.linear(np.array([[0.0], [1.0]]))[:, 0], [0, 0.4, 1], atol=1e-6)
     import torch
 
