@@ -21,6 +21,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from duologue.bench.synthesis import CAMERA, HEIGHT, WIDTH, posed
 from duologue.pipeline.accuracy.suite import load_suite
 from duologue.synthesis.identities import NAMES
 from duologue.synthesis.rasterize import Canvas, composite
@@ -30,11 +31,11 @@ from duologue.synthesis.voices import Voice, speak
 from duologue.transforms.voice_embedding import VoiceEmbedding
 from torch import nn
 
-from synthesis import CAMERA, HEIGHT, WIDTH, posed
-
 FOCAL = 1100.0
 POINTS = ((33, 133), (362, 263), (1,), (61,), (291,))  # FaceMesh: the eyes in the picture's order, nose tip, mouth
-CROP = np.float32([[30.2946, 51.6963], [65.5318, 51.5014], [48.0252, 71.7366], [33.5493, 92.3655], [62.7299, 92.2041]])
+CROP = np.array(
+    [[30.2946, 51.6963], [65.5318, 51.5014], [48.0252, 71.7366], [33.5493, 92.3655], [62.7299, 92.2041]], np.float32
+)
 BLOCKS = (
     (2, 64, 5, 2),
     (4, 128, 1, 2),
@@ -147,7 +148,7 @@ def faces(path: Path, each: int) -> dict[str, Any]:
             composite(lower, image)
             composite(upper, image)
             marks = actor.landmarks(t, CAMERA, FOCAL, WIDTH, HEIGHT)[:, :2]
-            five = np.float32([marks[list(group)].mean(0) for group in POINTS])
+            five = np.array([marks[list(group)].mean(0) for group in POINTS], np.float32)
             matrix, _ = cv2.estimateAffinePartial2D(five, CROP, method=cv2.LMEDS)
             crops.append(cv2.warpAffine(image, matrix, (96, 112)))
         batch = torch.from_numpy((np.stack(crops).astype(np.float32) - 127.5) / 128.0).permute(0, 3, 1, 2)
@@ -170,7 +171,8 @@ def voices(lines: int) -> dict[str, Any]:
             starts = np.arange(0, max(len(mel) - 160, 1), 80)
             vectors.append(embedding(mel, starts, (160,))[:, 0])
         out["/".join(map(str, voice))] = np.concatenate(vectors)
-    meet = {tuple(sorted("/".join(map(str, (p.voice, p.rate, p.pitch))) for p in people)) for people in conversations}
+    names = [["/".join(map(str, (p.voice, p.rate, p.pitch))) for p in people] for people in conversations]
+    meet = {(min(pair), max(pair)) for pair in names}
     return {"voices": len(used), "voice_pairs": len(meet), **apart(out, "voices", sorted(meet))}
 
 

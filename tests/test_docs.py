@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
+from duologue.bench.accuracy_table import PAGE, RESULT, page_with
 from duologue.cli import VERBS
 from duologue.pipeline.config import load_config
 from duologue.schemas.errors import UsageError
@@ -51,6 +53,11 @@ def test_settings_are_real_options(page: Path) -> None:
 def test_python_blocks_compile(page: Path) -> None:
     for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
         compile(block, page.name, "exec")
+
+
+def test_the_accuracy_page_shows_the_kept_result() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert page_with(page, json.loads(RESULT.read_text(encoding="utf-8"))) == page, "run bench/accuracy_table.py"
 
 
 def test_the_pages_do_not_leave_the_project() -> None:
