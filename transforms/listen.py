@@ -30,6 +30,7 @@ from .voice_embedding import EMBEDDING, MEL_HOP_S, VoiceEmbedding
 from .voices import VoiceOptions, label_parts
 
 _MEL_SAMPLES = round(MEL_HOP_S * SAMPLE_RATE)
+_JUDGED_S = 0.5  # a stretch between pauses this long is speech or laughter by itself; shorter ones by those around
 
 
 @dataclass(frozen=True)
@@ -235,6 +236,9 @@ def cluster_turns(
     turns = []
     for group in _joined(sorted(cut), options.join_s, parts):
         if _mean_speech(runs, group[0][0], group[-1][1]) < options.least_mean_speech:
+            continue
+        group = [s for s in group if s[1] - s[0] < _JUDGED_S or _mean_speech(runs, *s[:2]) >= options.least_mean_speech]
+        if not group:
             continue
         _, _, voice, part = group[0]
         name = names.setdefault(voice, f"v{len(names)}") + ("b" if parts and part else "")

@@ -35,7 +35,8 @@ class SpeakingOptions:
             drops clips by it.
         least_offset_s: one frame; smaller offsets are left as they are.
         least_confidence: confidence an offset needs to be used.
-        pause_s: a pause shorter than this inside one person's (or one unseen voice's) speech belongs to the turn.
+        pause_s: a pause shorter than this inside one person's (or one unseen voice's) speech belongs to the turn: half
+            a second, and what quiet ends of sounds add to it.
         silence_s: silence at least this long inside a turn is not speaking (``speaking[T]``), though it is the turn's.
         edge_s: a turn's edge this near to a silence moves to it.
         shortest_turn_s: turns that the lips add are at least this long.
@@ -50,7 +51,7 @@ class SpeakingOptions:
     out_of_sync: Literal["correct", "keep"] = "correct"
     least_offset_s: float = 0.04
     least_confidence: float = 0.9
-    pause_s: float = 0.5
+    pause_s: float = 0.55
     silence_s: float = 0.2
     edge_s: float = 0.12
     shortest_turn_s: float = 0.3
@@ -264,7 +265,7 @@ def _face_turns(
         own = [v for v in masks if faces.get(v, "") == face]
         for first, last in _runs(mask):
             lo = max(tracks.start_s, float(times[first]) - 0.5 * period)
-            hi = min(tracks.end_s, float(times[last - 1]) + 0.5 * period)
+            hi = min(tracks.end_s, float(times[last - 1]) + 0.5 * period) if last < len(times) else tracks.end_s
             named = {v: int(masks[v][first:last].sum()) for v in (own or masks)}
             if not any(named.values()):
                 named = {v: int(masks[v][first:last].sum()) for v in masks}
