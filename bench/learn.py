@@ -1,6 +1,6 @@
 """Does the network learn a conversation? Trained on parameter-level synthetic pairs, scored on held-out people.
 
-    python bench/learn.py [--pairs 2000] [--steps 3000] [--ablate 400] [--seeds 0 1 2] [--folder DIR] [--json]
+    python bench/learn.py [--pairs 2000] [--steps 1500] [--ablate 250] [--seeds 0 1 2] [--folder DIR] [--json]
 
 Every system is placed at the truth's first frame. The network is given mixed sound, speaking masks and the first-frame
 layout ("audio" track); nearest_neighbour and copy_partner (as in ``evaluate``: the partner's true face and eyes at
@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from duologue.bench.learning.ceiling import mutual_gaze_ceiling
 from duologue.bench.learning.data import conversations, dubbed, measured
 from duologue.bench.learning.score import evaluate
 from duologue.bench.shared.report import machine, parser_of
@@ -43,7 +44,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no_stage_two": {},
     "transformer": {"network": {"backbone": "transformer", "width": 64, "layers": 6}},
 }
-MAIN_WIDTH = 48
 DUBBED_ROWS = 480
 
 
@@ -121,9 +121,9 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }  # fmt: skip
     if options.steps:
         name = folder / f"main-{options.steps}"
-        tree = settings(name, 0, {"network": {"width": MAIN_WIDTH}}, stages_of(options.steps, exact), features)
+        tree = settings(name, 0, {}, stages_of(options.steps, exact), features)
         main_run = learn(name, tree, exact, options.most, True)
-        out |= {"steps": options.steps, **main_run}
+        out |= {"steps": options.steps, **main_run, "mutual_gaze_ceiling": mutual_gaze_ceiling(exact)}
         out["beats"] = {system: beats(out["test"], out["test"][system]) for system in ("sample", "mean_of_eight")}
     if options.ablate:
         first, second = measured(exact, folder / "measured"), dubbed(folder, DUBBED_ROWS)
@@ -157,12 +157,12 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
 def main() -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--pairs", type=int, default=2000)
-    parser.add_argument("--steps", type=int, default=3000, help="of the run that is compared with baselines; 0: none")
+    parser.add_argument("--steps", type=int, default=1500, help="of the run that is compared with baselines; 0: none")
     parser.add_argument("--ablate", type=int, default=0, metavar="STEPS", help="of each ablation run, both stages")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the ablation runs")
     parser.add_argument("--only", nargs="+", choices=list(VARIANTS), help="these ablations")
-    parser.add_argument("--most", type=int, default=96, help="test pairs")
-    parser.add_argument("--most-ablated", type=int, default=24, help="test pairs of each ablation run")
+    parser.add_argument("--most", type=int, default=48, help="test pairs")
+    parser.add_argument("--most-ablated", type=int, default=12, help="test pairs of each ablation run")
     parser.add_argument("--folder", help="keep (and reuse) the data sets and the runs here")
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from duologue.bench.learn import MAIN_WIDTH, learn, settings, stages_of
+from duologue.bench.learn import learn, settings, stages_of
 from duologue.bench.learning.data import MODEL, conversations
 from duologue.bench.shared.report import machine, parser_of, tell
 from duologue.fitting.dyad import relate
@@ -93,9 +93,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     checkpoint = options.checkpoint
     if not checkpoint:
         run = folder / f"main-{options.steps}"
-        tree = settings(
-            run, 0, {"network": {"width": MAIN_WIDTH}}, stages_of(options.steps, exact_set), folder / "features"
-        )
+        tree = settings(run, 0, {}, stages_of(options.steps, exact_set), folder / "features")
         learn(run, tree, exact_set, options.most, True)
         checkpoint = str(run)
     net = load_trained(checkpoint, "cpu")
@@ -129,8 +127,8 @@ def main() -> None:
     parser.add_argument("--sentences", type=int, default=120)
     parser.add_argument("--checkpoint", help="of a network of the embedded head")
     parser.add_argument("--pairs", type=int, default=2000, help="of the learning benchmark's set")
-    parser.add_argument("--steps", type=int, default=2000, help="of its training")
-    parser.add_argument("--most", type=int, default=96, help="test pairs that score it")
+    parser.add_argument("--steps", type=int, default=1500, help="of its training")
+    parser.add_argument("--most", type=int, default=48, help="test pairs that score it")
     parser.add_argument("--folder", help="of the learning benchmark")
     options = parser.parse_args()
     torch.set_num_threads(1)
