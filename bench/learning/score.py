@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from torch import Tensor
 
 from .data import LIPS
 
+Heads = tuple[HeadTrack, HeadTrack]
 DRAWS = 8
 SHOWN = (
     "fd", "pfd", "sid_speaker", "sid_listener", "mse_full", "mse_lip", "mse_eye", "mse_rotation", "mse_translation",
@@ -40,7 +41,7 @@ SHOWN = (
 )  # fmt: skip
 
 
-def heads_of(raw: Tensor, scene: Scene, net: Trained, pair: Pair) -> tuple[HeadTrack, HeadTrack]:
+def heads_of(raw: Tensor, scene: Scene, net: Trained, pair: Pair) -> Heads:
     """[1, 2, T, D] raw numbers as head tracks, placed at the scene, with the truth's identity."""
     posed = decode(raw, scene)
     inward = exp_so3(posed["rotation"]) @ flip(raw) @ net.statistics.centre_offset
@@ -53,7 +54,7 @@ def heads_of(raw: Tensor, scene: Scene, net: Trained, pair: Pair) -> tuple[HeadT
     return out[0], out[1]
 
 
-def widest(shown: tuple[HeadTrack, HeadTrack]) -> np.ndarray:
+def widest(shown: Heads) -> np.ndarray:
     """[T] radians: the larger of both people's angles between gaze and partner."""
     a, b = shown
     angles = (
@@ -68,7 +69,7 @@ def both_look(angle: np.ndarray) -> np.ndarray:
     return np.asarray(1 / (1 + np.exp((np.degrees(angle) - (ENTER_DEG + LEAVE_DEG) / 2) / 2)))
 
 
-def score(shown: tuple[HeadTrack, HeadTrack], pair: Pair) -> dict[str, float]:
+def score(shown: Heads, pair: Pair) -> dict[str, float]:
     """Measures of one pair."""
     true = (pair.fitted.a, pair.fitted.b)
     people = []
@@ -104,53 +105,78 @@ def library(data: Path, net: Trained) -> NearestNeighbour:
     return NearestNeighbour.of(sides)
 
 
+@dataclass
+class Scores:
+    """What was found so far, one entry a pair.
+
+    Attributes:
+        tables: by system, measures of each pair. ranks: by system, each pair's [T] scores of mutual gaze.
+        labels: each pair's [T] true probability of it.
+    """
+
+    tables: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    ranks: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    labels: list[np.ndarray] = field(default_factory=list)
+
+    def add(self, name: str, heads: Heads, pair: Pair, rank: np.ndarray | None = None) -> None:
+        """One system's motion for a pair; ranked by angle where no other scores are given."""
+        self.tables.setdefault(name, []).append(score(heads, pair))
+        self.ranks.setdefault(name, []).append(-widest(heads) if rank is None else rank)
+
+    def means(self) -> dict[str, dict[str, float]]:
+        """Means over pairs; average precision over all frames."""
+        out = {}
+        for name, rows in self.tables.items():
+            out[name] = {m: float(np.nanmean([row[m] for row in rows])) for m in SHOWN if m in rows[0]}
+            out[name]["mutual_gaze_ap"] = mutual_gaze_ap(self.ranks[name], self.labels)
+        return out
+
+
+def add_samples(scores: Scores, net: Trained, batch: Batch, scene: Scene, pair: Pair) -> None:
+    """The network's first of :data:`DRAWS` samples, and their mean."""
+    options, frames = net.config.diffusion, int(batch.frames[0])
+    drawn = sample_motion(
+        net.model, net.front(batch.audio).repeat(DRAWS, 1, 1), batch.speaking.repeat(DRAWS, 1, 1),
+        scene.layout().repeat(DRAWS, 1, 1), seed=0, steps=options.steps, guidance=options.guidance,
+        clip=options.clip, window=net.config.load.window, overlap=50,
+        first=first_frame(scene, net.statistics).repeat(DRAWS, 1, 1),
+    )[0]  # fmt: skip
+    raw = net.statistics.restore(drawn)[:, :, :frames]
+    each = [heads_of(raw[k : k + 1], scene, net, pair) for k in range(DRAWS)]
+    looking = np.mean([both_look(widest(heads)) for heads in each], axis=0)
+    scores.add("sample", each[0], pair)
+    scores.add("mean_of_eight", heads_of(raw.mean(0, keepdim=True), scene, net, pair), pair, looking)
+
+
+def add_baselines(
+    scores: Scores, near: NearestNeighbour, net: Trained, batch: Batch, scene: Scene, x: Tensor, pair: Pair
+) -> None:
+    """Motions without a network; ``x`` is the normalised truth [1, 2, W, D]."""
+    frames = int(batch.frames[0])
+    known = torch.where(batch.valid[..., None], x, torch.zeros_like(x))[:, :, :frames]
+    zero = torch.zeros_like(known)
+    zero[..., part_slices(net.statistics.expression)["rotation"]] = to_six(scene.facing)[:, :, None]
+    answer = torch.stack([torch.from_numpy(near.predict(known[0, 1 - p].numpy(), frames)) for p in (0, 1)])
+    raw = {
+        "zero": zero,
+        "mean": net.statistics.restore(torch.zeros_like(known)),
+        "swapped": net.statistics.restore(known.flip(1)),
+        "nearest_neighbour": net.statistics.restore(answer[None]),
+    }
+    for name, motion in raw.items():
+        scores.add(name, heads_of(motion, scene, net, pair), pair)
+    a, b = pair.fitted.a, pair.fitted.b
+    scores.add("copy_partner", (as_partner(a, b), as_partner(b, a)), pair)
+
+
 def evaluate(data: Path, net: Trained, most: int, baselines: bool) -> dict[str, dict[str, float]]:
     """Means of every system over ``most`` pairs of the test split."""
     near = library(data, net) if baselines else None
-    tables: dict[str, list[dict[str, float]]] = {}
-    ranks: dict[str, list[np.ndarray]] = {}
-    labels = []
-    where = part_slices(net.statistics.expression)
-    dataset = Dataset(data)
-    options = net.config.diffusion
+    scores, dataset = Scores(), Dataset(data)
     for batch, scene, x in motions(data, net, "test", most):
         pair = dataset.pair(batch.pair_ids[0])
-        frames = int(batch.frames[0])
-        eight = sample_motion(
-            net.model, net.front(batch.audio).repeat(DRAWS, 1, 1), batch.speaking.repeat(DRAWS, 1, 1),
-            scene.layout().repeat(DRAWS, 1, 1), seed=0, steps=options.steps, guidance=options.guidance,
-            clip=options.clip, window=net.config.load.window, overlap=50,
-            first=first_frame(scene, net.statistics).repeat(DRAWS, 1, 1),
-        )[0]  # fmt: skip
-        restored = net.statistics.restore(eight)[:, :, :frames]
-        draws = [heads_of(restored[k : k + 1], scene, net, pair) for k in range(DRAWS)]
-        angles = [widest(draw) for draw in draws]
-        shown = {"sample": draws[0], "mean_of_eight": heads_of(restored.mean(0, keepdim=True), scene, net, pair)}
-        rank = {"sample": -angles[0], "mean_of_eight": np.mean([both_look(angle) for angle in angles], axis=0)}
+        scores.labels.append(pair.relation.mutual_gaze)
+        add_samples(scores, net, batch, scene, pair)
         if near is not None:
-            known = torch.where(batch.valid[..., None], x, torch.zeros_like(x))[:, :, :frames]
-            zero = torch.zeros_like(restored[:1])
-            zero[..., where["rotation"]] = to_six(scene.facing)[:, :, None]
-            answer = torch.stack([torch.from_numpy(near.predict(known[0, 1 - p].numpy(), frames)) for p in (0, 1)])
-            raw = {
-                "zero": zero,
-                "mean": net.statistics.restore(torch.zeros_like(known)),
-                "swapped": net.statistics.restore(known.flip(1)),
-                "nearest_neighbour": net.statistics.restore(answer[None]),
-            }
-            shown |= {name: heads_of(motion, scene, net, pair) for name, motion in raw.items()}
-            a, b = pair.fitted.a, pair.fitted.b
-            shown["copy_partner"] = (as_partner(a, b), as_partner(b, a))
-        labels.append(pair.relation.mutual_gaze)
-        for name, heads in shown.items():
-            tables.setdefault(name, []).append(score(heads, pair))
-            ranks.setdefault(name, []).append(rank.get(name, -widest(heads)))
-    out = {}
-    for name, rows in tables.items():
-        out[name] = {m: float(np.nanmean([row[m] for row in rows])) for m in SHOWN if m in rows[0]}
-        out[name]["mutual_gaze_ap"] = mutual_gaze_ap(ranks[name], labels)
-    if near is not None:
-        every = np.concatenate(labels)
-        share = float(np.mean(every[np.isfinite(every)] > 0.5))
-        out["truth"] = {"mutual_gaze_share": share, "pairs": len(labels)}
-    return out
+            add_baselines(scores, near, net, batch, scene, x, pair)
+    return scores.means()
