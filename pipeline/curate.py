@@ -11,7 +11,7 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -91,7 +91,7 @@ def _failure(error: Exception, plan: Plan) -> str:
 
     Runners wrap a worker's exception in their own, with its traceback as text.
     """
-    given_up = re.search(r"TooManyFailures: (.*)", str(error))
+    given_up = re.search(r"(\d+ of \d+ items broke in stage .*?)(?: \[while running|$)", str(error), re.MULTILINE)
     if given_up is not None:
         return f"gave up: {given_up.group(1)}"
     plan.work.files.write_bytes_atomic("error.log", "".join(traceback.format_exception(error)).encode())
@@ -200,10 +200,12 @@ def quiet_libraries() -> Iterator[None]:
     os.environ.setdefault("GLOG_minloglevel", "2")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["PYANNOTE_METRICS_ENABLED"] = "0"
-    noisy: Iterable[str] = ("apache_beam", "root", "google")
+    # A failing stage is told in one line by whoever runs the job; its runner would print the traceback first.
+    noisy = {"apache_beam": logging.ERROR, "apache_beam.runners": logging.CRITICAL, "root": logging.ERROR}
+    noisy["google"] = logging.ERROR
     before = {name: logging.getLogger(name).level for name in noisy}
-    for name in noisy:
-        logging.getLogger(name).setLevel(logging.ERROR)
+    for name, level in noisy.items():
+        logging.getLogger(name).setLevel(level)
     try:
         yield
     finally:

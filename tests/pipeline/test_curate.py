@@ -22,6 +22,7 @@ from duologue.schemas.row import Row
 from duologue.schemas.verify import verify
 from duologue.synthesis.truth import Truth, read_truth
 from duologue.tests.pipeline.conftest import Run, curate, progress, published, start
+from duologue.transforms.detect_faces import FaceDetector
 from scipy.spatial.transform import Rotation
 
 Capture = pytest.CaptureFixture[str]
@@ -247,6 +248,22 @@ def test_a_silent_film_is_a_reject_otherwise(two_portraits: Path, tmp_path: Path
     assert run.code == 0
     assert [(reject.stage, reject.reason) for reject in Dataset(run.out).rejects()] == [("shots", "no_audio")]
     assert len(Dataset(run.out)) == 0
+
+
+def test_a_broken_setup_stops_the_job_with_one_line(
+    two_portraits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise OSError("no such device")
+
+    monkeypatch.setattr(FaceDetector, "detect", broken)
+    run = curate(tmp_path / "out", str(two_portraits), "--quiet", "--set", "run.min_failed=1")
+    assert run.code == 1
+    assert "Traceback" not in run.stderr
+    line = run.stderr.splitlines()[-1]
+    assert line.startswith("duologue curate: gave up: 1 of 1 items broke in stage scan: 1 x OSError: no such device")
+    assert "while running" not in line
+    assert not (run.out / "manifest.json").exists()
 
 
 def test_rows_open_with_pyarrow_alone(curated: Run) -> None:
