@@ -36,9 +36,8 @@ input_stream: "image"
 input_side_packet: "with_attention"
 executor { type: "ApplicationThreadExecutor" }
 node {
-  calculator: "ImageToTensorCalculator" input_stream: "IMAGE:image" output_stream: "TENSORS:input"
-  options { [mediapipe.ImageToTensorCalculatorOptions.ext] {
-    output_tensor_width: 192 output_tensor_height: 192 output_tensor_float_range { min: 0 max: 1 } } }
+  calculator: "TensorConverterCalculator" input_stream: "IMAGE:image" output_stream: "TENSORS:input"
+  options { [mediapipe.TensorConverterCalculatorOptions.ext] { zero_center: false } }
 }
 node {
   calculator: "FaceLandmarksModelLoader"
@@ -234,8 +233,8 @@ class FaceMesh:
         # The modules that define the options named in the graph's text must be imported for it to parse.
         from mediapipe.calculators.core import split_vector_calculator_pb2  # noqa: F401
         from mediapipe.calculators.tensor import (  # noqa: F401
-            image_to_tensor_calculator_pb2,
             inference_calculator_pb2,
+            tensor_converter_calculator_pb2,
             tensors_to_floats_calculator_pb2,
         )
         from mediapipe.framework import calculator_pb2
@@ -285,7 +284,13 @@ class FaceMesh:
         return MeshFace(landmarks.astype(np.float32), logit, crop, region)
 
     def infer(self, crop: UInt8) -> tuple[Float32, float]:
-        """The bare network: [478, 3] landmarks in crop pixels (0..192) and the presence logit."""
+        """The bare network: [478, 3] landmarks in crop pixels (0..192) and the presence logit.
+
+        Args:
+            crop: [192, 192, 3]; it goes in as it is (MediaPipe's own graph would warp it again, a tenth of a call).
+        """
+        if crop.shape != (CROP_PX, CROP_PX, 3):
+            raise ValueError(f"the landmark network takes {CROP_PX} x {CROP_PX} RGB, not {crop.shape}")
         self._clock += 1
         packet = self._image(np.ascontiguousarray(crop), image_format=self._format, copy=True)
         self._graph.add_packet_to_input_stream("image", packet.at(self._clock))
