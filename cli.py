@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import atexit
 import contextlib
+import gc
 import importlib
 import os
 import sys
@@ -65,6 +66,8 @@ def leave(code: int) -> NoReturn:
 
 def program() -> NoReturn:
     """The installed program: one verb, then the process ends."""
+    # Imports leave half a million objects for good; looking through them again and again takes a tenth of the start.
+    gc.set_threshold(20_000, 20, 20)
     try:
         code = main()
     except SystemExit as end:

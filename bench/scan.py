@@ -20,7 +20,8 @@ import argparse
 import json
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -233,24 +234,26 @@ def real_cell(path: Path) -> dict[str, tuple[int, int]]:
     return cells
 
 
-def retention(clips: list[Path], per_cell: int, jobs: int) -> dict[str, object]:
-    """Counts over all cells, and how much retention they prove."""
+def retention(clips: list[Path], per_cell: int, jobs: int) -> Iterator[dict[str, object]]:
+    """Counts over the cells that are done, and how much retention they prove; again after each cell."""
     cells: dict[str, tuple[int, int]] = {}
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        waiting = [pool.submit(real_cell, path) for path in clips]
-        for size in reversed(SIZES):
+        waiting = []
+        for size in SIZES:
             count = max(1, per_cell * 720**2 // size[1] ** 2 // (1 if size[1] == 720 else 2))
             waiting += [pool.submit(synthetic_cell, size, scale, count) for scale in SCALES]
-        for cell in waiting:
+        waiting += [pool.submit(real_cell, path) for path in clips]
+        for cell in as_completed(waiting):
             cells |= cell.result()
-    full, both = (sum(c[i] for c in cells.values()) for i in (0, 1))
-    return {
-        "retention": round(both / max(full, 1), 4),
-        "retention_at_99_percent_confidence": round(float(beta.ppf(0.01, both, full - both + 1)), 4) if both else 0.0,
-        "clips_full_resolution": full,
-        "clips_lost": full - both,
-        "cells": {k: {"full": a, "kept": b} for k, (a, b) in cells.items()},
-    }
+            full, both = (sum(c[i] for c in cells.values()) for i in (0, 1))
+            proven = float(beta.ppf(0.01, both, full - both + 1)) if both else 0.0
+            yield {
+                "retention": round(both / max(full, 1), 4),
+                "retention_at_99_percent_confidence": round(proven, 4),
+                "clips_full_resolution": full,
+                "clips_lost": full - both,
+                "cells": {k: {"full": a, "kept": b} for k, (a, b) in sorted(cells.items())},
+            }
 
 
 def cost(paths: list[Path], detector: FaceDetector) -> dict[str, dict[str, float]]:
@@ -292,11 +295,12 @@ def main() -> None:
     options = parser.parse_args()
     cv2.setNumThreads(1)
     detector = FaceDetector()
-    figures = {**retention(options.clips, options.per_cell, options.jobs), "cost": cost(options.clips, detector)}
-    text = json.dumps(figures, indent=1)
-    if options.out:
-        options.out.write_text(text + "\n")
-    print(json.dumps(figures) if options.json else text)
+    figures: dict[str, object] = {"cost": cost(options.clips, detector)}
+    for found in retention(options.clips, options.per_cell, options.jobs):
+        figures |= found
+        if options.out:  # what is known so far survives an interruption
+            options.out.write_text(json.dumps(figures, indent=1) + "\n")
+    print(json.dumps(figures) if options.json else json.dumps(figures, indent=1))
 
 
 if __name__ == "__main__":
