@@ -166,12 +166,12 @@ def usable(
     """Whether a stretch of a video is worth training on, by its truth: the thresholds of selection on true values.
 
     Args:
-        snr_db: of the sound, None without noise. options: thresholds. clips: when a third person is one too many.
+        snr_db: of the sound, None without noise. options: thresholds. clips: when a third person is one too many; None
+            where a third person does not matter.
 
     Returns:
         (yes or no, why not).
     """
-    clips = clips or ClipOptions()
     rows = np.flatnonzero((truth.times >= start_s - 1e-6) & (truth.times < end_s - 1e-6))
     if truth.split_screen:
         return False, "two rooms"
@@ -189,7 +189,7 @@ def usable(
         if np.percentile(true.yaw_deg, 95) > options.yaw_deg:
             return False, "turned away"
     smaller = min(float(np.median(true.box[:, 3] - true.box[:, 1])) for true in here.people)
-    for third in truth.bystanders:
+    for third in truth.bystanders if clips is not None else ():
         big = third.box[rows, 3] - third.box[rows, 1] >= clips.passer_by_size * smaller
         if (big & (third.visible_share[rows] >= LEAST_SHOWING)).sum() / truth.fps >= clips.passer_by_s:
             return False, "a third person"
@@ -209,10 +209,11 @@ class UsableScore:
 
 
 def selection(
-    truth: Truth, found: FoundVideo, snr_db: float | None, options: SelectionOptions, clips: ClipOptions | None = None
+    truth: Truth, found: FoundVideo, snr_db: float | None, options: SelectionOptions, clips: ClipOptions
 ) -> UsableScore:
     """Selected pairs against truth. A selected pair is right where its stretch is usable *and* its labels follow the
-    two people and the true sound: boxes on both in 90 % of the frames, sound within a frame after correction."""
+    two people and the true sound: boxes on both in 90 % of the frames, sound within a frame after correction. A
+    passer-by does no harm to a pair that was kept; stretches with one who is prominent need not be kept."""
     right = chosen = 0.0
     covered: list[tuple[float, float]] = []
     for row in found.rows:
@@ -220,7 +221,7 @@ def selection(
             continue
         start, end = row["start_s"], row["end_s"]
         chosen += end - start
-        good = usable(truth, start + 0.05, end - 0.05, snr_db, replace(options, min_duration_s=0.0), clips)[0]
+        good = usable(truth, start + 0.05, end - 0.05, snr_db, replace(options, min_duration_s=0.0))[0]
         in_sync = abs(truth.av_offset_s - found.shift_s) <= options.av_offset_s + 0.01
         if good and in_sync and _order(truth, row) is not None:
             right += end - start

@@ -24,6 +24,7 @@ from duologue.schemas.selection import SelectionOptions
 from duologue.synthesis import voices
 from duologue.synthesis.scenario import Scenario
 from duologue.synthesis.truth import BystanderTruth, PersonTruth, Transition, Truth
+from duologue.transforms.clips import ClipOptions
 
 LIMITS = Path(__file__).parents[1] / "data" / "accuracy_quick.json"
 FIXED = ("cuts_f1", "idf1", "der", "speaking_ap", "binding", "offset_ms", "rotation_deg", "relative_rotation_deg",
@@ -182,7 +183,9 @@ def test_usable_stretches() -> None:
     assert usable(replace(exact, a=away), 0, 10, None, options)[1] == "turned away"
     big = np.tile(np.float32([600, 300, 680, 380]), (300, 1))
     third = BystanderTruth("p", big, np.zeros((300, 3), np.float32), np.zeros((300, 3), np.float32), np.ones(300))
-    assert usable(replace(exact, bystanders=(third,)), 0, 10, None, options)[1] == "a third person"
+    crowd = replace(exact, bystanders=(third,))
+    assert usable(crowd, 0, 10, None, options, ClipOptions())[1] == "a third person"
+    assert usable(crowd, 0, 10, None, options) == (True, "")
     unseen = replace(exact.a, visible_share=np.full(300, 0.1, np.float32))
     assert usable(replace(exact, a=unseen), 0, 10, None, options)[1] == "out of sight"
     assert windows([(0.0, 22.0), (22.0, 34.0)]) == [(0.0, 10.0), (10.0, 20.0), (22.0, 32.0)]
@@ -192,12 +195,16 @@ def test_a_selected_pair_of_strangers_is_wrong() -> None:
     exact, options = truth(10.0), SelectionOptions()
     row = {"pair_id": "1", "start_s": 0.0, "end_s": 10.0, "n_frames": 250, "fps": 25.0,
            "a.box": exact.a.box.astype(float), "b.box": exact.b.box.astype(float)}  # fmt: skip
-    good = selection(exact, FoundVideo(rows=[row], selected={"1"}), None, options)
+    good = selection(exact, FoundVideo(rows=[row], selected={"1"}), None, options, ClipOptions())
     assert (good.precision, good.recall) == ((10.0, 10.0), (10.0, 10.0))
-    bad = selection(exact, FoundVideo(rows=[{**row, "b.box": row["a.box"]}], selected={"1"}), None, options)
+    bad = selection(
+        exact, FoundVideo(rows=[{**row, "b.box": row["a.box"]}], selected={"1"}), None, options, ClipOptions()
+    )
     assert (bad.precision, bad.recall) == ((0.0, 10.0), (0.0, 10.0))
-    assert selection(exact, FoundVideo(rows=[row]), None, options).recall == (0.0, 10.0)
-    late = selection(replace(exact, av_offset_s=0.2), FoundVideo(rows=[row], selected={"1"}), None, options)
+    assert selection(exact, FoundVideo(rows=[row]), None, options, ClipOptions()).recall == (0.0, 10.0)
+    late = selection(
+        replace(exact, av_offset_s=0.2), FoundVideo(rows=[row], selected={"1"}), None, options, ClipOptions()
+    )
     assert late.precision == (0.0, 10.0)
 
 
