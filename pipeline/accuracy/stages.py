@@ -14,7 +14,7 @@ from ...schemas.row import Row
 from ...schemas.selection import SelectionOptions
 from ...synthesis.truth import PersonTruth, Truth
 from ...transforms.clips import ClipOptions
-from .clock import box_iou, truth_at, who_is_who
+from .clock import TrueClip, box_iou, truth_at, who_is_who
 from .found import FoundVideo
 
 Array = npt.NDArray[np.float64]
@@ -188,16 +188,23 @@ def usable(
             return False, "too small"
         if np.percentile(true.yaw_deg, 95) > options.yaw_deg:
             return False, "turned away"
-    smaller = min(float(np.median(true.box[:, 3] - true.box[:, 1])) for true in here.people)
-    for third in truth.bystanders if clips is not None else ():
-        big = third.box[rows, 3] - third.box[rows, 1] >= clips.passer_by_size * smaller
-        if (big & (third.visible_share[rows] >= LEAST_SHOWING)).sum() / truth.fps >= clips.passer_by_s:
-            return False, "a third person"
+    if clips is not None and _crowded(truth, rows, here, clips):
+        return False, "a third person"
     if np.mean(here.people[0].speaking | here.people[1].speaking) < options.speech_share:
         return False, "silent"
     if snr_db is not None and snr_db < options.snr_db:
         return False, "noisy"
     return True, ""
+
+
+def _crowded(truth: Truth, rows: npt.NDArray[np.int64], here: TrueClip, clips: ClipOptions) -> bool:
+    """Whether a third person is prominent in these frames, by the rule of the clips."""
+    smaller = min(float(np.median(true.box[:, 3] - true.box[:, 1])) for true in here.people)
+    for third in truth.bystanders:
+        big = third.box[rows, 3] - third.box[rows, 1] >= clips.passer_by_size * smaller
+        if (big & (third.visible_share[rows] >= LEAST_SHOWING)).sum() / truth.fps >= clips.passer_by_s:
+            return True
+    return False
 
 
 @dataclass(frozen=True)
