@@ -112,7 +112,8 @@ def head_track(
     measured_sd = np.hypot(plan.linear(fit.rotation_sd), turned_error * np.hypot(turned, LEAST_TURN))
     rotation_sd = np.hypot(measured_sd, off_axis * camera.log_sd)
     log_sd = np.sqrt(plan.linear(fit.depth_log_sd) ** 2 + size.log_sd**2 + camera.log_sd**2)
-    gaze = solve_gaze(landmarks, fit.rotation, eye_positions, head.eyeball_radius, camera, measured.times, plan)
+    seen = None if track.gaze is None else track.gaze[measured.frames]
+    gaze = solve_gaze(landmarks, fit.rotation, eye_positions, head.eyeball_radius, camera, measured.times, plan, seen)
     empty = np.full((len(times), 3), np.nan, dtype=np.float32)
     valid = plan.valid
     return (

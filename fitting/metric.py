@@ -23,7 +23,10 @@ CHILD_IPD = 0.054  # metres; 40 mm at age 5, adults 63 +- 3.9
 _SMALLEST = 0.55  # of an adult's head; below it the irises were not measured
 _IRIS_MIN_SCALE_PX = 40.0  # px per 63 mm: below it the iris adds nearly nothing to the prior
 _IRIS_MAX_ANGLE = np.radians(25.0)
-_IRIS_MIN_FRAMES = 12
+_IRIS_MIN_FRAMES = 6
+_RIM_NOISE_PX = (
+    2.0  # of a frame's diameter, neighbours alike: few frames are worth less, with no threshold to fall over
+)
 _CREDIBLE = 3.0  # sd: a further departure from every head size is a failed measurement, not a head
 # Children, as a broad second component of the prior: a face at five years is about 0.84 of an adult's.
 _CHILD_LOG_MEAN, _CHILD_LOG_SD, _CHILD_SHARE = float(np.log(0.84)), 0.10, 0.05
@@ -94,10 +97,10 @@ def head_size(
     if int(usable.any(1).sum()) < _IRIS_MIN_FRAMES or good.sum() < _IRIS_MIN_FRAMES:
         return UNKNOWN
     ratio = float(IRIS_DIAMETER / np.median(measured[good]))
-    return fuse(ratio, float(np.median(across[good])), model_ipd)
+    return fuse(ratio, float(np.median(across[good])), model_ipd, int(good.sum()))
 
 
-def fuse(iris_ratio: float, iris_px: float, model_ipd: float) -> HeadSize:
+def fuse(iris_ratio: float, iris_px: float, model_ipd: float, measured: int = 1000) -> HeadSize:
     """Posterior of a head's size from the prior and its irises, both log-normal.
 
     The prior has two parts, adults and (few) children, so that an adult whose irises look large is not suddenly placed
@@ -105,10 +108,10 @@ def fuse(iris_ratio: float, iris_px: float, model_ipd: float) -> HeadSize:
 
     Args:
         iris_ratio: size / model size that the irises say. iris_px: their diameter in pixels.
-        model_ipd: metres between the eyeball centres at the model's size.
+        model_ipd: metres between the eyeball centres at the model's size. measured: irises, eyes times frames.
     """
     seen = float(np.log(iris_ratio))
-    limbus = LIMBUS_BIAS_PX / iris_px
+    limbus = float(np.hypot(LIMBUS_BIAS_PX, _RIM_NOISE_PX / np.sqrt(measured))) / iris_px
     sd = float(np.hypot(IRIS_LOG_SD, limbus))
     if iris_ratio < _SMALLEST or seen > _CREDIBLE * np.hypot(sd, HEAD_SIZE_LOG_SD):
         return HeadSize(1.0, HEAD_SIZE_LOG_SD, False, iris_ratio)

@@ -11,7 +11,7 @@ from .compiled_model import POSE, CompiledModel
 from .residuals import Observations, State, linearise
 from .temporal import MotionPrior
 
-TURN_PER_METRE = 6.1  # rad / m: 0.35 degrees per axis for every millimetre of anatomy beyond the model
+TURN_PER_METRE = 7.5  # rad / m: 0.43 degrees per axis for every millimetre of anatomy beyond the model
 EVERY = 4
 
 

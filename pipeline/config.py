@@ -38,6 +38,7 @@ class BackendOptions:
             mouths are then kept among the work files.
         separation: "none", or "pyannote" with ``separation_path`` (a SpeechSeparation pipeline's folder or hub id):
             each person's own sound is then written to ``voices/``.
+        gaze: "geometric" (irises and fitted eyeballs), or "onnx" with the appearance model's file in ``gaze_path``.
         head_model: "" for the canonical head, or the path of a FLAME, GNM, ICT-FaceKit or MediaPipe model.
     """
 
@@ -51,6 +52,8 @@ class BackendOptions:
     speaker_path: str = ""
     separation: str = "none"
     separation_path: str = ""
+    gaze: str = "geometric"
+    gaze_path: str = ""
     head_model: str = ""
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from .. import __version__
 from ..fitting.head_model import load_head_model
 from ..schemas.takedown import read_takedowns
+from ..transforms.appearance_gaze import gaze_backend
 from ..transforms.decode import for_scan
 from ..transforms.detect_faces import face_detector
 from ..transforms.identify import face_identifier
@@ -83,6 +84,8 @@ def make_plan(config: CurateConfig, out: str, *, offline: bool = False) -> Plan:
     voices = turns_backend(backends.turns, backends.turns_path)
     voices += speaker_backend(backends.speaker, backends.speaker_path)
     voices += separation_backend(backends.separation, backends.separation_path)
+    appearance = Shared.get("gaze", gaze_backend, backends.gaze, backends.gaze_path)
+    looks = () if appearance is None else (appearance.backend,)
     head = load_head_model(backends.head_model or None)
     digest = config_hash(config, head.sha256)
     run = config.run
@@ -98,7 +101,8 @@ def make_plan(config: CurateConfig, out: str, *, offline: bool = False) -> Plan:
         shots=ShotsStage(config.scan, need_audio=not run.geometry_only),
         track=TrackStage(
             config.track, config.decode, *detector, backends.identity, backends.identity_path,
-            keep_crops=backends.speaker != "lips",
+            keep_crops=backends.speaker != "lips", gaze_backend=backends.gaze, gaze_path=backends.gaze_path,
+            focal_px=fit.focal_px,
         ),
         clips=ClipsStage(config.clips, config.stitch),
         listen=ListenStage(config.listen, config.audio, backends.turns, backends.turns_path),
@@ -108,7 +112,7 @@ def make_plan(config: CurateConfig, out: str, *, offline: bool = False) -> Plan:
         fit=FitStage(config.clips, fit, backends.head_model, head.sha256),
         score=ScoreStage(
             config.clips, config.bind, config_hash=digest, code_version=__version__,
-            backends=(shot_detector(config.scan.shots).backend, faces, who, *voices, head_backend(head)),
+            backends=(shot_detector(config.scan.shots).backend, faces, who, *voices, *looks, head_backend(head)),
             keep_landmarks=run.landmarks, separation=backends.separation, separation_path=backends.separation_path,
         ),
     )  # fmt: skip

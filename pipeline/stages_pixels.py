@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from apache_beam.io.filesystems import FileSystems
@@ -12,7 +13,18 @@ from apache_beam.io.filesystems import FileSystems
 from ..schemas.errors import BadInput
 from ..schemas.records import InputItem, Reject, Shot, Video
 from ..schemas.takedown import Takedown, is_taken_down
-from ..transforms import clips, decode, detect_faces, face_mesh, identify, scan, scan_verdict, stitch, track
+from ..transforms import (
+    appearance_gaze,
+    clips,
+    decode,
+    detect_faces,
+    face_mesh,
+    identify,
+    scan,
+    scan_verdict,
+    stitch,
+    track,
+)
 from ..transforms.elements import ClipTask, PieceDone, PieceTask, Span, TrackDone, TrackTask
 from ..transforms.probe import ProbeOptions, probe
 from ..transforms.shots import WARM_UP_S, shot_detector
@@ -198,12 +210,16 @@ class TrackStage:
     identity_backend: str
     identity_path: str
     keep_crops: bool = False
+    gaze_backend: str = "geometric"
+    gaze_path: str = ""
+    focal_px: float | None = None
     name: str = "track"
     kinds: tuple[type, ...] = (TrackDone,)
 
     def identity(self, element: TrackTask) -> tuple[Any, ...]:
         backends = (self.detector, self.detector_path, self.identity_backend, self.identity_path)
-        return (element, self.options, self.decode, backends, self.keep_crops)
+        gaze = (self.gaze_backend, self.gaze_path, self.focal_px) if self.gaze_backend != "geometric" else ()
+        return (element, self.options, self.decode, backends, self.keep_crops, *gaze)
 
     def subject(self, element: TrackTask) -> Subject:
         return video_subject(element.span.video, element.start_s, element.end_s, element.span.shot_index)
@@ -213,6 +229,8 @@ class TrackStage:
         faces = Shared.get("face detector", detect_faces.face_detector, self.detector, self.detector_path)
         mesh = Shared.get("face mesh", face_mesh.FaceMesh)
         identifier = Shared.get("identifier", identify.face_identifier, self.identity_backend, self.identity_path)
+        network = Shared.get("gaze", appearance_gaze.gaze_backend, self.gaze_backend, self.gaze_path)
+        look = None if network is None else partial(network.look, focal_px=self.focal_px or video.focal_px)
         with (
             local_copies().open(video.uri) as path,
             decode.read_frames(
@@ -226,7 +244,7 @@ class TrackStage:
             ) as frames,
         ):
             kept = (element.start_s, element.end_s, self.keep_crops)
-            piece = track.track_piece(frames, self.options, faces, mesh, identifier, *kept)
+            piece = track.track_piece(frames, self.options, faces, mesh, identifier, *kept, look)
         key = f"{video.video_id[:16]}-{span.shot_index:05d}-{element.index:06d}"
         file = work.put_arrays(self.name, key, piece.to_arrays())
         summaries = stitch.summarise(piece, video.video_id, span.shot_index, element.index, file)

@@ -85,7 +85,8 @@ def rounded(tracks: ClipTracks) -> ClipTracks:
     """The tracks as a landmark row holds them. What is fitted first is fitted on these, so that a later fit sees the
     same numbers to the last bit."""
     stored_ones = tracks_from_row(landmark_row("", tracks))
-    a, b = replace(stored_ones.a, crops=tracks.a.crops), replace(stored_ones.b, crops=tracks.b.crops)
+    a = replace(stored_ones.a, crops=tracks.a.crops, gaze=tracks.a.gaze)
+    b = replace(stored_ones.b, crops=tracks.b.crops, gaze=tracks.b.gaze)
     return replace(stored_ones, a=a, b=b)
 
 

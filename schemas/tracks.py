@@ -30,6 +30,7 @@ class FaceTrack:
         sharpness: [T] variance of the Laplacian on the face crop at fixed crop size; NaN where not valid.
         identity: [D] appearance descriptor (L2-normalised, zeros where none), averaged over the track.
         crops: [T, 112, 112] uint8 grey crops of the mouth, zeros where not ``valid``; None unless they were asked for.
+        gaze: [T, 3] unit vectors, camera frame, by an appearance model; NaN where none. None without such a model.
     """
 
     track_id: str
@@ -40,6 +41,7 @@ class FaceTrack:
     sharpness: Float32
     identity: Float32
     crops: npt.NDArray[np.uint8] | None = None
+    gaze: Float32 | None = None
 
 
 @dataclass(frozen=True)

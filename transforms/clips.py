@@ -268,6 +268,7 @@ def _assemble(name: str, keys: Sequence[str], pieces: Sequence[PieceTracks], tim
     sharp = np.full(n, np.nan, np.float32)
     looks: list[tuple[int, Float32]] = []
     crops: npt.NDArray[np.uint8] | None = None
+    gaze: Float32 | None = None
     for key in keys:
         position, tracklet_id = key.split(":")
         t = _find(pieces[int(position)], tracklet_id)
@@ -281,11 +282,14 @@ def _assemble(name: str, keys: Sequence[str], pieces: Sequence[PieceTracks], tim
         if t.crops is not None:
             crops = np.zeros((n, *t.crops.shape[1:]), np.uint8) if crops is None else crops
             crops[rows] = t.crops[better]
+        if t.gaze is not None:
+            gaze = np.full((n, 3), np.nan, np.float32) if gaze is None else gaze
+            gaze[rows] = t.gaze[better]
         if t.identity_count:
             looks.append((t.identity_count, t.identity))
     mean = sum((k * v for k, v in looks), np.zeros(len(looks[0][1]) if looks else 1, np.float32))
     identity = np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-9), dtype=np.float32)
-    return FaceTrack(name, landmarks, box, valid, confidence, sharp, identity, crops)
+    return FaceTrack(name, landmarks, box, valid, confidence, sharp, identity, crops, gaze)
 
 
 def _find(piece: PieceTracks, tracklet_id: str) -> Tracklet:

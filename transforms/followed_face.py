@@ -29,6 +29,7 @@ class Row:
     sharp: float = math.nan
     crop: UInt8 | None = None
     side_error: Float32 | None = None
+    gaze: Float32 | None = None
 
 
 @dataclass
@@ -125,15 +126,19 @@ def tracklet_of(
     confidence = np.zeros(n, np.float32)
     sharp = np.full(n, np.nan, np.float32)
     crops = np.zeros((n, CROP, CROP), np.uint8) if keep_crops else None
+    gaze = np.full((n, 3), np.nan, np.float32) if any(row.gaze is not None for row in rows.values()) else None
     for index, row in rows.items():
         k = index - start
         box[k] = row.box
         if crops is not None and row.crop is not None:
             crops[k] = row.crop
+        if gaze is not None and row.gaze is not None:
+            gaze[k] = row.gaze
         if row.landmarks is not None:
             landmarks[k], valid[k], sharp[k] = measured[index], True, row.sharp
             confidence[k] = confidence_from_error(row.error)
-    return Tracklet(name, times, landmarks, box, valid, confidence, sharp, face.identity, len(face.identities), crops)
+    looks = len(face.identities)
+    return Tracklet(name, times, landmarks, box, valid, confidence, sharp, face.identity, looks, crops, gaze)
 
 
 def owner_of(box: Float32, found: Mapping[int, MeshFace]) -> int | None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from ..schemas.tracks import Float32
 from .crossings import SURE_ERROR, check_crossings, part_doubles
 from .decode import Frame
 from .detect_faces import Detections
@@ -82,6 +83,9 @@ class _Judged:
     sharp: float
 
 
+Look = Callable[[Pixels, Float32], Float32]
+
+
 def track_piece(
     frames: Iterable[Frame],
     options: TrackOptions,
@@ -91,6 +95,7 @@ def track_piece(
     keep_from_s: float = -math.inf,
     keep_to_s: float = math.inf,
     keep_crops: bool = False,
+    look: Look | None = None,
 ) -> PieceTracks:
     """Tracks the faces of one piece.
 
@@ -98,11 +103,12 @@ def track_piece(
         frames: the piece's frames in time order, warm-up frames first.
         keep_from_s, keep_to_s: frames with keep_from_s <= time < keep_to_s are kept; earlier ones only warm up.
         keep_crops: also keep a grey crop of each face's mouth (:func:`mouth_crop`), for an active-speaker network.
+        look: an appearance model of gaze: image and landmarks to a unit vector in the camera's frame.
 
     Returns:
         The kept frames' times and the tracklets over them, in order of first sighting (then from left to right).
     """
-    tracker = _Tracker(options, detector, mesh, identifier, keep_crops)
+    tracker = _Tracker(options, detector, mesh, identifier, keep_crops, look)
     for frame in frames:
         if frame.time_s >= keep_to_s:
             break
@@ -112,10 +118,12 @@ def track_piece(
 
 class _Tracker:
     def __init__(
-        self, options: TrackOptions, detector: Finder, mesh: Mesher, identifier: Identifier, keep_crops: bool = False
-    ) -> None:
+        self, options: TrackOptions, detector: Finder, mesh: Mesher, identifier: Identifier, keep_crops: bool = False,
+        look: Look | None = None,
+    ) -> None:  # fmt: skip
         self.options = options
         self.keep_crops = keep_crops
+        self.look = look
         self.search = FaceSearch(
             detector, options.detect_every_s, options.retry_every_s, options.smallest_px, options.smallest_share
         )
@@ -170,6 +178,8 @@ class _Tracker:
             judged = self._judge(face, seen, time)
         crop = self._crop(picture, seen)
         row = face.rows[index] = Row(seen.box, seen.landmarks, judged.error, judged.sharp, crop)
+        if self.look is not None:
+            row.gaze = self.look(picture, seen.landmarks)
         if 0 < self.options.mirror_every_s <= time - face.mirror_time + 1e-6:
             row.side_error = face.side_error = side_error(self.mesh, seen, self.options.keep_logit)
             face.mirror_time = time

@@ -27,6 +27,7 @@ class Tracklet:
         identity: [D] L2-normalised mean descriptor, zeros where none was measured.
         identity_count: number of descriptors in that mean.
         crops: [T, 112, 112] grey crops of the mouth, zeros where not valid; None where they were not asked for.
+        gaze: [T, 3] by an appearance model, NaN where none; None without such a model.
     """
 
     tracklet_id: str
@@ -39,6 +40,7 @@ class Tracklet:
     identity: Float32
     identity_count: int = 0
     crops: npt.NDArray[np.uint8] | None = None
+    gaze: Float32 | None = None
 
     def __post_init__(self) -> None:
         n = len(self.times)
@@ -76,6 +78,8 @@ class PieceTracks:
             arrays[f"{t.tracklet_id}.landmarks"] = t.landmarks[t.valid]
             if t.crops is not None:
                 arrays[f"{t.tracklet_id}.crops"] = t.crops[t.valid]
+            if t.gaze is not None:
+                arrays[f"{t.tracklet_id}.gaze"] = t.gaze
         return arrays
 
     @staticmethod
@@ -94,6 +98,7 @@ class PieceTracks:
             if stored is not None:
                 crops = np.zeros((len(valid), *stored.shape[1:]), np.uint8)
                 crops[valid] = stored
+            gaze = arrays.get(f"{name}.gaze")
             tracklets.append(
                 Tracklet(
                     name,
@@ -106,6 +111,7 @@ class PieceTracks:
                     values["identity"].astype(np.float32),
                     int(np.asarray(arrays["identity_counts"])[i]),
                     crops,
+                    None if gaze is None else np.asarray(gaze, dtype=np.float32),
                 )
             )
         return PieceTracks(times, tuple(tracklets))

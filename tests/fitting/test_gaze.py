@@ -15,9 +15,11 @@ from duologue.fitting.gaze import (
     looking_at_partner,
     looking_probability,
     probability_within,
+    solve_gaze,
 )
 from duologue.fitting.gaze_offset import personal_offset, prior_sd
 from duologue.fitting.rotations import exp_so3
+from duologue.fitting.trajectory import resampling
 from duologue.schemas.heads import HeadTrack
 
 CAMERA = Camera(1280, 720, 1370.0, "user", 0.01)
@@ -84,6 +86,25 @@ def _noisy(directions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _degrees(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.asarray(np.degrees(np.arccos(np.clip((a * b).sum(-1), -1, 1))))
+
+
+def test_an_appearance_model_takes_the_place_of_the_irises() -> None:
+    n = 40
+    times = np.arange(n) / 25
+    landmarks = np.random.default_rng(5).uniform(300, 500, (n, 478, 2))
+    rotation = np.tile(np.diag([1.0, -1.0, -1.0]), (n, 1, 1))
+    eyeballs = np.tile([[0.03, 0.0, 1.4], [-0.03, 0.0, 1.4]], (n, 1, 1))
+    said = np.tile(_unit(np.array(0.3), np.array(-0.1)), (n, 1))
+    said[5] = np.nan
+    landmarks[7, [386, 374, 159, 145]] = 400.0  # both eyes closed: no gaze, whatever the model says
+    plan = resampling(times, times, 0.04)
+    gaze = solve_gaze(landmarks, rotation, eyeballs, 0.0105, CAMERA, times, plan, said)
+    assert gaze.blink[7]
+    assert np.isnan(gaze.direction[7]).all()
+    rest = np.isfinite(gaze.direction).all(-1)
+    assert rest.sum() >= n - 3
+    np.testing.assert_allclose(gaze.direction[rest], said[[0]].repeat(rest.sum(), 0), atol=0.01)
+    assert (gaze.noise_sd[rest] < np.radians(4)).all()
 
 
 def _head(n: int) -> HeadTrack:
