@@ -76,6 +76,8 @@ def run(args: argparse.Namespace) -> int:
     with quiet_libraries(), _progress(plan, args.quiet):
         try:
             state = curate(plan, items, options)
+        except UsageError:
+            raise
         except Exception as error:
             print(f"duologue curate: {_failure(error, plan)}", file=sys.stderr)
             return 1
@@ -102,11 +104,19 @@ def _failure(error: Exception, plan: Plan) -> str:
 
 def curate(plan: Plan, items: Sequence[InputItem], options: PipelineOptions) -> str:
     """Run the graph to its end; returns Beam's state, "DONE" when the data set was published."""
+    pipeline = _pipeline(options)
     chunks = write_item_chunks(list(items), plan.work.root)
-    pipeline = beam.Pipeline(options=options)
     build(pipeline, plan, chunks)
     result = pipeline.run()
     return str(result.wait_until_finish())
+
+
+def _pipeline(options: PipelineOptions) -> beam.Pipeline:
+    """An empty pipeline; UsageError where its runner misses an option."""
+    try:
+        return beam.Pipeline(options=options)
+    except ValueError as error:
+        raise UsageError(" ".join(str(error).split())) from error
 
 
 def report(plan: Plan, seconds: float, *, as_json: bool = False, quiet: bool = False) -> None:
@@ -144,7 +154,7 @@ def _dry_run(config: CurateConfig, inputs: Sequence[str], out: str, runner: str,
 
 def dataflow_job(plan: Plan, options: PipelineOptions) -> beam_runner_api_pb2.Pipeline:
     """The Dataflow job as it would be submitted, built without credentials or network."""
-    pipeline = beam.Pipeline(options=options)
+    pipeline = _pipeline(options)
     build(pipeline, plan, ["inputs/000000.jsonl"])
     with quiet_libraries():
         result = pipeline.run()

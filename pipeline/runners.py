@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Sequence
 
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -11,6 +12,8 @@ from ..schemas.errors import UsageError
 
 # Runners the project tests. Flink and Spark go through PortableRunner and a job server of the user's.
 RUNNERS = ("DirectRunner", "PortableRunner", "FlinkRunner", "SparkRunner", "DataflowRunner")
+
+_BUCKET = re.compile(r"gs://[a-z0-9][-_.a-z0-9]+[a-z0-9]/")
 
 
 def beam_options(runner: str, workers: int, extra: Sequence[str], dry_run: bool = False) -> PipelineOptions:
@@ -37,6 +40,12 @@ def beam_options(runner: str, workers: int, extra: Sequence[str], dry_run: bool 
     if runner == "DataflowRunner":
         if importlib.util.find_spec("apitools") is None or importlib.util.find_spec("google.auth") is None:
             raise UsageError("DataflowRunner needs the Google client packages of requirements/lock.txt")
+        places = [flag for flag in extra if flag.startswith(("--temp_location=", "--staging_location="))]
+        wrong = [flag for flag in places if not _BUCKET.match(flag.partition("=")[2])]
+        if wrong:
+            raise UsageError(f"{wrong[0]} is no Google Cloud Storage folder (gs://BUCKET/FOLDER)")
         if dry_run:
+            if not places:  # Beam would ask the network for a bucket
+                raise UsageError("a Dataflow dry run needs -- --temp_location=gs://BUCKET/FOLDER")
             flags += ["--dry_run=True", "--no_auth"]
     return PipelineOptions(flags)

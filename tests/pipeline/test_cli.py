@@ -53,6 +53,14 @@ WRONG = {
     "missing configuration": (["curate", "FILM", "--out", "OUT", "--config", "none.yaml"], "none.yaml"),
     "unknown runner": (["curate", "FILM", "--out", "OUT", "--runner", "TurtleRunner"], "TurtleRunner"),
     "portable without endpoint": (["curate", "FILM", "--out", "OUT", "--runner", "PortableRunner"], "--job_endpoint"),
+    "Dataflow without a place": (
+        ["curate", "FILM", "--out", "OUT", "--runner", "DataflowRunner", "--dry-run"],
+        "--temp_location",
+    ),
+    "Dataflow in no bucket": (
+        ["curate", "FILM", "--out", "OUT", "--runner", "DataflowRunner", "--", "--temp_location=gs://b/tmp"],
+        "gs://BUCKET/FOLDER",
+    ),
     "no workers": (["curate", "FILM", "--out", "OUT", "--workers", "0"], "--workers"),
     "workers in words": (["curate", "FILM", "--out", "OUT", "--workers", "two"], "two"),
     "unknown faces": (["curate", "FILM", "--out", "OUT", "--set", "backends.faces=psychic"], "psychic"),

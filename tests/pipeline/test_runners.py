@@ -15,6 +15,10 @@ from pathlib import Path
 
 import pytest
 from apache_beam.options.pipeline_options import DirectOptions
+from duologue.cli import main
+from duologue.pipeline.config import CurateConfig
+from duologue.pipeline.curate import dataflow_job
+from duologue.pipeline.plan import make_plan
 from duologue.pipeline.runners import beam_options
 from duologue.schemas.errors import UsageError
 from duologue.tests.pipeline.conftest import Run, published, start
@@ -94,3 +98,21 @@ def test_as_many_processes_as_asked_for(workers: int, mode: str) -> None:
 def test_a_job_server_must_be_named() -> None:
     with pytest.raises(UsageError, match="--job_endpoint"):
         beam_options("PortableRunner", 1, [])
+
+
+PLACE = ["--project=project-1", "--region=us-central1", "--temp_location=gs://bucket/tmp"]
+
+
+def test_a_dataflow_job_is_built_offline(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["curate", "gs://bucket/*.mp4", "--out", "gs://bucket/set", "--runner", "DataflowRunner", "--dry-run"]
+    assert main([*words, "--", *PLACE, "--sdk_container_image=registry/image:1"]) == 0
+    said = capsys.readouterr().out
+    job, images = said.splitlines()[-2:]
+    assert int(job.split(":")[1].split()[0]) > 100  # transforms: the whole graph
+    assert images == "# images: registry/image:1; resource hints: min_ram_bytes=4000000000"
+
+
+def test_what_a_dataflow_job_lacks_is_a_usage_error() -> None:
+    options = beam_options("DataflowRunner", 1, PLACE[2:], dry_run=True)
+    with pytest.raises(UsageError, match=r"Missing required option: project\. .*region"):
+        dataflow_job(make_plan(CurateConfig(), "gs://bucket/set", offline=True), options)
