@@ -27,7 +27,7 @@ from duologue.pipeline.accuracy.clock import alignment, angles_deg
 from duologue.schemas.errors import BadInput
 from duologue.schemas.tracks import ClipTracks, FaceTrack
 from duologue.synthesis.identities import IDENTITIES, NAMES
-from duologue.synthesis.landmark_bias import HEIGHT, REAL_SHARE, WIDTH, Stills, learn, sample
+from duologue.synthesis.landmark_bias import HEIGHT, WIDTH, Stills, learn, sample, shared_with_real
 
 Array = npt.NDArray[np.float64]
 BANDS = ((0, 15), (15, 30), (30, 45), (45, 60), (60, 78))
@@ -107,7 +107,7 @@ def main() -> None:
         parts = []
         for held in ("collins", "hopper"):
             bias = learn(lessons.only(base(lessons) != held))
-            parts.append(errors(stills.only(base(stills) == held), LandmarkBias(REAL_SHARE * bias.coefficients)))
+            parts.append(errors(stills.only(base(stills) == held), shared_with_real(bias)))
         result["after_other_portrait"] = table({key: np.concatenate([p[key] for p in parts]) for key in parts[0]})
     result["machine"] = f"{platform.processor() or platform.machine()}, python {platform.python_version()}"
     for key, value in result.items():

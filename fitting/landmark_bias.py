@@ -21,13 +21,17 @@ PATH = FOLDER / "face_mesh_bias.npz"
 YAW_LIMIT, PITCH_LIMIT = np.radians(58.0), np.radians(35.0)  # of the directions seen; beyond them the edge's value
 _TO_IMAGE = np.diag([1.0, -1.0, -1.0])  # model axes (y up, z out of the face) to the image's (y down, z away)
 # fmt: off
-_POWERS = ((1, 0), (2, 0), (3, 0), (4, 0), (5, 0), (0, 1), (0, 2), (1, 1), (2, 1), (1, 2))  # of yaw, of pitch
+_POWERS = ((0, 0), (1, 0), (2, 0), (3, 0), (4, 0), (5, 0), (0, 1), (0, 2), (1, 1), (2, 1), (1, 2))  # of yaw, of pitch
 # fmt: on
 
 
 @dataclass(frozen=True)
 class LandmarkBias:
-    """``coefficients`` [478, 3, K]: correction of x, y (image, face upright) and z in units of face scale."""
+    """``coefficients`` [478, 3, K]: correction of x, y (image, face upright) and z in units of face scale.
+
+    The constant is zero for skin. Irises have nothing but a constant: the network draws the skin, and so the sockets,
+    higher than it draws the irises, and gaze depends on the difference only.
+    """
 
     coefficients: Array
 
@@ -83,7 +87,7 @@ def apparent_direction(landmarks: Array) -> tuple[Array, Array, Array]:
 
 
 def features(yaw: Array, pitch: Array) -> Array:
-    """[T, K] polynomials of the apparent direction; all zero for a face seen straight."""
+    """[T, K] polynomials of the apparent direction, the constant first."""
     x = np.clip(yaw, -YAW_LIMIT, YAW_LIMIT) / np.radians(45.0)
     y = np.clip(pitch, -PITCH_LIMIT, PITCH_LIMIT) / np.radians(45.0)
     return np.stack([x**a * y**b for a, b in _POWERS], -1)

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from ..fitting.canonical import canonical_skin
 from ..fitting.head_model import HeadModel, load_head_model
 from ..fitting.landmark_bias import PATH, LandmarkBias, apparent_direction, features, rolled
-from ..schemas.tracks import face_scale_px
+from ..schemas.tracks import LEFT_IRIS, RIGHT_IRIS, face_scale_px
 from ..transforms.face_mesh import FaceMesh, region_from_landmarks
 from ..transforms.mirror import mirror_map, side_error, without_side_error
 from .actor import Actor
@@ -47,6 +47,8 @@ RIDGE = 3e-4  # of the trace of the features' normal matrix
 ROBUST_STEPS = 4
 HIDDEN_WEIGHT = 0.1  # of a landmark on the far side: the network guesses it
 N_SKIN = 468
+FRONTAL = np.radians(25.0)
+_IRIS_CENTRES = (LEFT_IRIS[0], RIGHT_IRIS[0])
 REAL_SHARE = 0.75  # of what rendered heads show; real faces show between half and all of it (docs/accuracy.md)
 PERSON_SHAPE_SD = 1.0  # of identity coefficients about each portrait's own
 
@@ -157,13 +159,16 @@ def _measured(mesh: FaceMesh, image: UInt8, start: Array) -> npt.NDArray[np.floa
 def learn(stills: Stills) -> LandmarkBias:
     """Robust ridge regression of the correction on the apparent direction, symmetric between the sides of the face.
 
-    A person's own constants (of x they turn with the face) are unknowns beside it, and are dropped. Irises keep what
-    the network says: their error on eyes that can be seen is a hundredth of face scale and does not depend on the turn.
+    A person's own constants (of x they turn with the face) are unknowns beside it, and are dropped. The irises' error
+    on eyes that can be seen does not depend on the turn: they get the constant that brings them to the skin's height.
     """
     seen = stills.seen.astype(np.float64)
     yaw, pitch, roll = apparent_direction(seen)
     scale = face_scale_px(stills.seen)[:, None, None]
-    move = rolled((stills.true - seen) / scale, -roll)[:, :N_SKIN]
+    move = rolled((stills.true - seen) / scale, -roll)
+    frontal = np.abs(yaw) < FRONTAL
+    lift = move[:, list(_IRIS_CENTRES), 1].mean(1) - move[:, :N_SKIN, 1].mean(1)
+    move = move[:, :N_SKIN]
     trust = np.where(_facing(stills.true[:, :N_SKIN]), 1.0, HIDDEN_WEIGHT)
     mirror = mirror_map()[:N_SKIN]
     wanted = np.concatenate([move, move[:, mirror] * np.array([-1.0, 1.0, 1.0])])
@@ -171,11 +176,11 @@ def learn(stills: Stills) -> LandmarkBias:
     people = int(stills.person.max()) + 1
     member = np.eye(2 * people)[np.concatenate([stills.person, stills.person + people])]
     yaw, pitch = np.concatenate([yaw, -yaw]), np.concatenate([pitch, pitch])
-    shared = features(yaw, pitch)
+    shared = features(yaw, pitch)[:, 1:]
     count = shared.shape[1]
     turned = np.concatenate([shared, member * np.cos(yaw)[:, None]], axis=1)
     still = np.concatenate([shared, member], axis=1)
-    out = np.zeros((seen.shape[1], 3, count))
+    out = np.zeros((seen.shape[1], 3, 1 + count))
     for point in range(N_SKIN):
         for axis, rows in enumerate((turned, still, still)):
             weight = trust[:, point]
@@ -187,8 +192,16 @@ def learn(stills: Stills) -> LandmarkBias:
                 rest = wanted[:, point, axis] - rows @ answer
                 spread = 1.4826 * float(np.median(np.abs(rest[trust[:, point] == 1.0]))) + 1e-6
                 weight = trust[:, point] / (1.0 + (rest / (2.0 * spread)) ** 2)
-            out[point, axis] = answer[:count]
+            out[point, axis, 1:] = answer[:count]
+    out[N_SKIN:, 1, 0] = np.median(lift[frontal])
     return LandmarkBias(out)
+
+
+def shared_with_real(bias: LandmarkBias) -> LandmarkBias:
+    """What is applied: :data:`REAL_SHARE` of what was learned of the skin."""
+    coefficients = bias.coefficients.copy()
+    coefficients[:N_SKIN] *= REAL_SHARE
+    return LandmarkBias(coefficients)
 
 
 def _facing(points: Array) -> npt.NDArray[np.bool_]:
@@ -211,7 +224,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=5)
     options = parser.parse_args()
     stills = sample(load_head_model("canonical"), NAMES, options.stills, options.seed)
-    bias = LandmarkBias(REAL_SHARE * learn(stills).coefficients)
+    bias = shared_with_real(learn(stills))
     np.savez_compressed(options.out, coefficients=bias.coefficients.astype(np.float32))
     print(f"{len(stills.seen)} stills, {options.out.stat().st_size} bytes: {options.out}")
 
