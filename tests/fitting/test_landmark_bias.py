@@ -27,11 +27,14 @@ def test_the_apparent_direction_is_that_of_an_exact_face(yaw: float, pitch: floa
     np.testing.assert_allclose(tipped[2] - upright[2], roll, atol=1e-3)
 
 
-def test_a_straight_face_and_one_without_depth_stay_as_they_are() -> None:
+def test_the_skin_of_a_straight_face_and_a_face_without_depth_stay_as_they_are() -> None:
     straight, flat = face(0.0, 0.0, 0.0), face(0.7, 0.0, 0.0)
     flat[..., 2] = np.nan
     both = load_bias().correct(np.concatenate([straight, flat]))
-    np.testing.assert_allclose(both[0], straight[0], atol=0.02)
+    np.testing.assert_allclose(both[0, :468], straight[0, :468], atol=0.02)
+    lift = (straight[0, 468:, 1] - both[0, 468:, 1]) / face_scale_px(straight)[0]
+    np.testing.assert_allclose(lift, lift[0])
+    assert 0.005 < lift[0] < 0.02  # irises go up, all alike
     np.testing.assert_array_equal(both[1], flat[0])
 
 
@@ -53,7 +56,7 @@ def test_it_turns_a_turned_face_further_and_grows_with_the_face() -> None:
 
 def test_roll_turns_the_correction_with_the_face() -> None:
     bias = LandmarkBias(np.zeros((478, 3, features(np.zeros(1), np.zeros(1)).shape[1])))
-    bias.coefficients[:, 0, 0] = 1.0  # to the face's own right of the image, in proportion to yaw
+    bias.coefficients[:, 0, 1] = 1.0  # to the face's own right of the image, in proportion to yaw
     upright, tipped = face(0.5, 0.0, 0.0), face(0.5, 0.0, 0.4)
     (a,), (b,) = bias.correct(upright) - upright, bias.correct(tipped) - tipped
     np.testing.assert_allclose(np.degrees(np.arctan2(b[0, 1], b[0, 0]) - np.arctan2(a[0, 1], a[0, 0])), 22.9, atol=0.3)
