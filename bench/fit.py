@@ -38,6 +38,7 @@ from duologue.fitting.fit import FitOptions, HeadFitter
 from duologue.fitting.head_model import HeadModel, load_head_model, rotation_matrix
 from duologue.fitting.reduce import reduce, reduced_landmarks
 from duologue.fitting.reduced import ReducedModel
+from duologue.pipeline.accuracy.clock import angles_deg
 from duologue.schemas.errors import BadInput
 from duologue.schemas.heads import FittedPair, HeadTrack
 from duologue.synthesis.face_tracks import HeadTruth, TrackOptions, TrackTruth, sample_clip
@@ -56,12 +57,6 @@ class Case:
     fitted: str
     tracks: TrackOptions
     fit: FitOptions
-
-
-def angles(a: Array, b: Array) -> Array:
-    """Geodesic degrees between rotation matrices [N, 3, 3]."""
-    trace = np.einsum("nij,nij->n", a, b)
-    return np.asarray(np.degrees(np.arccos(np.clip((trace - 1) / 2, -1, 1))))
 
 
 def vector_of(r: Array) -> Array:
@@ -89,7 +84,7 @@ def jitter(r: Array, valid: npt.NDArray[np.bool_]) -> float:
     k = np.nonzero(valid[:-2] & valid[1:-1] & valid[2:])[0]
     first = r[k + 1] @ r[k].transpose(0, 2, 1)
     second = r[k + 2] @ r[k + 1].transpose(0, 2, 1)
-    return float(angles(first, second).mean())
+    return float(angles_deg(first, second).mean())
 
 
 def matrices(track: HeadTrack) -> Array:
@@ -108,7 +103,7 @@ def face_figures(
     same = source.model_id == target.model_id
     own, _ = alignment(source, target, truth.shape, track.shape.astype(np.float64))
     truth_r = truth.rotation if same else truth.rotation @ own
-    error = angles(r[v], truth_r[v])
+    error = angles_deg(r[v], truth_r[v])
     vectors = vector_of(r[v] @ truth_r[v].transpose(0, 2, 1))
     sd = np.degrees(track.rotation_sd[v].astype(np.float64))
     depth = track.head_centre[v, 2] / truth.head_centre[v, 2]
@@ -128,9 +123,9 @@ def face_figures(
     figures = {
         "rotation_deg": float(error.mean()),
         "rotation_mean_face_frame_deg": float(
-            angles(r[v], truth_r[v] if same else (truth.rotation @ personal)[v]).mean()
+            angles_deg(r[v], truth_r[v] if same else (truth.rotation @ personal)[v]).mean()
         ),
-        "rotation_common_frame_deg": float(angles(r[v], (truth.rotation @ common)[v]).mean()),
+        "rotation_common_frame_deg": float(angles_deg(r[v], (truth.rotation @ common)[v]).mean()),
         "depth_bias_pct": float(100 * (depth.mean() - 1)),
         "depth_without_size_pct": float(100 * (depth.mean() * truth.size / (size * track.scale) - 1)),
         "jitter_deg": jitter(r, v),
@@ -159,7 +154,7 @@ def pair_figures(pair: FittedPair, truth: TrackTruth, source: ReducedModel, targ
         aligned.append(true.rotation if same else true.rotation @ own)
     both = pair.a.valid & pair.b.valid
     ra, rb = matrices(pair.a)[both], matrices(pair.b)[both]
-    relative = angles(ra.transpose(0, 2, 1) @ rb, aligned[0][both].transpose(0, 2, 1) @ aligned[1][both])
+    relative = angles_deg(ra.transpose(0, 2, 1) @ rb, aligned[0][both].transpose(0, 2, 1) @ aligned[1][both])
     estimate = (pair.b.head_centre - pair.a.head_centre)[both]
     exact = (truth.b.head_centre - truth.a.head_centre)[both]
     miss = np.linalg.norm(estimate - exact, axis=-1)

@@ -35,7 +35,8 @@ class FitOptions:
 
     Attributes:
         fps: clip clock of the result.
-        focal_px: the user's focal length; None takes the file's, else the prior.
+        focal_px: the user's focal length of every video, pixels of the original image; None takes the file's, else the
+            prior.
         shape_modes: identity modes used; more than about 20-30 is noise.
         landmark_sd: sd of a landmark, measurement and head model together, as a fraction of face scale.
         far_side_factor: how much worse landmarks are that face away from the camera.
@@ -89,6 +90,10 @@ class FitOptions:
     held_out: tuple[int, ...] = ()
     device: str = "cpu"
     batch_clips: int = 1
+
+    def __post_init__(self) -> None:
+        if self.focal_px is not None and not 0 < self.focal_px < float("inf"):
+            raise ValueError(f"focal_px must be a positive number of pixels, not {self.focal_px}")
 
 
 def fit_clips(

@@ -63,7 +63,6 @@ class RunOptions:
 
     Attributes:
         geometry_only: keep videos without audio; speech is then neither listened to nor selected by.
-        focal_px: focal length of every video, pixels of the original image; 0 where unknown.
         scan_piece_s, track_piece_s: lengths of the fixed grids on which videos are cut for the workers.
         track_warm_s: tracking starts this long before a piece and drops what it saw there.
         rows_per_shard: pairs in one Parquet file.
@@ -74,7 +73,6 @@ class RunOptions:
     """
 
     geometry_only: bool = False
-    focal_px: float = 0.0
     scan_piece_s: float = 300.0
     track_piece_s: float = 60.0
     track_warm_s: float = 1.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from .. import __version__
 from ..fitting.head_model import load_head_model
@@ -90,7 +90,7 @@ def make_plan(config: CurateConfig, out: str, *, offline: bool = False) -> Plan:
     digest = config_hash(config, head.sha256)
     run = config.run
     detector = (backends.faces, backends.faces_path)
-    fit = replace(config.fit, focal_px=config.fit.focal_px or run.focal_px or None)
+    fit = config.fit
     stages = Stages(
         probe=ProbeStage(
             config.probe,

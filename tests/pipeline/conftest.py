@@ -88,7 +88,7 @@ def messy_folder(small_conversation: Path, tmp_path_factory: pytest.TempPathFact
 def curated(messy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The messy folder curated in memory."""
     out = tmp_path_factory.mktemp("curated") / "out"
-    return curate(out, str(messy_folder), "--set", f"run.focal_px={SMALL_FOCAL_PX:g}")
+    return curate(out, str(messy_folder), "--set", f"fit.focal_px={SMALL_FOCAL_PX:g}")
 
 
 @pytest.fixture(scope="session")

@@ -52,7 +52,7 @@ def test_curated_pairs_and_dubbed_singles_train_in_two_stages(
     small_conversation: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pairs, solo, dubbed = tmp_path / "pairs", tmp_path / "solo", tmp_path / "dubbed"
-    focal = ("--set", f"run.focal_px={SMALL_FOCAL_PX:g}")
+    focal = ("--set", f"fit.focal_px={SMALL_FOCAL_PX:g}")
     assert main(["curate", str(small_conversation / "conversation.mp4"), *ALL_TRAIN, *focal, "--out", str(pairs)]) == 0
     films = tmp_path / "films"
     films.mkdir()
