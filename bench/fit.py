@@ -329,7 +329,7 @@ def main() -> None:
     if args.gpu:
         if not torch.cuda.is_available():
             raise SystemExit("--gpu: no CUDA device")
-        fit = replace(FitOptions(focal_px=TrackOptions().focal_px), device="cuda")
+        fit = FitOptions(focal_px=TrackOptions().focal_px, detector_bias=False, device="cuda")
         gpu_case = Case("gpu", name, name, TrackOptions(), fit)
         run_case(gpu_case, heads, 2, args.seed)  # warm up
         result["face_frames_per_s_gpu"] = run_case(gpu_case, heads, 64, args.seed)["face_frames_per_s"]

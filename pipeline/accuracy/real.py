@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from ...fitting.fit import FitOptions, HeadFitter
 from ...fitting.head_model import HeadModel, load_head_model, rotation_matrix
+from ...fitting.landmark_bias import load_bias
 from ...fitting.reduce import reduce, reduced_landmarks
 from ...fitting.reduced import ReducedModel
 from ...schemas import landmarks
@@ -156,6 +157,8 @@ def held_out_errors(model: ReducedModel, clip: Clip, options: FitOptions, points
         same = np.abs(tracks.times[nearest] - pair.times) < 2e-3
         rows = np.nonzero(head.valid & same & track.valid[nearest])[0]
         seen = track.landmarks[nearest[rows]]
+        if options.detector_bias:
+            seen = load_bias().correct(seen)  # what the fit aims at
         miss = np.linalg.norm(
             reprojected(pair, head, model, rows)[:, keep] - seen[:, model.landmarks[keep], :2], axis=-1
         )
