@@ -37,7 +37,7 @@ def sample_of(model: DualStream, statistics: Statistics, features: Tensor, batch
     x, _ = sample_motion(
         model, features[:1], batch.speaking[:1], scene.layout()[:1], seed=0, steps=options.steps,
         guidance=options.guidance, clip=options.clip, window=config.load.window, overlap=0,
-        first=first_frame(scene, statistics)[:1],
+        first=first_frame(_first(scene), statistics),
     )  # fmt: skip
     return statistics.restore(x)[0].cpu()
 
@@ -101,7 +101,7 @@ def heads_figure(made: Tensor, batch: Batch, head: HeadModel, fps: float, moment
 
     axes = figure.subplots(4, moments, squeeze=False)
     scene = scene_of(batch)
-    first = Scene(**{name: value[:1].cpu() for name, value in vars(scene).items()})
+    first = _first(scene, "cpu")
     shape = batch.shape[0].cpu().numpy()
     frames = np.linspace(0, int(batch.frames[0]) - 1, moments).round().astype(int)
     for row, (name, raw) in enumerate((("sample", made), ("truth", encode(batch, scene)[0].cpu()))):
@@ -119,6 +119,10 @@ def heads_figure(made: Tensor, batch: Batch, head: HeadModel, fps: float, moment
                 axis.set_xlim(*((middle[0] + np.array([-0.17, 0.17])) / middle[2]))
                 axis.set_ylim(*((middle[1] + np.array([0.12, -0.22])) / middle[2]))
     return figure
+
+
+def _first(scene: Scene, device: str | None = None) -> Scene:
+    return Scene(**{name: value[:1].to(device or value.device) for name, value in vars(scene).items()})
 
 
 def _seen(head: HeadModel, shape: Array, posed: dict[str, Array]) -> tuple[Array, Array]:

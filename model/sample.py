@@ -26,6 +26,7 @@ from .network import DualStream
 from .representation import Scene, Statistics, decode, flip, part_slices, partner_frames, to_six
 
 BATCH = 64  # windows denoised at once
+FADE = 25  # frames within which a given first turn passes into the network's own
 EDGE = 1e-3  # weight of a window's outermost frame against its neighbour's
 
 
@@ -191,14 +192,14 @@ def sample_motion(
     clip: float,
     window: int,
     overlap: int,
-    first: Tensor | None = None,
+    first: FirstFrame | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Normalised motion of both people.
 
     Args:
         features: [B, T, F] of the front end. speaking: [B, 2, T] or None. layout: [B, 2, L].
-        first: [B, 2, D] what is known of the first frame (:func:`first_frame`), NaN where free: put into every clean
-            prediction, so that it holds exactly and the frames after it are denoised to go on from it.
+        first: what is known of the first frame (:func:`first_frame`): every clean prediction is moved there, so that it
+            holds exactly and the frames after it are denoised to go on from it.
 
     Returns:
         [B, 2, T, D] and the speaking masks [B, 2, T] that were used.
@@ -224,9 +225,7 @@ def sample_motion(
         conditions.append(model.condition_on(*told, silent=torch.ones_like(begins, dtype=torch.bool)))
 
     def begun(x: Tensor) -> Tensor:
-        if first is not None:
-            x[:, :, 0] = torch.where(first.isnan(), x[:, :, 0], first)
-        return x
+        return x if first is None else first.lead(x)
 
     def predict(x: Tensor, t: float) -> Tensor:
         pieces = cut(x, 2)
@@ -248,16 +247,44 @@ def sample_motion(
     return begun(ddim(predict, noise, steps, clip)), masks  # again: the sampler clips
 
 
-def first_frame(scene: Scene, statistics: Statistics) -> Tensor:
-    """[B, 2, D] normalised numbers that a scene fixes at the first frame, NaN elsewhere: people's places and, where
-    known, which way their heads face."""
+@dataclass(frozen=True)
+class FirstFrame:
+    """Attributes:
+    values: [B, 2, D] normalised numbers at the first frame, NaN where free.
+    lasting: [D] bool, numbers that are relative to the first frame: all frames move with it. A correction of the others
+        fades within :data:`FADE` frames, so that nothing jumps.
+    """
+
+    values: Tensor
+    lasting: Tensor
+
+    def lead(self, x: Tensor) -> Tensor:
+        """[B, 2, T, D] moved so that it begins there; the known numbers of its first frame are taken from the two after
+        it, which lie less at the edge of what convolutions see."""
+        start = x[:, :, 0] if x.shape[2] < 3 else 2 * x[:, :, 1] - x[:, :, 2]
+        start = torch.where(self.values.isnan(), x[:, :, 0], start)
+        x = torch.cat([start[:, :, None], x[:, :, 1:]], dim=2)
+        away = torch.where(self.values.isnan(), 0.0, self.values - start)
+        fade = 0.5 + 0.5 * torch.cos(torch.linspace(0, torch.pi, FADE, device=x.device))[: x.shape[2]]
+        fade = torch.nn.functional.pad(fade, (0, x.shape[2] - len(fade)))
+        return x + away[:, :, None] * torch.where(self.lasting, torch.ones_like(fade)[:, None], fade[:, None])
+
+    def repeat(self, count: int) -> FirstFrame:
+        """For ``count`` samples of each scene."""
+        return FirstFrame(self.values.repeat(count, 1, 1), self.lasting)
+
+
+def first_frame(scene: Scene, statistics: Statistics) -> FirstFrame:
+    """What a scene fixes: people's places and, where known, which way their heads face."""
     where = part_slices(statistics.expression)
     raw = scene.centre.new_zeros((*scene.centre.shape[:2], statistics.dims))
     raw[..., where["rotation"]] = to_six(scene.facing)
     fixed = torch.zeros_like(raw, dtype=torch.bool)
     fixed[..., where["translation"]] = scene.known[:, None, None]
     fixed[..., where["rotation"]] = scene.facing_known[..., None]
-    return torch.where(fixed, statistics.normalise(raw), torch.nan)
+    lasting = torch.zeros(statistics.dims, dtype=torch.bool, device=raw.device)
+    lasting[where["translation"]] = True
+    return FirstFrame(torch.where(fixed, statistics.normalise(raw), torch.nan), lasting)
 
 
 def _scene(placement: tuple[Placement, Placement], net: Trained) -> Scene:

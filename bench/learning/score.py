@@ -139,7 +139,7 @@ def add_samples(scores: Scores, net: Trained, batch: Batch, scene: Scene, pair: 
         net.model, net.front(batch.audio).repeat(DRAWS, 1, 1), batch.speaking.repeat(DRAWS, 1, 1),
         scene.layout().repeat(DRAWS, 1, 1), seed=0, steps=options.steps, guidance=options.guidance,
         clip=options.clip, window=net.config.load.window, overlap=50,
-        first=first_frame(scene, net.statistics).repeat(DRAWS, 1, 1),
+        first=first_frame(scene, net.statistics).repeat(DRAWS),
     )[0]  # fmt: skip
     raw = net.statistics.restore(drawn)[:, :, :frames]
     each = [heads_of(raw[k : k + 1], scene, net, pair) for k in range(DRAWS)]
