@@ -55,9 +55,9 @@ def test_generated_heads_stand_where_they_were_put(trained: checkpoint.Trained) 
         if place.rotation is not None:
             turned = geodesic(exp_so3(torch.tensor(head.rotation[0])), exp_so3(torch.tensor(place.rotation)))
             assert float(turned) < 1e-3
-        turns = exp_so3(torch.tensor(head.rotation))
-        steps = geodesic(turns[1:], turns[:-1])
-        assert float(steps[0]) <= float(steps[1:25].max()) + 1e-4  # nobody jumps from where they were put
+            turns = exp_so3(torch.tensor(head.rotation))
+            steps = geodesic(turns[1:], turns[:-1])
+            assert float(steps[0]) <= float(steps[1:25].max()) + 1e-4  # nobody jumps from where they were put
         for name in ("expression", "jaw", "rotation", "translation", "eyes", "gaze"):
             assert np.isfinite(getattr(head, name)).all()
         np.testing.assert_allclose(head.gaze, gaze_directions(head.rotation, head.eyes), atol=1e-5)
