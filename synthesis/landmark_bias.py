@@ -49,7 +49,7 @@ HIDDEN_WEIGHT = 0.1  # of a landmark on the far side: the network guesses it
 N_SKIN = 468
 FRONTAL = np.radians(25.0)
 _IRIS_CENTRES = (LEFT_IRIS[0], RIGHT_IRIS[0])
-REAL_SHARE = 0.75  # of what rendered heads show; real faces show between half and all of it (docs/accuracy.md)
+REAL_SHARE = 0.75  # of what rendered heads show: real faces show a part that differs (docs/accuracy.md)
 PERSON_SHAPE_SD = 1.0  # of identity coefficients about each portrait's own
 
 
