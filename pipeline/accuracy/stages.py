@@ -24,6 +24,7 @@ FRAME_TOLERANCE = 1  # frames that a cut may lie off
 LEAST_IOU = 0.3  # of a tracked box with the true one; a box is of the skin, and of what a detector calls a face
 LEAST_SHOWING = 0.3  # a face of which less can be seen need not be found; what is found of it is not wrong
 WINDOW_S, SHORTEST_S = 10.0, 3.0
+USABLE_YAW_DEG = 75.0  # of a face that is worth training on; selection measures, and asks for less to be sure of it
 
 
 def cuts(truth: Truth, found: FoundVideo) -> Parts:
@@ -163,7 +164,8 @@ def usable(
     options: SelectionOptions,
     clips: ClipOptions | None = None,
 ) -> tuple[bool, str]:
-    """Whether a stretch of a video is worth training on, by its truth: the thresholds of selection on true values.
+    """Whether a stretch of a video is worth training on, by its truth: the thresholds of selection on true values, and
+    ``USABLE_YAW_DEG``.
 
     Args:
         snr_db: of the sound, None without noise. options: thresholds. clips: when a third person is one too many; None
@@ -186,7 +188,7 @@ def usable(
     for true in here.people:
         if np.median(true.scale_px) < options.face_scale_px:
             return False, "too small"
-        if np.percentile(true.yaw_deg, 95) > options.yaw_deg:
+        if np.percentile(true.yaw_deg, 95) > USABLE_YAW_DEG:
             return False, "turned away"
     if clips is not None and _crowded(truth, rows, here, clips):
         return False, "a third person"

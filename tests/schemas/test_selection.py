@@ -48,7 +48,7 @@ NAN = float("nan")
         ({"valid_b": 0.89}, "valid_share"),
         ({"valid_a": 0.9}, ""),
         ({"face_scale_a": 23.9}, "face_scale_px"),
-        ({"yaw95_b": 75.1}, "yaw_deg"),
+        ({"yaw95_b": 72.1}, "yaw_deg"),
         ({"residual_a": 0.091}, "residual"),
         ({"speech_share": 0.29}, "speech_share"),
         ({"bound_share": 0.79}, "bound_share"),
