@@ -14,7 +14,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from .layout_codes import ARRANGEMENTS, GROUPS, LOOSE, Bin
+from .layout_codes import ARRANGEMENTS, GROUPS, LOOSE
+from .layout_person import Bin
 
 _NAMES = {"a": ("the person on the left", "A", "the left one"), "b": ("the person on the right", "B", "the right one")}
 
