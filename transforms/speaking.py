@@ -45,7 +45,7 @@ class SpeakingOptions:
 
     lip_weight: float = 0.4
     voice_weight: float = 0.35
-    overlap_cost: float = 0.1
+    overlap_cost: float = 0.3
     change_cost: float = 4.0
     correct_offset: bool = True
     out_of_sync: Literal["correct", "keep"] = "correct"
