@@ -65,19 +65,18 @@ def find_inset(part: UInt8, face: Float32, other: Float32) -> Inset | None:
     rights = x1 + _lines(beside_v[x1:], nearest_last=False)
     if not len(lefts) and not len(rights):
         return None
-    beside_h = sharp_steps(np.ascontiguousarray(part[:, x0:x1].transpose(1, 0, 2)))[1].mean(0)
+    beside_h = sharp_steps(turned(part[:, x0:x1]))[1].mean(0)
     tops = _lines(beside_h[: y0 - 1], nearest_last=True)
     bottoms = y1 + _lines(beside_h[y1:], nearest_last=False)
     if sum(len(lines) == 0 for lines in (lefts, rights, tops, bottoms)) > 1:
         return None
     step_v, near_v = sharp_steps(part)
-    turned_step, turned_near = sharp_steps(np.ascontiguousarray(part.transpose(1, 0, 2)))
+    turned_step, turned_near = sharp_steps(turned(part))
     step_h, near_h = turned_step.T, turned_near.T
     # The picture's own edges, one of which may be a side.
     lefts, tops = np.append(lefts, -1), np.append(tops, -1)
     rights, bottoms = np.append(rights, near_v.shape[1]), np.append(bottoms, near_h.shape[0])
-    down = np.cumsum(np.pad(near_v, ((1, 0), (0, 0))), axis=0, dtype=np.float64)
-    across = np.cumsum(np.pad(near_h, ((0, 0), (1, 0))), axis=1, dtype=np.float64)
+    down, across = _counts(near_v), _counts(turned_near).T
     t, b = np.maximum(tops, 0), np.minimum(bottoms, height)
     lo, hi = np.maximum(lefts, 0), np.minimum(rights, width)
 
@@ -136,12 +135,22 @@ def find_inset(part: UInt8, face: Float32, other: Float32) -> Inset | None:
     )
 
 
+def _counts(near: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
+    """[H + 1, W] how many of each column's first rows are set."""
+    return np.diff(np.asarray(cv2.integral(near.view(np.uint8)), np.int32), axis=1)
+
+
+def turned(part: UInt8) -> UInt8:
+    """[W, H, 3] rows for columns; many times faster than numpy's copy of a transposed view."""
+    return np.asarray(cv2.transpose(part), dtype=np.uint8)
+
+
 def _colour_around(part: UInt8, left: int, top: int, right: int, bottom: int) -> float:
-    inside = np.zeros(part.shape[:2], bool)
-    inside[top:bottom, left:right] = True
-    around = np.zeros_like(inside)
-    around[max(top - STRIP, 0) : bottom + STRIP, max(left - STRIP, 0) : right + STRIP] = True
-    return colour_distance(part[inside][:, None], part[around & ~inside][:, None])
+    y0, x0 = max(top - STRIP, 0), max(left - STRIP, 0)
+    box = part[y0 : bottom + STRIP, x0 : right + STRIP]
+    around = np.ones(box.shape[:2], bool)
+    around[top - y0 : bottom - y0, left - x0 : right - x0] = False
+    return colour_distance(part[top:bottom, left:right].reshape(-1, 1, 3), box[around][:, None])
 
 
 def sharp_steps(part: UInt8) -> tuple[Int16, npt.NDArray[np.bool_]]:

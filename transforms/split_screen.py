@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..schemas.tracks import Float32
-from .inset import STEP, STRIP, colour_distance, find_inset, reduced, sharp_steps
+from .inset import STEP, STRIP, colour_distance, find_inset, reduced, sharp_steps, turned
 
 UInt8 = npt.NDArray[np.uint8]
 Int16 = npt.NDArray[np.int16]
@@ -101,7 +101,7 @@ def seam_evidence(rgb: UInt8, box_a: Float32, box_b: Float32) -> SeamEvidence | 
         lo, hi = sorted((float(centre_a[across]), float(centre_b[across])))
         extent = float(min(box_a[2 + across] - box_a[across], box_b[2 + across] - box_b[across]))
         if hi - lo >= 0.75 * extent:
-            picture = rgb if across == 0 else np.ascontiguousarray(rgb.transpose(1, 0, 2))
+            picture = rgb if across == 0 else turned(rgb)
             one = _best_line(picture, lo, hi, across)
             if one is not None:
                 found.append(one)
