@@ -137,7 +137,8 @@ def find_inset(part: UInt8, face: Float32, other: Float32) -> Inset | None:
 
 def _counts(near: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
     """[H + 1, W] how many of each column's first rows are set."""
-    return np.diff(np.asarray(cv2.integral(near.view(np.uint8)), np.int32), axis=1)
+    whole: npt.NDArray[np.int32] = np.asarray(cv2.integral(near.view(np.uint8)), np.int32)
+    return whole[:, 1:] - whole[:, :-1]
 
 
 def turned(part: UInt8) -> UInt8:
