@@ -91,7 +91,7 @@ def background(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
 
 
 def paste(picture: np.ndarray, patch: np.ndarray, x: float, y: float, soft: bool = False) -> None:
-    """Set a patch into a picture, cut off at its edges; ``soft`` fades the patch's own edges out."""
+    """Set a patch into a picture, cut off at its edges; ``soft`` leaves an oval of it that fades out."""
     x0, y0 = round(x), round(y)
     h, w = patch.shape[:2]
     left, top = max(0, -x0), max(0, -y0)
@@ -100,9 +100,9 @@ def paste(picture: np.ndarray, patch: np.ndarray, x: float, y: float, soft: bool
     if not soft:
         into[:] = patch[top:bottom, left:right]
         return
-    across = np.clip(np.minimum(np.arange(w), np.arange(w)[::-1]) / (0.12 * w), 0, 1)
-    down = np.clip(np.arange(h) / (0.08 * h), 0, 1)  # the lower edge stays: shoulders go on below
-    alpha = (down[:, None] * across)[top:bottom, left:right, None]
+    # An oval: straight edges around a face would make it a picture in a picture, which the scan rightly turns away.
+    across, down = (2 * np.arange(w) - w + 1) / w, (2 * np.arange(h) - h + 1) / h
+    alpha = np.clip(6 * (1 - across**2 - down[:, None] ** 2), 0, 1)[top:bottom, left:right, None]
     into[:] = (alpha * patch[top:bottom, left:right] + (1 - alpha) * into).astype(np.uint8)
 
 

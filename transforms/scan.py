@@ -26,6 +26,7 @@ from .split_screen import EVIDENCE, SplitOptions, seam_evidence
 UInt8 = npt.NDArray[np.uint8]
 
 BOX_PER_SCALE = 2.3  # width of a detector's face box over the face scale
+NARROW = 0.85  # a head that is turned has a narrower box
 FACE_PX = 20.0  # the smallest wanted face box has this width on a scan frame
 SEAM_S = 1.0  # seconds between two looks for a seam
 CHANGED = 12.0  # mean absolute difference (0..255) of tiny pictures that makes the next sample a thorough one
@@ -170,7 +171,6 @@ class _FaceSampler:
         self._next_thorough = -math.inf
         self._next_seam = -math.inf
         self._quick_count = 0
-        self._clear = False  # the last look at the whole frame said it all
 
     def push(self, frame: Frame) -> None:
         time_s = frame.time_s
@@ -183,19 +183,18 @@ class _FaceSampler:
         picture = np.asarray(cv2.resize(rgb, (16, 9), interpolation=cv2.INTER_AREA), np.int16)
         changed = self._picture is None or float(np.abs(picture - self._picture).mean()) > CHANGED
         self._picture = picture
-        seen, thorough = None, not (self._clear or changed) and time_s >= self._next_thorough
-        if not thorough:
-            found = seen = self.detector.detect(rgb, float(max(rgb.shape[:2])), enough=2)
-            sure = found.widths[found.scores >= SURE]
-            # Two faces so large that a bystander worth counting shows at first sight need no second look.
-            self._clear = len(sure) > 2 or (
-                len(sure) == 2 and self.options.bystander * float(sure.min()) > self._sight_px(rgb)
-            )
-            due = changed or len(sure) != self._quick_count or time_s >= self._next_thorough
-            thorough = due and not self._clear
-            self._quick_count = len(sure)
+        found = self.detector.detect(rgb, float(max(rgb.shape[:2])), enough=2)
+        sure = np.sort(found.widths[found.scores >= SURE])[::-1]
+        # Two faces so large that a bystander worth counting shows at first sight need no second look.
+        clear = len(sure) > 2 or (len(sure) == 2 and self.options.bystander * float(sure[1]) > self._sight_px(rgb))
+        thorough = not clear and (changed or len(sure) != self._quick_count or time_s >= self._next_thorough)
+        self._quick_count = len(sure)
         if thorough:
-            found = self.detector.detect(rgb, smallest, enough=3, seen=seen)
+            if len(found) < 2:
+                smallest *= NARROW
+            elif len(sure) == 2:  # a third counts only when it is not much smaller
+                smallest = max(smallest, 0.9 * self.options.bystander * float(sure[1]))
+            found = self.detector.detect(rgb, smallest, enough=3, seen=found)
             useful = bool((found.widths < self._sight_px(rgb)).any())
             self._next_thorough = time_s - 1e-6 + self.options.thorough_s * (1 if useful else 2)
         keep = found.scores >= self.options.min_score
