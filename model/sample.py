@@ -26,7 +26,7 @@ from .network import DualStream
 from .representation import Scene, Statistics, decode, flip, part_slices, partner_frames, to_six
 
 BATCH = 64  # windows denoised at once
-FADE = 25  # frames within which a given first turn passes into the network's own
+FADE = 25  # frames within which a given first place and turn pass into the network's own
 EDGE = 1e-3  # weight of a window's outermost frame against its neighbour's
 
 
@@ -249,29 +249,25 @@ def sample_motion(
 
 @dataclass(frozen=True)
 class FirstFrame:
-    """Attributes:
-    values: [B, 2, D] normalised numbers at the first frame, NaN where free.
-    lasting: [D] bool, numbers that are relative to the first frame: all frames move with it. A correction of the others
-        fades within :data:`FADE` frames, so that nothing jumps.
-    """
+    """``values``: [B, 2, D] normalised numbers at the first frame, NaN where free."""
 
     values: Tensor
-    lasting: Tensor
 
     def lead(self, x: Tensor) -> Tensor:
-        """[B, 2, T, D] moved so that it begins there; the known numbers of its first frame are taken from the two after
-        it, which lie less at the edge of what convolutions see."""
+        """[B, 2, T, D] moved so that it begins there, less and less within :data:`FADE` frames, so that nothing jumps; the
+        known numbers of its first frame are taken from the two after it, which lie less at the edge of what
+        convolutions see."""
         start = x[:, :, 0] if x.shape[2] < 3 else 2 * x[:, :, 1] - x[:, :, 2]
         start = torch.where(self.values.isnan(), x[:, :, 0], start)
         x = torch.cat([start[:, :, None], x[:, :, 1:]], dim=2)
         away = torch.where(self.values.isnan(), 0.0, self.values - start)
         fade = 0.5 + 0.5 * torch.cos(torch.linspace(0, torch.pi, FADE, device=x.device))[: x.shape[2]]
         fade = torch.nn.functional.pad(fade, (0, x.shape[2] - len(fade)))
-        return x + away[:, :, None] * torch.where(self.lasting, torch.ones_like(fade)[:, None], fade[:, None])
+        return x + away[:, :, None] * fade[:, None]
 
     def repeat(self, count: int) -> FirstFrame:
         """For ``count`` samples of each scene."""
-        return FirstFrame(self.values.repeat(count, 1, 1), self.lasting)
+        return FirstFrame(self.values.repeat(count, 1, 1))
 
 
 def first_frame(scene: Scene, statistics: Statistics) -> FirstFrame:
@@ -282,9 +278,7 @@ def first_frame(scene: Scene, statistics: Statistics) -> FirstFrame:
     fixed = torch.zeros_like(raw, dtype=torch.bool)
     fixed[..., where["translation"]] = scene.known[:, None, None]
     fixed[..., where["rotation"]] = scene.facing_known[..., None]
-    lasting = torch.zeros(statistics.dims, dtype=torch.bool, device=raw.device)
-    lasting[where["translation"]] = True
-    return FirstFrame(torch.where(fixed, statistics.normalise(raw), torch.nan), lasting)
+    return FirstFrame(torch.where(fixed, statistics.normalise(raw), torch.nan))
 
 
 def _scene(placement: tuple[Placement, Placement], net: Trained) -> Scene:
