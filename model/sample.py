@@ -254,9 +254,11 @@ class FirstFrame:
     values: Tensor
 
     def lead(self, x: Tensor) -> Tensor:
-        """[B, 2, T, D] moved so that it begins there, less and less within :data:`FADE` frames, so that nothing jumps; the
-        known numbers of its first frame are taken from the two after it, which lie less at the edge of what
-        convolutions see."""
+        """[B, 2, T, D] moved so that it begins there, less and less within :data:`FADE` frames: nothing jumps.
+
+        The known numbers of its own first frame are taken from the two after it, which lie less at the edge of what
+        convolutions see.
+        """
         start = x[:, :, 0] if x.shape[2] < 3 else 2 * x[:, :, 1] - x[:, :, 2]
         start = torch.where(self.values.isnan(), x[:, :, 0], start)
         x = torch.cat([start[:, :, None], x[:, :, 1:]], dim=2)
