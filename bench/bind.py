@@ -12,8 +12,8 @@ An offset cannot be told from a lead of the lips. The estimator assumes that the
 talkers' gestures lead their phonemes by ``synthesis.motion.LIP_LEAD_S`` (0.12 s), with a spread of ``--lead-sd``
 between people; their correlation then peaks at 0.10 s, as a vowel is loud before the mouth is widest. Truth is zero for
 such a talker, so ``offset_bias_s`` shows how far the two agree, not how right they are about a real video.
-The options were tuned on seeds below 100 with other voices, and seeds from 100 to 399 were looked at; the figures
-committed are of seeds from 400 on.
+The options were tuned on seeds below 100 with other voices, seeds from 100 to 399 and 700 to 723 were looked at; the figures
+committed are of seeds from 932 on.
 """
 
 from __future__ import annotations
@@ -311,7 +311,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dialogues", type=int, default=48)
     parser.add_argument("--seconds", type=float, default=40.0)
-    parser.add_argument("--seed", type=int, default=400)
+    parser.add_argument("--seed", type=int, default=932)
     parser.add_argument("--lead-sd", type=float, default=0.01, help="spread of the lips' lead between people, seconds")
     parser.add_argument("--out", type=Path, help="also write the figures to this file as JSON")
     parser.add_argument("--json", action="store_true", help="only the last line: one JSON object")
