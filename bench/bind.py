@@ -12,8 +12,8 @@ An offset cannot be told from a lead of the lips. The estimator assumes that the
 talkers' gestures lead their phonemes by ``synthesis.motion.LIP_LEAD_S`` (0.12 s), with a spread of ``--lead-sd``
 between people; their correlation then peaks at 0.10 s, as a vowel is loud before the mouth is widest. Truth is zero for
 such a talker, so ``offset_bias_s`` shows how far the two agree, not how right they are about a real video.
-The options were tuned on seeds below 100 with other voices, seeds from 100 to 399 and 700 to 723 were looked at; the figures
-committed are of seeds from 932 on.
+The options were tuned on seeds below 100 with other voices, seeds from 100 to 399 and 700 to 723 were looked at;
+the figures committed are of seeds from 932 on.
 """
 
 from __future__ import annotations
