@@ -27,8 +27,13 @@ IRIS_SD_PX = 0.5
 IRIS_SD_SCALE = 0.006  # of face scale, in addition: the detector's error grows with the face
 APPEARANCE_SD = np.radians(4.0)  # per axis and frame: networks reach 4 to 10 degrees on people they have not seen
 ENTER_DEG, LEAVE_DEG, SHORTEST_S = 12.0, 16.0, 0.2
+_FACE_FORWARD = np.array([1.0, 1.0, -1.0])
 _APART_SD = 0.004  # metres, of the fitted distance between the eyeballs, whatever the head model
 _PAIRED_FRAMES, _PAIRED_MOST = 8, 40
+PARTNER_SHARE = 0.5  # of gaze, while the eyes can reach the partner: mutual gaze is some 60 % of a live talk
+PARTNER_SD = np.radians(4.0)  # a fixation "on the partner" is on an eye, the mouth, the brow
+REACH = np.radians(35.0)  # eyes rarely turn further in the head
+CENTRE_SD = np.radians((12.0, 8.0))  # elsewhere eyes are centred in the head: yaw, pitch
 FACE_RADIUS = 0.10  # metres: a gaze that passes the partner's eyes within this looks at the face
 # subject's left, right: upper lid, lower lid, inner corner, outer corner
 _LIDS = ((386, 374, 362, 263), (159, 145, 133, 33))
@@ -252,19 +257,39 @@ def probability_within(
 
 
 def looking_probability(
-    angle: npt.NDArray[np.floating], sd: npt.NDArray[np.floating], distance: npt.NDArray[np.floating], fps: float
+    angle: npt.NDArray[np.floating],
+    sd: npt.NDArray[np.floating],
+    elsewhere: npt.NDArray[np.floating],
+    share: npt.NDArray[np.floating],
+    distance: npt.NDArray[np.floating],
+    fps: float,
 ) -> Array:
-    """Probability that a person looks at the partner's face, with hysteresis.
+    """Probability that a person looks at the partner's face, given the measured gaze, with hysteresis.
 
+    The prior of the true direction is a mixture, the one that also finds the personal offset: on the partner, or
+    somewhere about where the head points. A measurement that is sure decides alone; one that is not leaves the prior.
     Inside a bout the limit is 16 degrees, outside 12 (or the angle under which the face is seen, if larger); a bout
     starts once the probability stays over one half for 0.2 s.
 
     Args:
         angle, sd: [T] radians. distance: [T] metres to the partner. NaN where unknown (result NaN, bout ends).
+        elsewhere: [T] density of the measured direction, per square radian, if the partner is not looked at.
+        share: [T] prior probability that the partner is looked at.
     """
+    angle, variance = angle.astype(np.float64), np.maximum(sd.astype(np.float64), 1e-3) ** 2
+    spread = variance + PARTNER_SD**2
+    at_partner = share * np.exp(-0.5 * angle**2 / spread) / (2 * np.pi * spread)
+    with np.errstate(invalid="ignore"):
+        weight = at_partner / np.maximum(at_partner + (1 - share) * elsewhere, 1e-300)
+    drawn = PARTNER_SD**2 / spread  # of the measured angle: what is left of it on the way to the partner
     face = np.arctan(FACE_RADIUS / np.maximum(np.nan_to_num(distance.astype(np.float64), nan=1.0), 0.05))
-    enter = probability_within(angle, sd, np.maximum(np.radians(ENTER_DEG), face))
-    leave = probability_within(angle, sd, np.maximum(np.radians(LEAVE_DEG), face))
+
+    def within(degrees: float) -> Array:
+        limit = np.maximum(np.radians(degrees), face)
+        there = probability_within(angle * drawn, np.sqrt(variance * drawn), limit)
+        return np.asarray(weight * there + (1 - weight) * probability_within(angle, np.sqrt(variance), limit))
+
+    enter, leave = within(ENTER_DEG), within(LEAVE_DEG)
     needed = max(round(SHORTEST_S * fps), 1)
     out = enter.copy()
     start = 0
@@ -296,7 +321,14 @@ def mutual_gaze(
     for track, partner in ((a, b), (b, a)):
         angle = looking_at_partner(track.gaze, track.head_centre, partner.head_centre)
         sd = np.hypot(track.gaze_sd.astype(np.float64), direction_sd)
-        sides.append(looking_probability(angle, sd, distance, fps))
+        head = rotate(track.rotation)  # its -z is where the face points
+        own = np.einsum("tij,ti->tj", head, track.gaze.astype(np.float64))
+        spread = np.hypot(CENTRE_SD, sd[:, None])
+        off = angles_of(own * _FACE_FORWARD) / spread
+        elsewhere = np.exp(-0.5 * (off**2).sum(-1)) / (2 * np.pi * spread.prod(-1))
+        turned = looking_at_partner(-head[:, :, 2], track.head_centre, partner.head_centre)
+        reach = probability_within(turned, np.hypot(track.rotation_sd, direction_sd), np.full(len(turned), REACH))
+        sides.append(looking_probability(angle, sd, elsewhere, PARTNER_SHARE * reach, distance, fps))
     return sides[0] * sides[1], sides[0], sides[1]
 
 

@@ -8,16 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..schemas.heads import HeadTrack
-from .gaze import GazeTrack, angles_of, direction_of
+from .gaze import CENTRE_SD, PARTNER_SD, PARTNER_SHARE, REACH, GazeTrack, angles_of, direction_of
 
 Array = npt.NDArray[np.float64]
 
 BASE_SD = np.radians(2.5)  # kappa, and the eyeball's place in a head that the model can express
 SD_PER_METRE = np.radians(3000.0)  # 1 mm of eyeball is 5.4 degrees; eyes move about half as far as the skin
-PARTNER_SHARE = 0.5  # of gaze, while the eyes can reach the partner: mutual gaze is some 60 % of a live talk
-PARTNER_SD = np.radians(4.0)  # a fixation "on the partner" is on an eye, the mouth, the brow
-REACH = np.radians(35.0)  # eyes rarely turn further in the head
-CENTRE_SD = np.radians((12.0, 8.0))  # elsewhere eyes are centred in the head: yaw, pitch
 FIXATION_S = 1.0  # frames closer than this say the same
 MOST_FIXATIONS = (5.0, 12.0)  # that count, at most, with the partner out of reach and within: a person's mean gaze is
 # not straight ahead, however long one looks

@@ -8,6 +8,8 @@ import torch
 from duologue.fitting.camera import Camera
 from duologue.fitting.fixations import smooth_fixations
 from duologue.fitting.gaze import (
+    ENTER_DEG,
+    PARTNER_SD,
     GazeTrack,
     direction_of,
     gaze_rays,
@@ -97,7 +99,7 @@ def test_an_appearance_model_takes_the_place_of_the_irises() -> None:
     said = np.tile(_unit(np.array(0.3), np.array(-0.1)), (n, 1))
     said[5] = np.nan
     landmarks[7, [386, 374, 159, 145]] = 400.0  # both eyes closed: no gaze, whatever the model says
-    plan = resampling(times, times, 0.04)
+    plan = resampling(times, times, times)
     gaze = solve_gaze(landmarks, rotation, eyeballs, 0.0105, CAMERA, times, plan, said)
     assert gaze.blink[7]
     assert np.isnan(gaze.direction[7]).all()
@@ -155,9 +157,12 @@ def test_probability_within_is_the_rice_distribution() -> None:
 
 
 def test_hysteresis_and_uncertainty() -> None:
-    def chance(degrees: list[float], sd: float) -> np.ndarray:
+    def chance(degrees: list[float], sd: float, share: float = 0.0) -> np.ndarray:
         n = len(degrees)
-        return looking_probability(np.radians(degrees), np.full(n, np.radians(sd)), np.ones(n), 25.0)
+        elsewhere = np.full(n, 1.0)
+        return looking_probability(
+            np.radians(degrees), np.full(n, np.radians(sd)), elsewhere, np.full(n, share), np.ones(n), 25.0
+        )
 
     still = chance([5.0] * 10, 1.0)
     assert (still > 0.99).all()
@@ -167,6 +172,35 @@ def test_hysteresis_and_uncertainty() -> None:
     assert (chance([14.0] * 10, 1.0) < 0.1).all()  # never entered
     assert (chance([25.0] * 5 + [5.0] * 2 + [14.0] * 5, 1.0)[7:] < 0.1).all()  # two frames are no bout
     assert 0.2 < chance([5.0] * 10, 10.0)[0] < 0.8  # an unsure gaze is not claimed
+
+
+def test_the_prior_speaks_where_the_gaze_is_unsure() -> None:
+    """Drawn from the prior's own two parts, the probability is the share of gazes that are on the face."""
+    rng = np.random.default_rng(7)
+    n, sd, share, wide = 60_000, np.radians(11.0), 0.5, np.radians(20.0)
+    on = rng.random(n) < share
+    partner = np.radians([15.0, 0.0])  # seen from where the head points
+    true = np.where(on[:, None], partner + rng.normal(0, PARTNER_SD, (n, 2)), rng.normal(0, wide, (n, 2)))
+    measured = true + rng.normal(0, sd, (n, 2))
+    angle = np.linalg.norm(measured - partner, axis=-1)
+    spread = wide**2 + sd**2
+    elsewhere = np.exp(-0.5 * (measured**2).sum(-1) / spread) / (2 * np.pi * spread)
+    # One frame a call is never a bout: no hysteresis.
+    chance = looking_probability(angle, np.full(n, sd), elsewhere, np.full(n, share), np.ones(n), 2.5)
+    looks = np.linalg.norm(true - partner, axis=-1) < np.radians(ENTER_DEG)
+    for low, high in ((0.0, 0.2), (0.2, 0.4), (0.4, 0.5)):
+        rows = (chance >= low) & (chance < high)
+        assert looks[rows].mean() == pytest.approx(chance[rows].mean(), abs=0.06)
+
+
+def test_a_sure_gaze_needs_no_prior() -> None:
+    for share in (0.0, 0.5):
+        sure = [
+            looking_probability(np.radians([d]), np.radians([0.5]), np.ones(1), np.full(1, share), np.ones(1), 25.0)[0]
+            for d in (4.0, 20.0)
+        ]
+        assert sure[0] > 0.99
+        assert sure[1] < 0.01
 
 
 def test_angle_to_the_partner() -> None:
