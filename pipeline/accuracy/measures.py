@@ -60,6 +60,8 @@ MEASURES: tuple[Measure, ...] = (
     Measure("coverage_gaze", "gaze", "gaze errors inside 2 sd", "", "ratio"),
     Measure("mutual_gaze_ap", "relate", "mutual gaze, average precision of frames", "", "ranked", (0.93, 0.85), False,
             "LAEO-Net 0.795 UCO, 0.506 AVA"),
+    Measure("mutual_gaze_brier", "relate", "mutual gaze, Brier score of frames", "", "ratio", None, True),
+    Measure("mutual_gaze_found", "relate", "mutual frames whose probability is over one half", "", "ratio"),
     Measure("layout_accuracy", "relate", "layout codes claimed that are true", "", "ratio", (0.95, 0.90)),
     Measure("layout_claimed", "relate", "layout codes that are claimed at all", "", "ratio"),
     Measure("coverage_distance", "relate", "distances inside 2 sd, focal length unknown", "", "ratio"),

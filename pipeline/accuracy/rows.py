@@ -144,7 +144,10 @@ def _both(
     _calibrated(score, "distance", away[both], distance_sd)
     _calibrated(score, "position", miss[both], row["relative_position_sd"][both])
     known = both & np.isfinite(row["mutual_gaze"])
-    score.ranked["mutual_gaze_ap"] = (row["mutual_gaze"][known].astype(np.float64), clip.mutual_gaze[known])
+    chance, mutual = row["mutual_gaze"][known].astype(np.float64), clip.mutual_gaze[known]
+    score.ranked["mutual_gaze_ap"] = (chance, mutual)
+    score.parts["mutual_gaze_brier"] = (float(((chance - mutual) ** 2).sum()), float(known.sum()))
+    score.parts["mutual_gaze_found"] = (float((chance[mutual] > 0.5).sum()), float(mutual.sum()))
 
 
 def _speech(score: RowScore, row: Row, clip: TrueClip, order: tuple[int, int]) -> None:
