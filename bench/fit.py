@@ -232,13 +232,15 @@ def open_ict(where: str | None) -> HeadModel | None:
 def cases(main: str, others: list[tuple[str, str]]) -> list[Case]:
     tracks = TrackOptions()
     # These landmarks err as the noise says, not as FaceMesh does on turned faces.
-    known = FitOptions(focal_px=tracks.focal_px, turned_error=0.0, detector_bias=False)
+    known = FitOptions(focal_px=tracks.focal_px, turned_error=0.0, iris_error=0.0, detector_bias=False)
     wide = replace(tracks, yaw=75.0)
     out = [
         Case("same model, yaw 45", main, main, tracks, known),
         Case("same, unsmoothed", main, main, tracks, replace(known, rotation_motion=1e3, translation_motion=1e3)),
         Case("same model, yaw 75", main, main, wide, known),
-        Case("same, focal unknown", main, main, tracks, FitOptions(turned_error=0.0, detector_bias=False)),
+        Case(
+            "same, focal unknown", main, main, tracks, FitOptions(turned_error=0.0, iris_error=0.0, detector_bias=False)
+        ),
     ]
     out += [Case(f"{g} -> {f}, yaw 45", g, f, tracks, known) for g, f in others]
     out += [Case(f"{g} -> {f}, yaw 75", g, f, wide, known) for g, f in others[:1]]

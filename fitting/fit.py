@@ -57,6 +57,8 @@ class FitOptions:
             ``fitting/landmark_bias.py``). False for landmarks without that fault.
         turned_error: sd of the rotation error that is left on turned faces, as a share of the angle between the
             face and the line of sight (of 15 degrees at least); stored in ``rotation_sd``. 0 for landmarks without it.
+        iris_error: sd, radians per axis, of the gaze error that FaceMesh's irises make beyond their noise; stored in
+            ``gaze_sd``. On rendered films they follow a fifth of a gaze's rise and fall. 0 for irises without that.
         held_out: FaceMesh indices that the fit must not see (for honest reprojection errors).
         device: "cpu" or "cuda".
         batch_clips: clips solved together; results do not depend on it beyond rounding. 1 keeps bytes identical.
@@ -87,6 +89,7 @@ class FitOptions:
     min_valid_frames: int = 12
     detector_bias: bool = True
     turned_error: float = 0.08
+    iris_error: float = 0.105
     held_out: tuple[int, ...] = ()
     device: str = "cpu"
     batch_clips: int = 1
@@ -263,7 +266,8 @@ class HeadFitter:
                     "landmarks_lost", f"track {track.track_id}: no frame of the clip lies between measurements"
                 )
             partner = partial[1 - k][0].head_centre if len(partial) == 2 else np.full((len(times), 3), np.nan)
-            heads.append(personal_offset(track, gaze, partner, prior_sd(fits[k].foreign), self.options.fps))
+            offset_sd = prior_sd(fits[k].foreign)
+            heads.append(personal_offset(track, gaze, partner, offset_sd, self.options.fps, self.options.iris_error))
         if len(heads) == 1:
             heads.append(nobody(heads[0]))
         return FittedPair(

@@ -22,7 +22,7 @@ from .trajectory import Resampling
 
 Array = npt.NDArray[np.float64]
 
-BLINK_APERTURE = 0.35  # of the track's median lid aperture: below it the iris is not seen
+BLINK_APERTURE = 0.6  # of the track's median lid aperture: below it too little of the iris is seen
 IRIS_SD_PX = 0.5
 IRIS_SD_SCALE = 0.006  # of face scale, in addition: the detector's error grows with the face
 APPEARANCE_SD = np.radians(4.0)  # per axis and frame: networks reach 4 to 10 degrees on people they have not seen

@@ -26,13 +26,19 @@ def prior_sd(foreign: float) -> float:
 
 
 def personal_offset(
-    track: HeadTrack, gaze: GazeTrack, partner: npt.NDArray[np.floating], sd: float, fps: float
+    track: HeadTrack,
+    gaze: GazeTrack,
+    partner: npt.NDArray[np.floating],
+    sd: float,
+    fps: float,
+    iris_error: float = 0.0,
 ) -> HeadTrack:
     """Estimate and remove a person's constant gaze error; fills ``gaze`` and ``gaze_sd``.
 
     Args:
         partner: [T, 3] metres, the partner's head centre, camera frame; NaN where unknown.
         sd: radians per axis, of the offset before anything is seen.
+        iris_error: radians per axis, of what is neither constant nor noise (see ``FitOptions``).
     """
     target = partner.astype(np.float64) - track.head_centre
     target /= np.linalg.norm(target, axis=-1, keepdims=True)
@@ -42,7 +48,9 @@ def personal_offset(
     offset, left = offset_posterior(own[seen], toward[seen], sd, fps)
     corrected = np.einsum("tij,tj->ti", gaze.head, direction_of(own - offset))
     corrected[~seen] = np.nan
-    total = np.sqrt(gaze.noise_sd.astype(np.float64) ** 2 + left**2 + track.rotation_sd.astype(np.float64) ** 2)
+    total = np.sqrt(
+        gaze.noise_sd.astype(np.float64) ** 2 + left**2 + iris_error**2 + track.rotation_sd.astype(np.float64) ** 2
+    )
     return replace(track, gaze=corrected.astype(np.float32), gaze_sd=total.astype(np.float32))
 
 

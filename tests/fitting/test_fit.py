@@ -19,7 +19,7 @@ from .heads import FLIP, ellipsoid_head
 
 FOCAL, WIDTH, HEIGHT, FPS = 1370.0, 1280, 720, 25.0
 HEAD = ellipsoid_head(468, 6, 8)
-OPTIONS = FitOptions(focal_px=FOCAL, turned_error=0.0, detector_bias=False)
+OPTIONS = FitOptions(focal_px=FOCAL, turned_error=0.0, iris_error=0.0, detector_bias=False)
 
 
 def wave(t: np.ndarray, period: float, phase: float = 0.0) -> np.ndarray:
