@@ -11,14 +11,12 @@ other's, so that neither head model nor face was seen.
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from duologue.bench.shared.report import default_device, machine, parser_of, tell
 from duologue.fitting.fit import FitOptions, HeadFitter
 from duologue.fitting.head_model import load_head_model, rotation_matrix
 from duologue.fitting.landmark_bias import LandmarkBias, load_bias
@@ -89,10 +87,9 @@ def base(stills: Stills) -> npt.NDArray[np.str_]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--stills", type=int, default=36, help="of each of the six people")
     parser.add_argument("--cross", action="store_true", help="learn on one portrait, test on the other")
-    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     options = parser.parse_args()
     torch.set_num_threads(1)
     stills = sample(load_head_model("second"), NAMES, options.stills, 6, varied=False)
@@ -109,11 +106,8 @@ def main() -> None:
             bias = learn(lessons.only(base(lessons) != held))
             parts.append(errors(stills.only(base(stills) == held), shared_with_real(bias)))
         result["after_other_portrait"] = table({key: np.concatenate([p[key] for p in parts]) for key in parts[0]})
-    result["machine"] = f"{platform.processor() or platform.machine()}, python {platform.python_version()}"
-    for key, value in result.items():
-        print(f"{key}: {value}")
-    if options.json:
-        print(json.dumps(result))
+    result |= machine(default_device())
+    tell(result, options.json)
 
 
 if __name__ == "__main__":

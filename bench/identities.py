@@ -10,9 +10,6 @@ conversation are held against each other. Equal error rate: pairs of one identit
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
 from collections.abc import Iterable
 from itertools import combinations
 from pathlib import Path
@@ -21,6 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from duologue.bench.shared.report import default_device, machine, parser_of, tell
 from duologue.bench.synthesis import CAMERA, HEIGHT, WIDTH, posed
 from duologue.pipeline.accuracy.suite import load_suite
 from duologue.synthesis.identities import NAMES
@@ -177,21 +175,17 @@ def voices(lines: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--recognizer", type=Path, help="MobileFaceNet weights; without them only voices are measured")
     parser.add_argument("--each", type=int, default=16, help="pictures of each identity")
     parser.add_argument("--lines", type=int, default=8, help="sentences of each voice")
-    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     result: dict[str, Any] = voices(options.lines)
     if options.recognizer:
         result |= {"identities": len(NAMES), **faces(options.recognizer, options.each)}
-    result["machine"] = f"{platform.processor() or platform.machine()}, python {platform.python_version()}"
-    for key, value in result.items():
-        print(f"{key}: {value}")
-    if options.json:
-        print(json.dumps(result))
+    result |= machine(default_device())
+    tell(result, options.json)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,6 @@ Cost: process CPU seconds per second of 1280x720 film.
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
 import tempfile
 import time
 from dataclasses import replace
@@ -20,6 +17,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from duologue.bench.shared.report import default_device, machine, parser_of, tell
 from duologue.fitting.head_model import load_head_model
 from duologue.synthesis.actor import Actor
 from duologue.synthesis.avatar import build_avatar
@@ -144,12 +142,11 @@ def cost() -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--yunet", type=Path, help="YuNet onnx")
     parser.add_argument("--scrfd", type=Path, help="SCRFD onnx with keypoints")
     parser.add_argument("--repeats", type=int, default=2, help="random small poses per identity, yaw and size")
     parser.add_argument("--skip-cost", action="store_true", help="do not film")
-    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     detectors: dict[str, Any] = {}
@@ -168,11 +165,8 @@ def main() -> None:
     result: dict[str, Any] = {"identities": len(NAMES), **detection(detectors, pictures)}
     if not options.skip_cost:
         result["cpu_seconds_per_second_720p"] = cost()
-    result["machine"] = f"{platform.processor() or platform.machine()}, python {platform.python_version()}"
-    for key, value in result.items():
-        print(f"{key}: {value}")
-    if options.json:
-        print(json.dumps(result))
+    result |= machine(default_device())
+    tell(result, options.json)
 
 
 if __name__ == "__main__":

@@ -35,11 +35,6 @@ EMPTY = LandmarkEmbedding(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros
 LIDS = ((246, 161, 160, 159, 158, 157, 173), (7, 163, 144, 145, 153, 154, 155))
 CANTHI = (33, 133)
 INNER_LIPS = ((13, 82, 81, 80, 191), (14, 87, 178, 88, 95))  # middle to corner
-MOUTH_CORNERS = (61, 78)
-_LIP_ROWS = (
-    ((12, 38, 41, 42, 183), (11, 72, 73, 74, 184), (0, 37, 39, 40, 185)),
-    ((15, 86, 179, 89, 96), (16, 85, 180, 90, 77), (17, 84, 181, 91, 146)),
-)
 
 # Millimetres: what an adult head at rest may measure. Wider than anatomy, narrow enough for a collapsed contour.
 LIMITS_MM = {

@@ -267,7 +267,8 @@ class HeadFitter:
                 )
             partner = partial[1 - k][0].head_centre if len(partial) == 2 else np.full((len(times), 3), np.nan)
             offset_sd = prior_sd(fits[k].foreign)
-            heads.append(personal_offset(track, gaze, partner, offset_sd, self.options.fps, self.options.iris_error))
+            iris_error = self.options.iris_error if chains[k].track.gaze is None else 0.0  # no irises were read
+            heads.append(personal_offset(track, gaze, partner, offset_sd, self.options.fps, iris_error))
         if len(heads) == 1:
             heads.append(nobody(heads[0]))
         return FittedPair(

@@ -48,9 +48,8 @@ def personal_offset(
     offset, left = offset_posterior(own[seen], toward[seen], sd, fps)
     corrected = np.einsum("tij,tj->ti", gaze.head, direction_of(own - offset))
     corrected[~seen] = np.nan
-    total = np.sqrt(
-        gaze.noise_sd.astype(np.float64) ** 2 + left**2 + iris_error**2 + track.rotation_sd.astype(np.float64) ** 2
-    )
+    measured = gaze.noise_sd.astype(np.float64) ** 2 + track.rotation_sd.astype(np.float64) ** 2
+    total = np.sqrt(measured + left**2 + iris_error**2)
     return replace(track, gaze=corrected.astype(np.float32), gaze_sd=total.astype(np.float32))
 
 

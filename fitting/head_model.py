@@ -23,7 +23,6 @@ Index = npt.NDArray[np.int64]
 JOINTS = ("root", "neck", "jaw", "left_eye", "right_eye")
 PARENTS = (-1, 0, 1, 1, 1)
 ROOT, NECK, JAW, LEFT_EYE, RIGHT_EYE = range(5)
-TIERS = ("flame", "gnm", "ict", "canonical")
 ENVIRONMENT = "DUOLOGUE_HEAD_MODEL"
 IRIS_RADIUS = 0.00585  # metres, the visible iris: 11.7 mm across in adults, sd 0.5
 

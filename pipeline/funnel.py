@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 
 from ..schemas.records import REASONS
@@ -33,10 +32,6 @@ def build_funnel(tallies: Iterable[Tally]) -> dict[str, dict[str, dict[str, floa
                 for outcome in outcomes
             }
     return funnel
-
-
-def funnel_json(funnel: dict[str, dict[str, dict[str, float]]]) -> bytes:
-    return (json.dumps(funnel, indent=1) + "\n").encode()
 
 
 def funnel_text(funnel: dict[str, dict[str, dict[str, float]]]) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -20,13 +19,12 @@ from ..fitting.camera import Camera, choose_camera
 from ..schemas.errors import UsageError
 from ..schemas.records import Backend
 from ..schemas.tracks import Float32, face_scale_px
+from .onnx_session import open_session
 from .planar import Pixels
 
 Array = npt.NDArray[np.float64]
 
-FOCAL_PER_SIDE = (
-    960.0 / 448.0
-)  # of the virtual camera: 960 px for a crop of 448 px at 0.6 m, as ETH-XGaze is normalised
+FOCAL_PER_SIDE = 960.0 / 448.0  # of the virtual camera, for a crop seen from 0.6 m: ETH-XGaze's normalisation
 DISTANCE_M = 0.6
 # Corners of eyes and mouth: their mean is the centre of the face that the virtual camera looks at.
 _CENTRE = (33, 133, 362, 263, 61, 291)
@@ -93,17 +91,7 @@ class AppearanceGaze:
     def __init__(self, path: str) -> None:
         if not Path(path).is_file():
             raise UsageError(f"gaze backend 'onnx': no file {path!r}; give it as backends.gaze_path")
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise UsageError(f"gaze backend 'onnx' needs onnxruntime: {error}") from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            self.session: Any = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's errors share no narrower public base
-            raise UsageError(f"gaze backend 'onnx': {path} does not load: {error}") from error
+        self.session = open_session(Path(path), "gaze backend 'onnx'")
         inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
         shape = list(inputs[0].shape) if len(inputs) == 1 else []
         square = len(shape) == 4 and shape[1] == 3 and isinstance(shape[2], int) and shape[2] == shape[3]

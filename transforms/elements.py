@@ -181,14 +181,3 @@ class PairDone:
     fingerprint: tuple[int, ...]
     landmarks: str = ""
     voices: str = ""
-
-
-@dataclass(frozen=True)
-class ShardDone:
-    """A written file of the data set."""
-
-    name: str
-    rows: int
-    bytes: int
-    sha256: str
-    kind: str

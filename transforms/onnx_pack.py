@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..schemas.errors import UsageError
+from .onnx_session import open_session
 
 
 def open_from_pack(path: str | Path, stage: str, kind: str, fits: Callable[[Any], bool]) -> tuple[Path, Any]:
@@ -22,18 +23,8 @@ def open_from_pack(path: str | Path, stage: str, kind: str, fits: Callable[[Any]
     files = [Path(path)] if Path(path).is_file() else sorted(Path(path).glob("*.onnx"))
     if not files:
         raise UsageError(f"{stage} backend 'insightface': no .onnx file in {path}")
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise UsageError(f"{stage} backend 'insightface' needs insightface and onnxruntime: {error}") from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
     for file in files:
-        try:
-            session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's errors share no narrower public base
-            raise UsageError(f"{stage} backend 'insightface': {file.name} does not load: {error}") from error
+        session = open_session(file, f"{stage} backend 'insightface'", "insightface and onnxruntime")
         if fits(session):
             return file, session
     raise UsageError(f"{stage} backend 'insightface': no {kind} model among {[file.name for file in files]}")

@@ -244,3 +244,12 @@ def test_a_profile_that_never_turns_to_the_camera_is_refused() -> None:
     landmarks[:, :468, :2] = still[..., :2] / still[..., 2:] * FOCAL + np.array([WIDTH, HEIGHT]) / 2
     result = fit_clips([replace(good, a=replace(good.a, landmarks=landmarks))], HEAD, OPTIONS)[0]
     assert bad(result).reason == "fit_failed"
+
+
+def test_the_irises_error_is_of_gaze_read_from_irises() -> None:
+    tracks, _ = clip()
+    said = np.tile(np.array([0.0, 0.0, -1.0], np.float32), (len(tracks.times), 1))
+    options = replace(OPTIONS, iris_error=0.5)
+    pair = fitted(fit_clips([replace(tracks, a=replace(tracks.a, gaze=said))], HEAD, options)[0])
+    assert np.nanmedian(pair.a.gaze_sd) < 0.2
+    assert np.nanmin(pair.b.gaze_sd) > 0.5
