@@ -129,7 +129,8 @@ def curves(
     known = [point for points in series.values() for point in points if point is not None]
     if not known:
         return '<p class="none">Not measured.</p>'
-    steps = list(dict.fromkeys(point[0] for points in series.values() for point in points if point is not None))
+    columns = zip(*series.values(), strict=True)
+    steps = [next(point[0] for point in column if point is not None) for column in columns if any(column)]
     top = most or max([point[3] for point in known] + list((limits or {}).values())) * 1.08 or 1.0
     left, floor, right = 34.0, height - 34.0, width - 8.0
 
