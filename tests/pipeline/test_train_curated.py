@@ -12,10 +12,11 @@ import pytest
 from conftest import SMALL_FOCAL_PX
 from duologue.cli import main
 from duologue.schemas.dataset import Dataset
+from duologue.synthesis.render import render_conversation
 from duologue.synthesis.scenario import load_scenario
 from duologue.synthesis.script import write_script
 from duologue.synthesis.soundtrack import mix_audio
-from duologue.synthesis.voices import SAMPLE_RATE, Voice
+from duologue.synthesis.voices import SAMPLE_RATE, Voice, available
 
 ALL_TRAIN = ("--set", "select.val_share=0", "--set", "select.test_share=0", "--quiet")
 
@@ -46,18 +47,31 @@ def film_of_one(folder: Path, who: int, out: Path) -> None:
     subprocess.run(command, check=True, timeout=120)
 
 
+@pytest.fixture(scope="module")
+def long_conversation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Long enough that either person speaks for a fifth of it, as a dialogue of singles needs."""
+    if not available():
+        pytest.skip("espeak-ng is not installed")
+    folder = tmp_path_factory.mktemp("long_conversation")
+    camera = f"{{focal_px: {SMALL_FOCAL_PX:g}}}"
+    text = f"seconds: 20\nwidth: 640\nheight: 360\nshots: [{{start_s: 0, camera: {camera}}}]\n"
+    (folder / "scenario.yaml").write_text(text)
+    render_conversation(load_scenario(str(folder / "scenario.yaml")), folder)
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_curated_pairs_and_dubbed_singles_train_in_two_stages(
-    small_conversation: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    long_conversation: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pairs, solo, dubbed = tmp_path / "pairs", tmp_path / "solo", tmp_path / "dubbed"
     focal = ("--set", f"fit.focal_px={SMALL_FOCAL_PX:g}")
-    assert main(["curate", str(small_conversation / "conversation.mp4"), *ALL_TRAIN, *focal, "--out", str(pairs)]) == 0
+    assert main(["curate", str(long_conversation / "conversation.mp4"), *ALL_TRAIN, *focal, "--out", str(pairs)]) == 0
     films = tmp_path / "films"
     films.mkdir()
     for who in (0, 1):
-        film_of_one(small_conversation, who, films / f"{who}.mp4")
+        film_of_one(long_conversation, who, films / f"{who}.mp4")
     (films / "0.wav").unlink()
     (films / "1.wav").unlink()
     assert main(["curate", str(films), "--people", "1", *ALL_TRAIN, "--out", str(solo)]) == 0
