@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import types
 import typing
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -271,6 +271,10 @@ def check(scenario: Scenario) -> Scenario:
         fail("left.position must lie to the left of right.position")
     if not 0.0 <= scenario.dropped_share <= 0.8:
         fail(f"dropped_share is {scenario.dropped_share:g}; it must lie between 0 and 0.8")
+    shown = set(np.searchsorted(starts, scenario.frame_times + 1e-9, side="right").tolist())
+    for number, start in enumerate(starts, start=1):
+        if number not in shown:
+            fail(f"the shot from {start:g} s on has no frame in a film of {scenario.seconds:g} s")
     if abs(scenario.av_offset_s) > 5.0:
         fail("av_offset_s must lie within 5 s")
     return scenario
@@ -315,7 +319,16 @@ def scenario_of(raw: object, where: str = "scenario") -> Scenario:
     Raises:
         UsageError: unknown or ill-typed key, or a scenario that cannot be filmed.
     """
-    return check(_build(Scenario, {} if raw is None else raw, where))
+    scenario: Scenario = _build(Scenario, {} if raw is None else raw, where)
+    if not isinstance(raw, dict) or "shots" not in raw:
+        scenario = lasting(scenario, scenario.seconds)
+    return check(scenario)
+
+
+def lasting(scenario: Scenario, seconds: float) -> Scenario:
+    """The scenario at this length, less the shots that would last under a second."""
+    kept = tuple(shot for shot in scenario.shots if shot.start_s < seconds - 1.0)
+    return replace(scenario, seconds=seconds, shots=kept or scenario.shots[:1])
 
 
 def load_scenario(path: str | Path) -> Scenario:

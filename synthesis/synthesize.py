@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..schemas.errors import UsageError
-from .scenario import Scenario, check, load_scenario
+from .scenario import Scenario, check, lasting, load_scenario
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -29,8 +29,7 @@ def run(args: argparse.Namespace) -> int:
 
     scenario = load_scenario(args.scenario) if args.scenario else Scenario()
     if args.seconds is not None:
-        kept = tuple(s for s in scenario.shots if s.start_s < args.seconds - 1.0)
-        scenario = replace(scenario, seconds=args.seconds, shots=kept or scenario.shots[:1])
+        scenario = lasting(scenario, args.seconds)
     if args.seed is not None:
         if args.seed < 0:
             raise UsageError(f"--seed {args.seed}: it must not be negative")

@@ -84,3 +84,13 @@ def test_frame_times_lie_on_the_grid_and_can_be_thinned() -> None:
     assert 0.6 < len(thin) / 650 < 0.8
     np.testing.assert_allclose(thin * 25, np.round(thin * 25))
     assert check(Scenario()) == Scenario()
+
+
+def test_a_film_shorter_than_the_usual_one_has_only_the_shots_that_fit(tmp_path: Path) -> None:
+    usual = Scenario()
+    path = tmp_path / "s.yaml"
+    path.write_text("seconds: 1.2")
+    assert load_scenario(path).shots == usual.shots[:1]
+    path.write_text("seconds: 1.2\nshots: [{start_s: 0}, {start_s: 1.3}]")
+    with pytest.raises(UsageError, match=r"shot from 1.3 s on has no frame in a film of 1.2 s"):
+        load_scenario(path)
