@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
         return convert.run(args)
     if not args.pair:
         raise UsageError("--to gltf writes single pairs: name them with --pair ID")
-    from .fitting.head_model import load_head_model
+    from .fitting.load_head import load_head_model
     from .schemas.dataset import Dataset
     from .viewer.gltf import write_glb
 

@@ -41,9 +41,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Generate, write everything, and say where it is."""
-    from .fitting.head_model import load_head_model
     from .fitting.layout import parse
     from .fitting.layout_llm import KEY_VARIABLE, Endpoint
+    from .fitting.load_head import load_head_model
     from .fitting.scene_text import EXAMPLE, scene_from_text
     from .model.checkpoint import LAST, load_trained
     from .model.sample import Placement, generate

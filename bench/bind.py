@@ -116,7 +116,7 @@ def make(seed: int, seconds: float, lead_sd: float) -> Dialogue:
 
 def _faces(lines: tuple[Line, ...], times: np.ndarray, seed: int, rng: np.random.Generator) -> tuple[FaceTrack, ...]:
     """Both faces' landmarks, of the canonical head seen by a camera 1.6 m away, with a tracker's errors."""
-    from duologue.fitting.head_model import load_head_model
+    from duologue.fitting.load_head import load_head_model
     from duologue.schemas.tracks import N_LANDMARKS, FaceTrack, face_scale_px
     from duologue.synthesis.motion import animate
 

@@ -18,8 +18,9 @@ import numpy.typing as npt
 import torch
 from duologue.bench.shared.report import default_device, machine, parser_of, tell
 from duologue.fitting.fit import FitOptions, HeadFitter
-from duologue.fitting.head_model import load_head_model, rotation_matrix
+from duologue.fitting.head_model import rotation_matrix
 from duologue.fitting.landmark_bias import LandmarkBias, load_bias
+from duologue.fitting.load_head import load_head_model
 from duologue.fitting.reduce import reduce
 from duologue.pipeline.accuracy.clock import alignment, angles_deg
 from duologue.schemas.errors import BadInput

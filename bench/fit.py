@@ -35,7 +35,8 @@ import numpy.typing as npt
 import torch
 from duologue.fitting.dyad import relate
 from duologue.fitting.fit import FitOptions, HeadFitter
-from duologue.fitting.head_model import HeadModel, load_head_model, rotation_matrix
+from duologue.fitting.head_model import HeadModel, rotation_matrix
+from duologue.fitting.load_head import load_head_model
 from duologue.fitting.reduce import reduce, reduced_landmarks
 from duologue.fitting.reduced import ReducedModel
 from duologue.pipeline.accuracy.clock import angles_deg

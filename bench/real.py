@@ -25,7 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 from duologue.bench.fit import open_ict
-from duologue.fitting.head_model import load_head_model
+from duologue.fitting.load_head import load_head_model
 from duologue.pipeline.accuracy.real import Clip, altered, check, curated, text
 
 ROOT = Path(__file__).resolve().parents[1]

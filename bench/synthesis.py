@@ -18,7 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 from duologue.bench.shared.report import default_device, machine, parser_of, tell
-from duologue.fitting.head_model import load_head_model
+from duologue.fitting.load_head import load_head_model
 from duologue.synthesis.actor import Actor
 from duologue.synthesis.avatar import build_avatar
 from duologue.synthesis.dress import FLIP

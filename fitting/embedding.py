@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..schemas.errors import UsageError
+from .canonical import canonical_skin
 from .head_model import (
     LEFT_EYE,
     LEFT_EYEBALL,
@@ -126,8 +127,6 @@ def register(head: HeadModel, anchors: Mapping[int, npt.ArrayLike] | None = None
     Raises:
         UsageError: no eyeballs, no mouth that opens, or a result that fails :func:`check`.
     """
-    from .canonical import canonical_skin
-
     canon, triangles, mirror = canonical_skin()
     v = head.vertices
     part = head.parts[head.triangles]
@@ -172,8 +171,6 @@ def register(head: HeadModel, anchors: Mapping[int, npt.ArrayLike] | None = None
 
 def embedding_distance(head: HeadModel) -> tuple[float, float]:
     """Mean and largest distance in metres of the embedded points to the similarity-aligned canonical landmarks."""
-    from .canonical import canonical_skin
-
     canon = canonical_skin()[0][head.embedding.landmarks]
     points = head.landmarks(head.vertices)
     moved = _align(canon, points)

@@ -1,4 +1,4 @@
-"""A full head mesh that can be posed, whatever file it came from, and the one function that opens such files.
+"""A full head mesh that can be posed, whatever file it came from.
 
 Every provider (canonical, FLAME, GNM, ICT-FaceKit, MediaPipe) is brought to FLAME's layout: metres, +x the subject's
 left, +y up, +z out of the face; joints root, neck, jaw, left eye, right eye with parents -, 0, 1, 1, 1.
@@ -6,15 +6,10 @@ left, +y up, +z out of the face; joints root, neck, jaw, left eye, right eye wit
 
 from __future__ import annotations
 
-import os
-import zipfile
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-
-from ..schemas.errors import UsageError
 
 Array = npt.NDArray[np.float64]
 Modes = npt.NDArray[np.float32]
@@ -23,7 +18,6 @@ Index = npt.NDArray[np.int64]
 JOINTS = ("root", "neck", "jaw", "left_eye", "right_eye")
 PARENTS = (-1, 0, 1, 1, 1)
 ROOT, NECK, JAW, LEFT_EYE, RIGHT_EYE = range(5)
-ENVIRONMENT = "DUOLOGUE_HEAD_MODEL"
 IRIS_RADIUS = 0.00585  # metres, the visible iris: 11.7 mm across in adults, sd 0.5
 
 SKIN, LEFT_EYEBALL, RIGHT_EYEBALL, INNER_MOUTH, BACK = range(5)
@@ -207,69 +201,3 @@ def rotation_matrix(axis_angle: npt.ArrayLike) -> Array:
     o = np.zeros_like(x)
     k = np.stack([o, -z, y, z, o, -x, -y, x, o], axis=-1).reshape(*v.shape[:-1], 3, 3)
     return np.asarray(np.eye(3) + a * k + b * (k @ k))
-
-
-def load_head_model(path: str | Path | None = None, embedding: str | Path | None = None) -> HeadModel:
-    """Open a head model; the first of ``path``, $DUOLOGUE_HEAD_MODEL and the embedded canonical head wins.
-
-    Args:
-        path: a FLAME ``.pkl`` or ``.npz``, a GNM Head ``.npz``, an ICT-FaceKit folder, a MediaPipe ``.task`` bundle,
-            a head
-            written by this package (``.npz``), or "canonical" / "second" for the embedded ones.
-        embedding: an ``.npz`` with ``lmk_face_idx``, ``lmk_b_coords``, ``landmark_indices``, instead of making one.
-
-    Raises:
-        UsageError: with one line that names what was found and what was expected.
-    """
-    from . import canonical, task_mesh
-
-    chosen = str(path or os.environ.get(ENVIRONMENT) or "canonical")
-    given = None if embedding is None else Path(embedding)
-    if chosen in canonical.EMBEDDED:
-        return canonical.load_embedded(chosen)
-    where = Path(chosen)
-    if not where.exists():
-        raise UsageError(f"head model {chosen}: no such file or folder")
-    if where.is_dir():
-        from . import ict
-
-        return ict.load_ict(where, given)
-    suffix = where.suffix.lower()
-    if suffix == ".task":
-        return task_mesh.load_task(where, given)
-    if suffix == ".pkl":
-        from . import flame
-
-        return flame.load_flame(where, given)
-    if suffix == ".npz":
-        from . import flame, gnm
-
-        keys = npz_keys(where)
-        if keys >= canonical.KEYS:
-            return canonical.load_npz(where)
-        if keys >= flame.KEYS:
-            return flame.load_flame(where, given)
-        if keys >= gnm.KEYS:
-            return gnm.load_gnm(where, given)
-        raise UsageError(
-            f"head model {chosen}: an .npz with {_listed(keys)}; expected FLAME ({_listed(flame.KEYS)}) "
-            f"or GNM ({_listed(gnm.KEYS)})"
-        )
-    raise UsageError(
-        f"head model {chosen}: expected a FLAME .pkl or .npz, a GNM Head .npz, an ICT-FaceKit folder or a "
-        "MediaPipe .task"
-    )
-
-
-def npz_keys(path: Path) -> frozenset[str]:
-    """Array names of an ``.npz``; UsageError when the file is not one."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return frozenset(archive.files)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UsageError(f"head model {path}: not a readable .npz ({error})") from None
-
-
-def _listed(keys: frozenset[str]) -> str:
-    names = sorted(keys)
-    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")

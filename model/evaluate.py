@@ -192,7 +192,8 @@ def table(scored: Scored) -> str:
 
 
 def _run_pairs(args: argparse.Namespace) -> int:
-    from ..fitting.head_model import HeadModel, load_head_model
+    from ..fitting.head_model import HeadModel
+    from ..fitting.load_head import load_head_model
     from ..schemas.dataset import Dataset
     from .evaluate_pairs import BASELINES, score_pairs
 

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..fitting.head_model import HeadModel, load_head_model
+from ..fitting.head_model import HeadModel
+from ..fitting.load_head import load_head_model
 from ..schemas.dataset import Dataset
 from ..schemas.errors import UsageError
 from .audio_features import FeatureCache, FrontEnd

@@ -13,8 +13,8 @@ from typing import Any
 from ..schemas.errors import UsageError
 from .audio_features import AudioOptions
 from .diffusion import DiffusionOptions
+from .layers import NetworkOptions
 from .losses import LossOptions
-from .network import NetworkOptions
 
 
 @dataclass(frozen=True)

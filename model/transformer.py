@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-if TYPE_CHECKING:
-    from .network import NetworkOptions
+from .layers import CrossPersonAttention, Film, NetworkOptions
 
 
 class DyadTransformer(nn.Module):
@@ -35,8 +33,6 @@ class DyadTransformer(nn.Module):
 class _Block(nn.Module):
     def __init__(self, options: NetworkOptions) -> None:
         super().__init__()
-        from .network import CrossPersonAttention, Film
-
         width = options.width
         self.heads = options.heads
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .. import __version__
-from ..fitting.head_model import load_head_model
+from ..fitting.load_head import load_head_model
 from ..schemas.takedown import read_takedowns
 from ..transforms.appearance_gaze import gaze_backend
 from ..transforms.decode import for_scan

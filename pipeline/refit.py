@@ -14,7 +14,7 @@ from typing import Any
 import apache_beam as beam
 
 from .. import __version__
-from ..fitting.head_model import load_head_model
+from ..fitting.load_head import load_head_model
 from ..schemas.dataset import Dataset
 from ..schemas.errors import UsageError
 from ..schemas.finish import CONFIG, FUNNEL

@@ -21,8 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..fitting.canonical import canonical_skin
-from ..fitting.head_model import HeadModel, load_head_model
+from ..fitting.head_model import HeadModel
 from ..fitting.landmark_bias import PATH, LandmarkBias, apparent_direction, features, rolled
+from ..fitting.load_head import load_head_model
 from ..schemas.tracks import LEFT_IRIS, RIGHT_IRIS, face_scale_px
 from ..transforms.face_mesh import FaceMesh, region_from_landmarks
 from ..transforms.mirror import mirror_map, side_error, without_side_error

@@ -19,8 +19,9 @@ import pyarrow as pa
 from scipy.spatial.transform import Rotation
 
 from .. import __version__
-from ..fitting.head_model import HeadModel, load_head_model
+from ..fitting.head_model import HeadModel
 from ..fitting.layout import place
+from ..fitting.load_head import load_head_model
 from ..fitting.reduce import reduce, reduced_landmarks
 from ..fitting.reduced import ReducedModel
 from ..schemas.errors import UsageError

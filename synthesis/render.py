@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..fitting.head_model import load_head_model
+from ..fitting.load_head import load_head_model
 from ..schemas.errors import UsageError
 from .actor import Actor
 from .avatar import build_avatar

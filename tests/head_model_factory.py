@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
-from duologue.fitting.head_model import PARENTS, HeadModel, load_head_model
+from duologue.fitting.head_model import PARENTS, HeadModel
+from duologue.fitting.load_head import load_head_model
 from scipy.spatial.transform import Rotation
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,22 @@ def test_imports_go_down_only(path: Path) -> None:
     ours = {name[1:] for name in imports(path) if name.startswith(".")} - {package, "__version__"}
     allowed = MAY[package] | ({"cli"} if path.name == "demo.py" else set())
     assert ours <= allowed, f"{path.name} imports {sorted(ours - allowed)}"
+
+
+def files_imported(path: Path) -> set[Path]:
+    """Files of ours that a file imports, inside functions too."""
+    inside = path.relative_to(ROOT).parts[:-1]
+    found: set[Path] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = ROOT.joinpath(*inside[: len(inside) - node.level + 1], *(node.module or "").split("."))
+            own = base.with_suffix(".py")
+            found |= {own} if own.exists() else {base / f"{alias.name}.py" for alias in node.names}
+    return {one for one in found if one.exists()}
+
+
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    TopologicalSorter({path: files_imported(path) for path in modules()}).prepare()  # CycleError names the circle
 
 
 @pytest.mark.parametrize("package", NO_HEAVY)

@@ -127,7 +127,7 @@ def test_the_lock_pins_every_requirement_as_installed(requirements: set[str]) ->
 def test_the_installed_copy_runs_from_its_own_folder(installed: Path, tmp_path: Path) -> None:
     code = (
         "import duologue, json, pathlib\n"
-        "from duologue.fitting.head_model import load_head_model\n"
+        "from duologue.fitting.load_head import load_head_model\n"
         "import duologue.schemas.dataset, duologue.viewer.view, duologue.pipeline.curate\n"
         "heads = [load_head_model(name).model_id for name in ('canonical', 'second')]\n"
         "static = sorted(p.name for p in (pathlib.Path(duologue.__file__).parent / 'viewer/static').iterdir())\n"

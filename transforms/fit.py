@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from ..fitting.fit import FitOptions, HeadFitter
-from ..fitting.head_model import load_head_model
+from ..fitting.load_head import load_head_model
 from ..fitting.reduce import reduce
 from ..schemas.errors import BadInput
 from ..schemas.heads import FittedPair, HeadTrack

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..fitting.head_model import HeadModel, load_head_model
+from ..fitting.head_model import HeadModel
+from ..fitting.load_head import load_head_model
 from ..schemas.dataset import Dataset
 from ..schemas.errors import UsageError
 from ..schemas.files import Files, LocalFiles

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from duologue.fitting.head_model import load_head_model
+from duologue.fitting.load_head import load_head_model
 from duologue.fitting.reduce import reduce
 from duologue.model.dyad_metrics import lip_modes
 from duologue.pipeline.dub import dub_dataset

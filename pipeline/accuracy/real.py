@@ -25,8 +25,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ...fitting.fit import FitOptions, HeadFitter
-from ...fitting.head_model import HeadModel, load_head_model, rotation_matrix
+from ...fitting.head_model import HeadModel, rotation_matrix
 from ...fitting.landmark_bias import load_bias
+from ...fitting.load_head import load_head_model
 from ...fitting.reduce import reduce, reduced_landmarks
 from ...fitting.reduced import ReducedModel
 from ...schemas import landmarks

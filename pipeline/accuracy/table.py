@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...fitting.fit import FitOptions, HeadFitter
-from ...fitting.head_model import load_head_model
+from ...fitting.load_head import load_head_model
 from ...fitting.reduce import reduce
 from ...synthesis.scenario import Scenario
 from ...synthesis.truth import Truth

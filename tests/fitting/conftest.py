@@ -6,7 +6,8 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from duologue.fitting.head_model import HeadModel, load_head_model
+from duologue.fitting.head_model import HeadModel
+from duologue.fitting.load_head import load_head_model
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 

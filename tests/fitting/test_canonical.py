@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from duologue.fitting.canonical import FOLDER, canonical_skin
 from duologue.fitting.embedding import check, face_measures
-from duologue.fitting.head_model import HeadModel, load_head_model
+from duologue.fitting.head_model import HeadModel
+from duologue.fitting.load_head import load_head_model
 from duologue.fitting.mesh_query import triangle_normals
 
 UPPER, LOWER = (246, 161, 160, 159, 158, 157, 173), (7, 163, 144, 145, 153, 154, 155)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from duologue.fitting.canonical import canonical_skin
 from duologue.fitting.embedding import EMPTY, check, embedding_distance, face_measures, register
-from duologue.fitting.head_model import SKIN, HeadModel, load_head_model, rotation_matrix
+from duologue.fitting.head_model import SKIN, HeadModel, rotation_matrix
+from duologue.fitting.load_head import load_head_model
 from duologue.schemas.errors import UsageError
 
 

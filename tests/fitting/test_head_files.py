@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from duologue.fitting.embedding import check, embedding_distance
-from duologue.fitting.head_model import HeadModel, load_head_model
+from duologue.fitting.head_model import HeadModel
+from duologue.fitting.load_head import load_head_model
 from duologue.fitting.reduce import reduce, reduced_landmarks
 from duologue.schemas.errors import UsageError
 from duologue.tests.head_model_factory import (

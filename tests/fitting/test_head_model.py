@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from duologue.fitting.head_model import load_head_model, rotation_matrix
+from duologue.fitting.head_model import rotation_matrix
+from duologue.fitting.load_head import load_head_model
 from duologue.schemas.errors import UsageError
 from duologue.tests.head_model_factory import random_parameters, reference_lbs, with_everything
 from hypothesis import given, settings

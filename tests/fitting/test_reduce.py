@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from duologue.fitting.head_model import HeadModel, LandmarkEmbedding, load_head_model
+from duologue.fitting.head_model import HeadModel, LandmarkEmbedding
+from duologue.fitting.load_head import load_head_model
 from duologue.fitting.reduce import reduce, reduced_landmarks
 from duologue.tests.head_model_factory import random_parameters, with_everything
 from hypothesis import given, settings

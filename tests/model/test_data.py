@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 from dataset_factory import make_pair, without_audio, write_dataset
-from duologue.fitting.head_model import load_head_model, rotation_matrix
+from duologue.fitting.head_model import rotation_matrix
+from duologue.fitting.load_head import load_head_model
 from duologue.model.augment import MirrorMaps, mirror_maps, reflect
 from duologue.model.data import Batch, LoaderOptions, PairLoader
 from duologue.model.mix import MixedLoader

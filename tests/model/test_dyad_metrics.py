@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from dataset_factory import make_head
-from duologue.fitting.head_model import load_head_model
+from duologue.fitting.load_head import load_head_model
 from duologue.model.dyad_metrics import (
     angle_between,
     forward_directions,

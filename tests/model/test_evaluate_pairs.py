@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dataset_factory import make_pair, write_dataset
-from duologue.fitting.head_model import load_head_model
+from duologue.fitting.load_head import load_head_model
 from duologue.model import evaluate
 from duologue.model.evaluate_pairs import BASELINES, score_pairs
 from duologue.schemas.dataset import Dataset

@@ -13,8 +13,9 @@ from duologue.model.audio_features import AudioOptions, LogMel, cache_features
 from duologue.model.data import LoaderOptions, PairLoader
 from duologue.model.diffusion import add_noise, ddim, signal_and_noise
 from duologue.model.dyad_metrics import gaze_directions
+from duologue.model.layers import NetworkOptions
 from duologue.model.losses import LossOptions, MotionLoss, mask_loss
-from duologue.model.network import DualStream, NetworkOptions
+from duologue.model.network import DualStream
 from duologue.model.representation import (
     LAYOUT_DIM,
     Statistics,

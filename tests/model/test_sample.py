@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from duologue.fitting.head_model import load_head_model
+from duologue.fitting.load_head import load_head_model
 from duologue.fitting.rotations import exp_so3, geodesic
 from duologue.model import checkpoint
 from duologue.model.dyad_metrics import gaze_directions

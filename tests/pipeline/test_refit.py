@@ -14,7 +14,7 @@ import yaml
 from duologue import __version__
 from duologue.fitting.dyad import relate
 from duologue.fitting.fit import FitOptions
-from duologue.fitting.head_model import load_head_model
+from duologue.fitting.load_head import load_head_model
 from duologue.pipeline import refit
 from duologue.pipeline.config import CurateConfig, config_hash, config_yaml
 from duologue.pipeline.stages_heads import head_backend

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from duologue.fitting.canonical import canonical_skin
-from duologue.fitting.head_model import load_head_model
+from duologue.fitting.load_head import load_head_model
 from duologue.synthesis import second_head
 from duologue.synthesis.head_geometry import (
     SkinMesh,

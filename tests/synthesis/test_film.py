@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from duologue.fitting.head_model import load_head_model
+from duologue.fitting.load_head import load_head_model
 from duologue.synthesis import voices
 from duologue.synthesis.avatar import build_avatar
 from duologue.synthesis.film import Plate, camera_track, smear, takes

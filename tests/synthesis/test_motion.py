@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from duologue.fitting.head_model import load_head_model, rotation_matrix
+from duologue.fitting.head_model import rotation_matrix
+from duologue.fitting.load_head import load_head_model
 from duologue.synthesis.motion import (
     LIP_LEAD_S,
     MAX_EYE,

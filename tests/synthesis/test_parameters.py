@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from duologue.cli import main
-from duologue.fitting.head_model import load_head_model
+from duologue.fitting.load_head import load_head_model
 from duologue.fitting.reduce import reduce
 from duologue.schemas.dataset import Dataset
 from duologue.schemas.row import Pair

@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from duologue.fitting.head_model import load_head_model
+from duologue.fitting.load_head import load_head_model
 from duologue.schemas.errors import UsageError
 from duologue.schemas.tracks import face_scale_px
 from duologue.synthesis import render, synthesize, voices

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from duologue.fitting.head_model import load_head_model
+from duologue.fitting.load_head import load_head_model
 from duologue.pipeline.inputs import resolve_inputs
 from duologue.schemas.dataset import Dataset
 from duologue.schemas.errors import UsageError

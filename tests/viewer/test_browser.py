@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from dataset_factory import make_pair, write_dataset
 from duologue.cli import main
-from duologue.fitting.head_model import load_head_model
+from duologue.fitting.load_head import load_head_model
 from duologue.schemas.row import Pair, Voices
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

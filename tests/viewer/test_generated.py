@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 from duologue.cli import main
-from duologue.fitting.head_model import load_head_model
+from duologue.fitting.load_head import load_head_model
 from duologue.fitting.scene_text import scene_from_text
 from duologue.model.train import train
 from duologue.model.train_config import config_of

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from dataset_factory import make_pair, write_dataset
 from duologue.cli import main
-from duologue.fitting.head_model import HeadModel, load_head_model
+from duologue.fitting.head_model import HeadModel
+from duologue.fitting.load_head import load_head_model
 from duologue.schemas.errors import UsageError
 from duologue.schemas.records import InputItem
 from duologue.schemas.row import Pair

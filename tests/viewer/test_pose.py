@@ -14,7 +14,8 @@ import duologue.viewer as viewer
 import numpy as np
 import pytest
 from dataset_factory import make_pair
-from duologue.fitting.head_model import HeadModel, load_head_model
+from duologue.fitting.head_model import HeadModel
+from duologue.fitting.load_head import load_head_model
 from duologue.schemas.row import Pair
 from duologue.viewer.compact import Basis, compact_modes
 from duologue.viewer.overlay import head_vertices

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from dataset_factory import make_pair, make_pairs, without_audio, write_dataset
 from duologue.cli import main
-from duologue.fitting.head_model import load_head_model
+from duologue.fitting.load_head import load_head_model
 from duologue.schemas.dataset import Dataset
 from duologue.schemas.row import Pair
 from duologue.viewer.page_data import as_json, page_facts, pair_data
