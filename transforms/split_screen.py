@@ -39,6 +39,9 @@ class SplitOptions:
     colour: least Bhattacharyya distance (0..1) between the colours next to the seam.
     unbroken, unbroken_colour: where at least ``unbroken`` of the rows have the step, in one run from edge to edge,
         two rooms of like colours are told apart too: a real edge is crossed by a shoulder, a table or the ceiling.
+    exact, exact_coverage, exact_reach, exact_colour: a line that lies this near (share of the picture) to exactly 1/2,
+        1/3 or 2/3 of it and leans by no more than a third of ``LEAN_PX`` may be crossed by a body and have rooms of
+        still more like colours: two blurred backdrops.
     inset, inset_side: least mean coverage of a rectangle's sides, and of its weakest side.
     persistence: least share of the shot's two-face samples that show the same seam.
     """
@@ -50,6 +53,10 @@ class SplitOptions:
     colour: float = 0.4
     unbroken: float = 0.97
     unbroken_colour: float = 0.3
+    exact: float = 0.0025
+    exact_coverage: float = 0.85
+    exact_reach: float = 0.7
+    exact_colour: float = 0.2
     inset: float = 0.88
     inset_side: float = 0.7
     persistence: float = 0.65
@@ -247,13 +254,16 @@ def is_seam(rows: Float32, options: SplitOptions | None = None) -> npt.NDArray[n
     across, position, coverage, reach, strength, colour, gutter, lean = (
         np.asarray(rows, np.float64).reshape(-1, len(EVIDENCE)).T
     )
-    usual = (np.abs(position[:, None] - np.array([1 / 2, 1 / 3, 2 / 3])) < 0.015).any(axis=1)
+    away = np.abs(position[:, None] - np.array([1 / 2, 1 / 3, 2 / 3])).min(axis=1)
+    usual = away < 0.015
     whole = coverage >= np.where(usual, options.usual_coverage, options.coverage)
     partial = (coverage >= options.partial_coverage) & (reach >= 0.6) & (usual | (gutter > 0))
     # A pillar has two edges, which show as a bar; a picture edited from two rooms has one.
     unbroken = (coverage >= options.unbroken) & (reach >= options.unbroken) & (gutter == 0)
     unbroken &= colour >= options.unbroken_colour
-    told = ((whole | partial) & (colour >= options.colour)) | unbroken
+    exact = (away < options.exact) & (lean <= LEAN_PX / 3) & (gutter == 0) & (colour >= options.exact_colour)
+    exact &= (coverage >= options.exact_coverage) & (reach >= options.exact_reach)
+    told = ((whole | partial) & (colour >= options.colour)) | unbroken | exact
     told = np.where(across == 2, (coverage >= options.inset) & (reach >= options.inset_side), told)
     seam = told & (strength >= options.strength) & (lean <= LEAN_PX)
     return np.asarray(seam, dtype=np.bool_)

@@ -105,9 +105,30 @@ def test_seam_away_from_the_middle() -> None:
 
 
 def test_an_unbroken_line_of_like_colours_needs_the_whole_height() -> None:
-    row = np.array([0, 0.5, 1.0, 1.0, 25, 0.36, 0.0, 0.05], np.float32)
+    row = np.array([0, 0.43, 1.0, 1.0, 25, 0.36, 0.0, 0.05], np.float32)
     assert is_seam(row[None])[0]
     for place, value in ((2, 0.93), (3, 0.9), (5, 0.25), (6, 0.04), (7, 1.2), (4, 5)):
+        other = row.copy()
+        other[place] = value
+        assert not is_seam(other[None])[0], EVIDENCE[place]
+
+
+def test_two_blurred_backdrops_of_like_colours_are_told_by_the_exact_middle() -> None:
+    def call(t: int, seam: int) -> Picture:
+        tones = {1: (126, 118, 104), 2: (118, 112, 104)}
+        left, right = (cv2.GaussianBlur(room(k, tone=tones[k]), (0, 0), 9) for k in tones)
+        both = [people(picture, BOXES, t) for picture in (left, right)]
+        picture = np.concatenate([both[0][:, :seam], both[1][:, seam:]], axis=1)
+        return np.asarray(cv2.ellipse(picture, (seam - 10, H), (60, 18), 0, 0, 360, (60, 60, 60), -1))  # a shoulder
+
+    assert "vertical seam at 0.500" in decide(lambda t: call(t, W // 2))
+    assert decide(lambda t: call(t, W // 2 - 14)) == ""
+
+
+def test_an_exact_line_needs_its_place_and_its_shape() -> None:
+    row = np.array([0, 0.501, 0.86, 0.72, 9, 0.22, 0.0, 0.2], np.float32)
+    assert is_seam(row[None])[0]
+    for place, value in ((1, 0.504), (2, 0.84), (3, 0.6), (4, 7), (5, 0.18), (6, 0.02), (7, 0.4)):
         other = row.copy()
         other[place] = value
         assert not is_seam(other[None])[0], EVIDENCE[place]
