@@ -162,3 +162,13 @@ def test_two_processes_train_together(folder: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     state = checkpoint.read(tmp_path / "run")
     assert (state["step"], len(state["loaders"])) == (2, 2)
+
+
+@pytest.mark.slow  # a C++ compiler builds the kernels: minutes
+def test_a_compiled_network_trains_as_the_plain_one(folder: Path, tmp_path: Path) -> None:
+    plain, compiled = tmp_path / "plain", tmp_path / "compiled"
+    train(config_for(folder, plain))
+    train(config_for(folder, compiled, compile=True))
+    np.testing.assert_allclose(losses(compiled), losses(plain), rtol=1e-5)
+    one, two = (checkpoint.read(out)["model"] for out in (plain, compiled))
+    assert one.keys() == two.keys()
