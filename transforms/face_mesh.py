@@ -150,6 +150,9 @@ def crop_region(picture: Pixels, region: Region, size: int = CROP_PX) -> tuple[U
     Returns:
         The crop [size, size, 3] and the [2, 3] map from crop pixels to frame pixels.
     """
+    whole = Region((size - 1) / 2, (size - 1) / 2, size)
+    if region == whole and isinstance(picture, np.ndarray) and picture.shape == (size, size, 3):
+        return picture, np.eye(2, 3)
     step = region.side / size
     cos, sin = math.cos(region.angle) * step, math.sin(region.angle) * step
     half = (size - 1) / 2
@@ -182,7 +185,7 @@ def sharpness(crop: UInt8) -> float:
     """Variance of the Laplacian of the middle of a 192-px face crop, in squared grey levels."""
     edge = (crop.shape[0] - SHARPNESS_PX) // 2
     grey = cv2.cvtColor(crop[edge : edge + SHARPNESS_PX, edge : edge + SHARPNESS_PX], cv2.COLOR_RGB2GRAY)
-    return float(cv2.meanStdDev(cv2.Laplacian(grey, cv2.CV_32F))[1][0, 0]) ** 2
+    return float(cv2.meanStdDev(cv2.Laplacian(grey, cv2.CV_16S))[1][0, 0]) ** 2
 
 
 def _mediapipe() -> Any:

@@ -13,6 +13,8 @@ from .detect_faces import SURE, Detections, merge_detections, no_detections
 from .face_mesh import REGION_SCALE, MeshFace, Region
 from .followed_face import FollowedFace, owner_of
 
+EAGER_S = 0.45  # a face lost for less is looked for at every retry, then at every PATIENCE-th
+PATIENCE = 2.5
 CONFIRM_LOGIT = 6.0  # a followed face under this score of the landmark network must be seen by the detector too
 
 UInt8 = npt.NDArray[np.uint8]
@@ -47,9 +49,9 @@ class FaceSearch:
         lost = missing(faces)
         if not lost and awake(faces) >= 2:
             return False
-        # A back of the head stays unmeasurable for long: look again less and less eagerly.
+        # A back of the head stays unmeasurable for long. What a rarer look misses is made up for backwards.
         waited = min((time - (f.lost_since or time) for f in lost), default=math.inf)
-        return since >= self.retry_every_s * (1.0 if waited < 1.0 else 2.5) - 1e-6
+        return since >= self.retry_every_s * (1.0 if waited < EAGER_S else PATIENCE) - 1e-6
 
     def look(
         self, time: float, rgb: UInt8, faces: Sequence[FollowedFace], found: Mapping[int, MeshFace]

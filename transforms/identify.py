@@ -29,7 +29,6 @@ _CELLS = (  # x0, y0, x1, y1 in 64ths of the patch: hair above, temples, brow, c
     (24, 38, 40, 46),
     (12, 52, 52, 64),
 )
-_EDGES_L, _EDGES_AB = np.linspace(0, 255, 6), np.linspace(98, 162, 7)
 
 
 class Identifier(Protocol):
@@ -45,10 +44,14 @@ class Identifier(Protocol):
     def describe(self, picture: Pixels, landmarks: Float32) -> Float32: ...
 
 
-def _soft_bins(values: npt.NDArray[np.float64], centres: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _soft_bins(centres: npt.NDArray[np.float64]) -> Float32:
+    """[256, bins] how much each grey level lies in each bin."""
     step = centres[1] - centres[0]
-    clipped = np.clip(values, centres[0], centres[-1])
-    return np.asarray(np.maximum(0.0, 1.0 - np.abs(clipped[..., None] - centres) / step))
+    clipped = np.clip(np.arange(256.0), centres[0], centres[-1])
+    return np.asarray(np.maximum(0.0, 1.0 - np.abs(clipped[:, None] - centres) / step), np.float32)
+
+
+_BINS_L, _BINS_AB = _soft_bins(np.linspace(0, 255, 6)), _soft_bins(np.linspace(98, 162, 7))
 
 
 class AppearanceIdentifier:
@@ -73,14 +76,13 @@ class AppearanceIdentifier:
         region = region_from_landmarks(landmarks)
         wide = Region(region.x, region.y, region.side * 1.6, region.angle)
         patch, _ = crop_region(picture, wide, _PATCH)
-        lab = cv2.cvtColor(patch, cv2.COLOR_RGB2LAB).astype(np.float64)
+        lab = cv2.cvtColor(patch, cv2.COLOR_RGB2LAB)
         parts = []
         for x0, y0, x1, y1 in _CELLS:
             cell = lab[y0:y1, x0:x1].reshape(-1, 3)
-            light = _soft_bins(cell[:, 0], _EDGES_L)
-            green, blue = _soft_bins(cell[:, 1], _EDGES_AB), _soft_bins(cell[:, 2], _EDGES_AB)
-            parts.append(np.einsum("ni,nj->ij", light, green).ravel() / len(cell))
-            parts.append(np.einsum("ni,nj->ij", green, blue).ravel() / len(cell))
+            light, green, blue = _BINS_L[cell[:, 0]], _BINS_AB[cell[:, 1]], _BINS_AB[cell[:, 2]]
+            parts.append((light.T @ green).ravel() / len(cell))
+            parts.append((green.T @ blue).ravel() / len(cell))
         vector = np.sqrt(np.concatenate(parts))
         return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-9), dtype=np.float32)
 

@@ -44,7 +44,8 @@ class TrackOptions:
     Attributes:
         detect_every_s: the detector looks this often while every face is followed, every third time for small faces
             too; it searches the whole frame for small faces this often while not.
-        retry_every_s: it looks this often, where a face may be, while a face is lost or fewer than two are followed.
+        retry_every_s: it looks this often, where a face may be, while one was just lost; less often while it stays lost
+            or fewer than two are followed.
         max_faces: at most this many faces are followed, the largest first.
         smallest_px: width of the smallest face box, in pixels.
         smallest_share: faces smaller than this share of the second largest are passers-by and are not followed.
@@ -71,7 +72,7 @@ class TrackOptions:
     identify_every_s: float = 1.0
     look_back_s: float = 0.5
     shortest_s: float = 0.3
-    mirror_every_s: float = 0.33
+    mirror_every_s: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -288,7 +289,7 @@ class _Tracker:
         far = 1e3
         cost = np.full((len(measured), len(asleep)), far)
         for i, (d, seen) in enumerate(measured):
-            looks = None if seen is None else self.identifier.describe(picture, seen.landmarks)
+            looks: Float32 | None = None
             box = detections.boxes[d] if seen is None else seen.box
             side = REGION_SCALE * float(max(box[2] - box[0], box[3] - box[1]))
             for j, face in enumerate(asleep):
@@ -303,7 +304,8 @@ class _Tracker:
                 if away > reach or zoom > (0.5 if away > 0.5 else 0.9):
                     continue
                 cost[i, j] = away / reach + zoom
-                if looks is not None and face.identities:
+                if seen is not None and face.identities:
+                    looks = self.identifier.describe(picture, seen.landmarks) if looks is None else looks
                     cost[i, j] += 4.0 * (1.0 - similarity(looks, face.identity))
         rows, columns = ([], []) if cost.size == 0 else linear_sum_assignment(cost)
         claimed = {int(r): asleep[int(c)] for r, c in zip(rows, columns, strict=True) if cost[r, c] < far}
