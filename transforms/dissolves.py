@@ -7,7 +7,7 @@ Cameras and people that move leave that line; a change of light keeps the patter
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -28,6 +28,7 @@ MOST_STEP, MOST_BACK = 0.45, 0.08  # of the way in one step of the grid: a cut d
 MOST_ALIKE = 0.9  # correlation of both ends: more is one scene in another light, or one that a camera pans over
 REACH = (10, 5)  # pixels of the small picture, across and down, that it may have panned
 JOIN_S = 0.45  # hits closer than this are one dissolve
+_KEPT = 2 * HALVES[-1] + 1  # pictures of the widest window
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,10 @@ class DissolveFinder:
         self._reset()
 
     def _reset(self) -> None:
-        self._samples: deque[tuple[float, Float32]] = deque(maxlen=2 * HALVES[-1] + 1)
+        # The last so many pictures are the rows that end at the last time; a window is a view of them.
+        self._pictures = np.empty((4 * _KEPT, 3 * SIZE[0] * SIZE[1]), np.float32)
+        self._times: list[float] = []
+        self._end = 0
         self._step: int | None = None
         self._hits: list[_Hit] = []
 
@@ -54,14 +58,19 @@ class DissolveFinder:
         if step == self._step:
             return
         self._step = step
-        picture = cv2.resize(rgb, SIZE, interpolation=cv2.INTER_AREA).astype(np.float32).reshape(-1)
-        self._samples.append((time_s, picture))
-        if len(self._samples) == self._samples.maxlen:
+        if self._end == len(self._pictures):
+            self._pictures[: _KEPT - 1] = self._pictures[1 - _KEPT :]
+            self._end = _KEPT - 1
+        picture = cv2.resize(rgb, SIZE, interpolation=cv2.INTER_AREA).reshape(-1)
+        np.subtract(picture, 128, out=self._pictures[self._end], dtype=np.float32)
+        self._end += 1
+        self._times = [*self._times[1 - _KEPT :], time_s]
+        if len(self._times) == _KEPT:
             self._look(HALVES[-1])
 
     def finish(self) -> list[tuple[float, float]]:
         """(time of the middle, mean change 0..255) of every dissolve, in order of time."""
-        for centre in range(max(len(self._samples) - HALVES[-1], 0), len(self._samples)):
+        for centre in range(max(len(self._times) - HALVES[-1], 0), len(self._times)):
             self._look(centre)
         found: list[list[_Hit]] = []
         for hit in self._hits:
@@ -75,9 +84,10 @@ class DissolveFinder:
     def _look(self, centre: int) -> None:
         for half in reversed(HALVES):  # the widest window that lies in a dissolve tells its middle best
             first, last = centre - half, centre + half
-            if first < 0 or last >= len(self._samples):
+            if first < 0 or last >= len(self._times):
                 continue
-            hit = _dissolves([self._samples[k] for k in range(first, last + 1)])
+            begin = self._end - len(self._times)
+            hit = _dissolves(self._times[first : last + 1], self._pictures[begin + first : begin + last + 1])
             if hit is not None:
                 self._hits.append(hit)
                 return
@@ -90,26 +100,30 @@ def _middle(hits: list[_Hit]) -> tuple[float, float]:
     return best.time_s, best.change
 
 
-def _dissolves(window: list[tuple[float, Float32]]) -> _Hit | None:
-    """Whether these samples lie in one dissolve whose middle is near theirs."""
-    half = len(window) // 2
-    (start_s, first), (end_s, last) = window[0], window[-1]
+def _dissolves(times: Sequence[float], pictures: Float32) -> _Hit | None:
+    """Whether these pictures [2 K + 1, 36 * 64 * 3] lie in one dissolve whose middle is near theirs.
+
+    Most windows are no dissolve: what turns them away most cheaply is asked first.
+    """
+    half = len(times) // 2
+    first, last = pictures[0], pictures[-1]
     whole = last - first
-    change = float(np.abs(whole).mean())
-    if change < LEAST_CHANGE or end_s - start_s > 3.2 * half * GRID_S:  # too few frames to say
+    change = float(cv2.norm(whole, cv2.NORM_L1)) / len(whole)
+    if change < LEAST_CHANGE or times[-1] - times[0] > 3.2 * half * GRID_S:  # too few frames to say
         return None
-    if min(float(first.std()), float(last.std())) < LEAST_CONTRAST or np.median(np.abs(whole)) < LEAST_MEDIAN:
-        return None
-    length = float(whole @ whole)
-    moved = np.stack([picture for _, picture in window]) - first
-    way = moved @ whole / length
+    along = pictures @ whole
+    length = float(along[-1] - along[0])
+    way = (along - along[0]) / length
     steps = np.diff(way)
     if not 0.3 <= way[half] <= 0.7 or steps.max() > MOST_STEP or steps.min() < -MOST_BACK:
         return None
+    if min(float(first.std()), float(last.std())) < LEAST_CONTRAST or np.median(np.abs(whole)) < LEAST_MEDIAN:
+        return None
+    moved = pictures - first
     off = np.sqrt(np.sum((moved - way[:, None] * whole) ** 2, axis=1) / length)
     if off.max() > MOST_OFF_LINE or _alike(first, last) > MOST_ALIKE:
         return None
-    return _Hit(window[half][0], abs(float(way[half]) - 0.5), change)
+    return _Hit(times[half], abs(float(way[half]) - 0.5), change)
 
 
 def _alike(first: Float32, last: Float32) -> float:

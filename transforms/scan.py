@@ -28,7 +28,7 @@ UInt8 = npt.NDArray[np.uint8]
 BOX_PER_SCALE = 2.3  # width of a detector's face box over the face scale
 NARROW = 0.85  # a head that is turned has a narrower box
 FACE_PX = 20.0  # the smallest wanted face box has this width on a scan frame
-SEAM_S = 1.0  # seconds between two looks for a seam
+SEAM_S = 1.5  # seconds between two looks for a seam
 CHANGED = 12.0  # mean absolute difference (0..255) of tiny pictures that makes the next sample a thorough one
 
 
@@ -38,7 +38,8 @@ class ScanOptions:
     smallest_scale_px: faces down to this face scale (original pixels per 63 mm) are looked for.
     reject_scale_px: a span whose second face is smaller than this is dropped.
     sample_s: seconds between two face counts.
-    thorough_s: seconds between searches for small faces while they bring something; twice that while they do not.
+    thorough_s: seconds between searches for small faces while they bring something; twice that while they do not,
+        four times that while two large faces are sure and nobody else was seen; none while there are three or more.
     min_score: detections under this are ignored.
     clip_s, shortest_s: the windows in which people are counted, and the shortest piece of use, seconds.
     absence_s: a person counts as present through a gap this long, seconds.
@@ -168,9 +169,8 @@ class _FaceSampler:
         self._scores: list[Float32] = []
         self._seams: list[list[float]] = []
         self._picture: npt.NDArray[np.int16] | None = None
-        self._next_thorough = -math.inf
+        self._last_thorough = self._next_thorough = -math.inf
         self._next_seam = -math.inf
-        self._quick_count = 0
 
     def push(self, frame: Frame) -> None:
         time_s = frame.time_s
@@ -187,8 +187,11 @@ class _FaceSampler:
         sure = np.sort(found.widths[found.scores >= SURE])[::-1]
         # Two faces so large that a bystander worth counting shows at first sight need no second look.
         clear = len(sure) > 2 or (len(sure) == 2 and self.options.bystander * float(sure[1]) > self._sight_px(rgb))
-        thorough = not clear and (changed or len(sure) != self._quick_count or time_s >= self._next_thorough)
-        self._quick_count = len(sure)
+        if changed:
+            self._next_thorough = min(self._next_thorough, self._last_thorough + self.options.thorough_s)
+        elif len(sure) < 2:
+            self._next_thorough = min(self._next_thorough, self._last_thorough + 2 * self.options.thorough_s)
+        thorough = not clear and time_s >= self._next_thorough
         if thorough:
             if len(found) < 2:
                 smallest *= NARROW
@@ -196,7 +199,10 @@ class _FaceSampler:
                 smallest = max(smallest, 0.9 * self.options.bystander * float(sure[1]))
             found = self.detector.detect(rgb, smallest, enough=3, seen=found)
             useful = bool((found.widths < self._sight_px(rgb)).any())
-            self._next_thorough = time_s - 1e-6 + self.options.thorough_s * (1 if useful else 2)
+            crowd = int((found.scores >= SURE).sum()) > 2  # looked at closely until it is certain
+            self._last_thorough = time_s - 1e-6
+            patience = 0 if crowd else 1 if useful else 4 if len(sure) == 2 else 2
+            self._next_thorough = self._last_thorough + patience * self.options.thorough_s
         keep = found.scores >= self.options.min_score
         found = found.take(keep) if len(found) else no_detections()
         index = len(self._times)
@@ -206,7 +212,7 @@ class _FaceSampler:
         self._boxes.append(found.boxes * np.float32(scale))
         self._scores.append(found.scores)
         self._seams.append([math.nan] * len(EVIDENCE))
-        if len(found) >= 2 and (changed or time_s >= self._next_seam):
+        if len(found) >= 2 and time_s >= self._next_seam - (0.5 * SEAM_S if changed else 0.0):
             self._next_seam = time_s - 1e-6 + SEAM_S
             largest = np.argsort(-found.widths, kind="stable")[:2]
             seam = seam_evidence(rgb, found.boxes[largest[0]], found.boxes[largest[1]])
