@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,7 +22,7 @@ import numpy.typing as npt
 from ..schemas.errors import UsageError
 from ..schemas.records import Backend
 from ..schemas.tracks import N_LANDMARKS, Float32
-from .planar import Pixels
+from .planar import Pixels, PlanarPicture
 from .quiet import load_mediapipe, without_noise
 
 UInt8 = npt.NDArray[np.uint8]
@@ -169,14 +169,16 @@ def crop_region(picture: Pixels, region: Region, size: int = CROP_PX) -> tuple[U
         x1, y1 = x0 + (x1 - x0) // shrink * shrink, y0 + (y1 - y0) // shrink * shrink
     if x1 <= x0 or y1 <= y0:
         return np.zeros((size, size, 3), np.uint8), to_frame
-    part = picture[y0:y1, x0:x1]
+    # OpenCV warps four channels in half the time of three.
+    if isinstance(picture, PlanarPicture):
+        part = picture.rgba(x0, y0, x1, y1)
+    else:
+        part = cv2.cvtColor(picture[y0:y1, x0:x1], cv2.COLOR_RGB2RGBA)
     to_part = to_frame.copy()
     to_part[:, 2] -= (x0 + (shrink - 1) / 2, y0 + (shrink - 1) / 2)
     if shrink > 1:
         part = cv2.resize(part, ((x1 - x0) // shrink, (y1 - y0) // shrink), interpolation=cv2.INTER_AREA)
         to_part /= shrink
-    # OpenCV warps four channels in half the time of three.
-    part = cv2.cvtColor(part, cv2.COLOR_RGB2RGBA)
     crop = cv2.warpAffine(part, to_part, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
     return cv2.cvtColor(crop, cv2.COLOR_RGBA2RGB), to_frame
 
@@ -276,15 +278,25 @@ class FaceMesh:
 
     def measure(self, picture: Pixels, region: Region) -> MeshFace:
         """Landmarks of the face in a region of an upright frame."""
-        crop, to_frame = crop_region(picture, region)
+        return self.measure_all(picture, [region])[0]
+
+    def measure_all(self, picture: Pixels, regions: Sequence[Region]) -> list[MeshFace]:
+        """The same for several regions of one frame.
+
+        They are cut out one after the other before the network runs: each run leaves the caches full of its weights.
+        """
+        crops = [crop_region(picture, region) for region in regions]
         if self.enhance is not None:
-            crop = self.enhance(crop)
-        points, logit = self.infer(crop)
-        landmarks = np.empty((N_LANDMARKS, 3), dtype=np.float64)
-        # The network's 0..192 runs over pixel edges; pixel centres lie half a pixel inside.
-        landmarks[:, :2] = (points[:, :2] - 0.5) @ to_frame[:, :2].T + to_frame[:, 2]
-        landmarks[:, 2] = points[:, 2] * (region.side / CROP_PX)
-        return MeshFace(landmarks.astype(np.float32), logit, crop, region)
+            crops = [(self.enhance(crop), to_frame) for crop, to_frame in crops]
+        answers = [self.infer(crop) for crop, _ in crops]
+        faces = []
+        for region, (crop, to_frame), (points, logit) in zip(regions, crops, answers, strict=True):
+            landmarks = np.empty((N_LANDMARKS, 3), dtype=np.float64)
+            # The network's 0..192 runs over pixel edges; pixel centres lie half a pixel inside.
+            landmarks[:, :2] = (points[:, :2] - 0.5) @ to_frame[:, :2].T + to_frame[:, 2]
+            landmarks[:, 2] = points[:, 2] * (region.side / CROP_PX)
+            faces.append(MeshFace(landmarks.astype(np.float32), logit, crop, region))
+        return faces
 
     def infer(self, crop: UInt8) -> tuple[Float32, float]:
         """The bare network: [478, 3] landmarks in crop pixels (0..192) and the presence logit.

@@ -77,7 +77,7 @@ class FaceSearch:
     ) -> tuple[Detections, bool]:
         lost = missing(faces)
         well = not lost and awake(faces) >= 2
-        if time - self._searched >= self.detect_every_s * (3 if well else 1) - 1e-6:
+        if time - self._searched >= self.detect_every_s * (3 if well else 2) - 1e-6:
             self._searched = time
             seen = None
             sizes = [f.size / REGION_SCALE for f in faces if f.landmarks is not None]

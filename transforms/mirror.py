@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Protocol
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -55,7 +56,7 @@ def side_error(mesh: Mesher, seen: MeshFace, least_logit: float) -> Float32 | No
         the answers is no face or they do not belong together.
     """
     whole = Region((CROP_PX - 1) / 2, (CROP_PX - 1) / 2, CROP_PX)
-    again = mesh.measure(np.ascontiguousarray(seen.crop[:, ::-1]), whole)
+    again = mesh.measure(np.asarray(cv2.flip(seen.crop, 1), np.uint8), whole)
     if again.logit < least_logit:
         return None
     points = again.landmarks[mirror_map()].astype(np.float64)

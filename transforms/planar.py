@@ -58,8 +58,12 @@ class Converter:
     def __init__(self) -> None:
         self._made: dict[tuple[int, int, Colour], tuple[Any, list[UInt8], Any]] = {}
 
-    def rgb(self, planes: Planes, x0: int, y0: int, x1: int, y1: int) -> UInt8:
-        """[y1 - y0, x1 - x0, 3] RGB of one part; its bounds are even and lie inside."""
+    def rgb(self, planes: Planes, x0: int, y0: int, x1: int, y1: int, form: str = "rgb24") -> UInt8:
+        """[y1 - y0, x1 - x0, 3 or 4] RGB of one part; its bounds are even and lie inside.
+
+        Args:
+            form: "rgb24", or "rgba" with an alpha of 255.
+        """
         width, height = x1 - x0, y1 - y0
         key = (width, height, planes.colour)
         if key not in self._made:
@@ -68,7 +72,7 @@ class Converter:
         for into, plane, half in zip(inputs, planes.planes, (1, 2, 2), strict=True):
             np.copyto(into, plane[y0 // half : y1 // half, x0 // half : x1 // half])
         converted = reformatter.reformat(
-            frame, width=width, height=height, format="rgb24", interpolation="BILINEAR", threads=1
+            frame, width=width, height=height, format=form, interpolation="BILINEAR", threads=1
         )
         return rgb_view(converted)
 
@@ -100,9 +104,17 @@ class PlanarPicture:
         (y0, y1, _), (x0, x1, _) = part[0].indices(height), part[1].indices(width)
         if x1 <= x0 or y1 <= y0:
             return np.zeros((max(0, y1 - y0), max(0, x1 - x0), 3), np.uint8)
+        return self._part(x0, y0, x1, y1, "rgb24")
+
+    def rgba(self, x0: int, y0: int, x1: int, y1: int) -> UInt8:
+        """[y1 - y0, x1 - x0, 4] of a part that is not empty and lies inside."""
+        return self._part(x0, y0, x1, y1, "rgba")
+
+    def _part(self, x0: int, y0: int, x1: int, y1: int, form: str) -> UInt8:
+        height, width, _ = self.shape
         left, right = _span(x0, x1, width)
         top, bottom = _span(y0, y1, height)
-        rgb = self.converter.rgb(self.planes, left, top, right, bottom)
+        rgb = self.converter.rgb(self.planes, left, top, right, bottom, form)
         return rgb[y0 - top : y1 - top, x0 - left : x1 - left]
 
     def rgb(self) -> UInt8:
@@ -153,6 +165,6 @@ def plane_views(frame: Any) -> list[UInt8]:
 
 
 def rgb_view(frame: Any) -> UInt8:
-    """[H, W, 3] view of an rgb24 frame's own memory; no copy."""
-    plane = frame.planes[0]
-    return np.ndarray((frame.height, frame.width, 3), np.uint8, buffer=plane, strides=(plane.line_size, 3, 1))
+    """[H, W, 3 or 4] view of an rgb24 or rgba frame's own memory; no copy."""
+    plane, depth = frame.planes[0], 4 if frame.format.name == "rgba" else 3
+    return np.ndarray((frame.height, frame.width, depth), np.uint8, buffer=plane, strides=(plane.line_size, depth, 1))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -36,6 +36,8 @@ UInt8 = npt.NDArray[np.uint8]
 class Mesher(Protocol):
     def measure(self, picture: Pixels, region: Region) -> MeshFace: ...
 
+    def measure_all(self, picture: Pixels, regions: Sequence[Region]) -> list[MeshFace]: ...
+
 
 @dataclass(frozen=True)
 class TrackOptions:
@@ -43,7 +45,7 @@ class TrackOptions:
 
     Attributes:
         detect_every_s: the detector looks this often while every face is followed, every third time for small faces
-            too; it searches the whole frame for small faces this often while not.
+            too; every second such time it searches the whole frame for small faces while not.
         retry_every_s: it looks this often, where a face may be, while one was just lost; less often while it stays lost
             or fewer than two are followed.
         max_faces: at most this many faces are followed, the largest first.
@@ -146,10 +148,10 @@ class _Tracker:
         index = len(self.times) - 1
         found: dict[int, MeshFace] = {}
         self.judged.clear()
-        for face in self.faces:
-            if face.landmarks is None or time - face.mesh_time > 0.3:
-                continue  # asleep: the detector looks for it
-            seen = self.mesh.measure(picture, face.predict(time))
+        # The detector looks for those that are asleep.
+        followed = [f for f in self.faces if f.landmarks is not None and time - f.mesh_time <= 0.3]
+        looks = self.mesh.measure_all(picture, [face.predict(time) for face in followed])
+        for face, seen in zip(followed, looks, strict=True):
             if seen.logit >= self.options.keep_logit and not implausible(seen):
                 judged = self._judge(face, seen, time)
                 self.judged[face.number] = judged
