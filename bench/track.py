@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -56,9 +56,13 @@ class _Mesh(_Clocked):
         self.crops: list[np.ndarray] = []
 
     def measure(self, picture: Pixels, region: Region) -> MeshFace:
-        face = self.run(lambda: self.model.measure(picture, region))
-        self.crops.append(face.crop)
-        return face
+        return self.measure_all(picture, [region])[0]
+
+    def measure_all(self, picture: Pixels, regions: Sequence[Region]) -> list[MeshFace]:
+        faces = self.run(lambda: self.model.measure_all(picture, regions))
+        self.calls += len(faces) - 1
+        self.crops += [face.crop for face in faces]
+        return faces
 
 
 class _Detector(_Clocked):
