@@ -227,18 +227,33 @@ class FaceDetector(_TiledDetector):
     least_px = 14.0
 
     def __init__(self, min_score: float = 0.45) -> None:
-        text, weights = _full_range_graph(min_score)
+        self._text, model = _full_range_graph(min_score)
+        self._model = model.read_bytes()
+        weights = hashlib.sha256(self._model).hexdigest()
         self.backend = Backend("faces", "mediapipe-full-range", weights, "Apache-2.0")
+        self._graphs: dict[tuple[int, int], _Graph] = {}
         cv2.setNumThreads(1)  # work is spread over processes
-        with without_noise():
-            self._graph = _Graph(text)
-            self._graph.process(np.zeros((self.input_px, self.input_px, 3), np.uint8))
+        self._graph(self.input_px, self.input_px)
+
+    def _graph(self, width: int, height: int) -> _Graph:
+        """The running graph whose input has this size."""
+        if (width, height) not in self._graphs:
+            model, square = self._model, (width, height) == (self.input_px, self.input_px)
+            if not square:
+                from .wide_model import resized
+
+                model = resized(model, width, height)
+            with without_noise():
+                graph = _Graph(_for_input(self._text, width, height), model)
+                graph.process(np.zeros((height, width, 3), np.uint8))
+            self._graphs[width, height] = graph
+        return self._graphs[width, height]
 
     def _detect_tile(self, rgb: UInt8) -> Detections:
-        found = self._graph.process(rgb)
+        height, width = rgb.shape[:2]
+        found = self._graph(*input_size(width, height, self.input_px)).process(rgb)
         if not found:
             return no_detections()
-        height, width = rgb.shape[:2]
         size = np.array([width, height], np.float32)
         boxes = np.empty((len(found), 4), np.float32)
         points = np.empty((len(found), 6, 2), np.float32)
@@ -250,14 +265,32 @@ class FaceDetector(_TiledDetector):
         return Detections(boxes * np.tile(size, 2), scores, points * size)
 
     def close(self) -> None:
-        """Stop the graph."""
-        self._graph.close()
+        """Stop the graphs."""
+        for graph in self._graphs.values():
+            graph.close()
+
+
+def input_size(width: int, height: int, longest: int) -> tuple[int, int]:
+    """The input in which a picture is looked at: two thirds of a square where it fits into that with a border of 4 %.
+
+    Bars beside a picture are searched at the same cost as the picture.
+    """
+    part = longest * 2 // 3
+    if height * longest <= 0.92 * part * width:
+        return longest, part
+    if width * longest <= 0.92 * part * height:
+        return part, longest
+    return longest, longest
 
 
 class _Graph:
-    """A running detection graph: an image in, MediaPipe's detection messages out, all in the caller's thread."""
+    """A running detection graph: an image in, MediaPipe's detection messages out, all in the caller's thread.
 
-    def __init__(self, text: str) -> None:
+    Args:
+        model: the ``.tflite`` file's content.
+    """
+
+    def __init__(self, text: str, model: bytes) -> None:
         from google.protobuf import text_format  # type: ignore[import-untyped]
         from mediapipe.framework import calculator_pb2
         from mediapipe.framework.formats import detection_pb2  # noqa: F401 - what the graph's packets hold
@@ -271,7 +304,7 @@ class _Graph:
         config = text_format.Parse(text, calculator_pb2.CalculatorGraphConfig())
         self._graph = calculator_graph.CalculatorGraph(graph_config=config)
         self._graph.observe_output_stream("detections", self._packets.__setitem__, True)
-        self._graph.start_run({})
+        self._graph.start_run({"model": packet_creator.create_string(model)})
 
     def process(self, rgb: UInt8) -> list[Any]:
         self._clock += 1
@@ -286,8 +319,31 @@ class _Graph:
         self._graph.wait_until_done()
 
 
-def _full_range_graph(min_score: float) -> tuple[str, str]:
-    """The wheel's full-range graph as text and its weights' hash.
+def _for_input(text: str, width: int, height: int) -> str:
+    """The graph for an input of this size instead of the wheel's square one."""
+    square = FaceDetector.input_px
+    for name, old, new in (
+        ("output_tensor_width", square, width),
+        ("output_tensor_height", square, height),
+        ("input_size_width", square, width),
+        ("input_size_height", square, height),
+        ("num_boxes", square**2 // 16, width * height // 16),
+        ("x_scale", square, width),
+        ("y_scale", square, height),
+        ("w_scale", square, width),
+        ("h_scale", square, height),
+    ):
+        text, count = re.subn(rf"\b{name}: {old}\b", f"{name}: {new}", text)
+        if count != 1:
+            raise UsageError(f"faces backend 'mediapipe': {_NOT_THAT} ({name})")
+    return text
+
+
+_NOT_THAT = "this mediapipe's detection graph is not that of 0.10.21"
+
+
+def _full_range_graph(min_score: float) -> tuple[str, Path]:
+    """The wheel's full-range graph as text, its model in a side packet ``model``, and the model's file.
 
     Its score threshold is replaced, and it is given one inference thread and no threads of its own: handing a tile
     from thread to thread costs a fifth of the detection.
@@ -314,16 +370,20 @@ def _full_range_graph(min_score: float) -> tuple[str, str]:
     config = ValidatedGraphConfig()
     config.initialize(binary_graph_path=str(graph_file))
     text, changes = config.text_config, []
+    loader = 'node { calculator: "TfLiteModelCalculator" input_side_packet: "MODEL_BLOB:model" '
+    loader += 'output_side_packet: "MODEL:loaded_model" }\n'
     for old, new in (
+        (r'model_path: "[^"]*"', ""),
+        (r'calculator: "InferenceCalculatorCpu"', r'\g<0> input_side_packet: "MODEL:loaded_model"'),
         (r"min_score_thresh: [\d.]+", f"min_score_thresh: {min_score:.4f}"),
         (r"xnnpack \{\s*\}", "xnnpack { num_threads: 1 }"),
         (r"executor \{\s*\}", 'executor { type: "ApplicationThreadExecutor" }'),
     ):
         text, n = re.subn(old, new, text)
         changes.append(n)
-    if changes != [1, 1, 1]:
-        raise UsageError("faces backend 'mediapipe': this mediapipe's detection graph is not that of 0.10.21")
-    return text, hashlib.sha256(model_file.read_bytes()).hexdigest()
+    if changes != [1] * 5:
+        raise UsageError(f"faces backend 'mediapipe': {_NOT_THAT}")
+    return text + '\ninput_side_packet: "model"\n' + loader, model_file
 
 
 class InsightFaceDetector(_TiledDetector):

@@ -14,10 +14,12 @@ from duologue.transforms.detect_faces import (
     FaceDetector,
     InsightFaceDetector,
     face_detector,
+    input_size,
     merge_detections,
     no_detections,
     plan_tiles,
 )
+from duologue.transforms.wide_model import resized
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -67,6 +69,39 @@ def test_a_face_is_whole_and_large_enough_on_some_tile(
         if x0 <= x + 1 and y0 <= y + 1 and x1 >= x + size - 1 and y1 >= y + size - 1
     ]
     assert max(seen) >= 0.93 * 14  # rounding of tile sides to pixels
+
+
+@pytest.mark.parametrize(
+    ("picture", "expected"),
+    [
+        ((1280, 720), (192, 128)), ((480, 270), (192, 128)), ((720, 1280), (128, 192)),
+        ((640, 480), (192, 192)), ((500, 500), (192, 192)), ((3000, 1000), (192, 128)),
+    ],
+)  # fmt: skip
+def test_a_look_leaves_out_the_bars_beside_a_picture(picture: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert input_size(*picture, 192) == expected
+
+
+@pytest.mark.parametrize("upright", [False, True])
+def test_a_wide_picture_shows_the_faces_that_a_square_one_shows(detector: FaceDetector, upright: bool) -> None:
+    wide = scene([(150.0, 100, 100), (110.0, 800, 150)])
+    if upright:
+        wide = np.ascontiguousarray(scene([(150.0, 100, 100), (110.0, 300, 800)], 720, 1280))
+    square = np.zeros((1280, 1280, 3), np.uint8)  # as the model itself would pad it
+    y, x = (1280 - wide.shape[0]) // 2, (1280 - wide.shape[1]) // 2
+    square[y : y + wide.shape[0], x : x + wide.shape[1]] = wide
+    one, other = detector.detect(wide, 1280.0), detector.detect(square, 1280.0)
+    assert len(one) == len(other) == 2
+    assert one.scores == pytest.approx(other.scores, abs=0.15)
+    order, order_ = np.argsort(one.boxes[:, 0]), np.argsort(other.boxes[:, 0])
+    np.testing.assert_allclose(one.boxes[order], other.boxes[order_] - [x, y, x, y], atol=15)
+
+
+def test_the_model_takes_only_sizes_that_its_layers_halve(detector: FaceDetector) -> None:
+    model = detector._model
+    with pytest.raises(ValueError, match="192 x 100"):
+        resized(model, 192, 100)
+    assert resized(model, 192, 128) != resized(model, 128, 192)
 
 
 def test_large_faces_cost_one_tile() -> None:
@@ -151,5 +186,5 @@ def test_insightface_pack_finds_the_same_faces(detector: FaceDetector, tmp_path:
     for found in (mine, theirs):
         assert np.isfinite(found.keypoints[:, :4]).all()
     order_a, order_b = np.argsort(mine.boxes[:, 0]), np.argsort(theirs.boxes[:, 0])
-    np.testing.assert_allclose(mine.keypoints[order_a, :4], theirs.keypoints[order_b, :4], atol=12)
+    np.testing.assert_allclose(mine.keypoints[order_a, :4], theirs.keypoints[order_b, :4], atol=20)
     assert len(other.backend.weights_sha256) == 64
