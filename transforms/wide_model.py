@@ -28,8 +28,8 @@ def resized(model: bytes, width: int, height: int) -> bytes:
     Raises:
         ValueError: another size, or not that model.
     """
-    import flatbuffers
-    from mediapipe.tasks.metadata import schema_py_generated as schema  # type: ignore[import-untyped]
+    import flatbuffers  # type: ignore[import-untyped]
+    from mediapipe.tasks.metadata import schema_py_generated as schema
 
     if width % DEEPEST or height % DEEPEST:
         raise ValueError(f"the detector's input has sides of whole {DEEPEST} pixels, not {width} x {height}")
