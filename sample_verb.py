@@ -70,12 +70,12 @@ def run(args: argparse.Namespace) -> int:
         [f"not understood: {scene.unread}"] if scene.unread else []
     ):
         print(f"note: {text}", file=sys.stderr)
-    places = (
-        Placement(scene.centre[0].astype(np.float32), scene.rotation[0].astype(np.float32)),
-        Placement(scene.centre[1].astype(np.float32), scene.rotation[1].astype(np.float32)),
+    one, two = (
+        Placement(scene.centre[k].astype(np.float32), scene.rotation[k].astype(np.float32), held=scene.turned[k])
+        for k in (0, 1)
     )
     began = time.perf_counter()
-    made = generate(trained, sound, places, seed=args.seed, guidance=args.guidance, steps=args.steps)
+    made = generate(trained, sound, (one, two), seed=args.seed, guidance=args.guidance, steps=args.steps)
     took = time.perf_counter() - began
     heads = (made.a, made.b)
     names = ("shape", "expression", "jaw", "neck", "rotation", "translation", "eyes")

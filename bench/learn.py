@@ -2,12 +2,14 @@
 
     python bench/learn.py [--pairs 2000] [--steps 1500] [--ablate 250] [--seeds 0 1 2] [--folder DIR] [--json]
 
-Every system is placed at the truth's first frame. The network is given mixed sound, speaking masks and the first-frame
-layout ("audio" track); nearest_neighbour and copy_partner (as in ``evaluate``: the partner's true face and eyes at
-one's own first place and turn) are given the partner's true motion. "swapped" is both people's whole true motion
-exchanged, which leaves mutual gaze as it was and so is no contender for it. Figures are means over people and pairs of
-the test split; of one sample and of the mean of eight. Mutual gaze of eight samples is the share of them in which both
-look at each other: no single draw can rank frames by how likely something is.
+Every system begins at the truth's first places and turns. The network is given mixed sound, speaking masks and the
+first-frame layout ("audio" track); nearest_neighbour (what a training person did while their partner moved most like
+this one) and copy_partner (as in ``evaluate``: the partner's true face and eyes at one's own first place and turn) are
+given the partner's true motion. "swapped" is both people's whole true motion exchanged, which leaves mutual gaze as it
+was and so is no contender for it. "redrawn" is the behaviour that made the truth drawn again with other people's
+manners: what a perfect network would do. Figures are means over people and pairs of the test split; of one motion, and
+of the mean of eight (eight samples, the eight nearest neighbours, eight redrawn). Mutual gaze of eight is the mean
+of how much both look at each other in each: no single motion can rank frames by how likely something is.
 
 ``--ablate`` trains each variant over several seeds, in two stages: pairs whose mouths are blurred as hard footage
 blurs them, then the same beside dubbed dialogues of other people with exact mouths; all are scored on exact pairs. CPU,
@@ -28,6 +30,7 @@ import numpy as np
 import torch
 from duologue.bench.learning.ceiling import mutual_gaze_ceiling
 from duologue.bench.learning.data import conversations, dubbed, measured
+from duologue.bench.learning.knock_out import knock_outs
 from duologue.bench.learning.score import evaluate
 from duologue.bench.shared.report import machine, parser_of
 from duologue.model.checkpoint import load_trained
@@ -95,15 +98,14 @@ def learn(out: Path, tree: dict[str, Any], test: Path, most: int, baselines: boo
     return result
 
 
-def beats(table: dict[str, dict[str, float]], mine: dict[str, float]) -> dict[str, bool]:
-    """The bars, one by one, of one system."""
+def beats(table: dict[str, dict[str, float]], system: str) -> dict[str, bool]:
+    """The bars, one by one, of one system; one motion against one, the mean of eight against the mean of eight."""
+    mine = table[system]
+    near = "nearest_neighbour" if system == "sample" else "nearest_eight"
     out = {}
     for names, measures in (
         (("zero", "mean"), ("fd", "pfd", "sid_speaker", "sid_listener")),
-        (
-            ("copy_partner", "nearest_neighbour"),
-            ("mse_lip", "rpcc", "mutual_gaze_ap", "distance_m", "position_m", "facing_deg"),
-        ),
+        (("copy_partner", near), ("mse_lip", "rpcc", "mutual_gaze_ap", "distance_m", "position_m", "facing_deg")),
     ):
         for name in names:
             for measure in measures:
@@ -124,7 +126,8 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         tree = settings(name, 0, {}, stages_of(options.steps, exact), features)
         main_run = learn(name, tree, exact, options.most, True)
         out |= {"steps": options.steps, **main_run, "mutual_gaze_ceiling": mutual_gaze_ceiling(exact)}
-        out["beats"] = {system: beats(out["test"], out["test"][system]) for system in ("sample", "mean_of_eight")}
+        out["without"] = knock_outs(exact, load_trained(name, "cpu"), options.most_ablated)
+        out["beats"] = {system: beats(out["test"], system) for system in ("sample", "mean_of_eight")}
     if options.ablate:
         first, second = measured(exact, folder / "measured"), dubbed(folder, DUBBED_ROWS)
         runs: dict[str, list[dict[str, Any]]] = {}

@@ -6,8 +6,9 @@ Sentences say one to three codes of a layout that exists, in wordings drawn from
 about equally often. Each goes through the whole of ``duologue sample``: rules, placement, network, then the codes of
 the finished clip as ``relate`` finds them (facing is claimed only 3 degrees and more inside its bin). ``read``: the
 rules understood the code. ``held``: the clip has it. ``in_bin``: the clip's scalar lies in its bin, margin or not.
-Text reaches the first frame only: what happens later (how much people look, whether they come closer) is no more than
-what the network does by itself, and is counted apart. Brackets are 95 % Wilson intervals. Without ``--checkpoint`` the
+Text reaches the first frame and, where it says so, how heads are turned over the clip (``--free``: only the first
+frame); what happens later (how much people look, whether they come closer) is no more than what the network does by
+itself, and is counted apart. Brackets are 95 % Wilson intervals. Without ``--checkpoint`` the
 network of ``bench/learn.py`` is trained first (or taken from its ``--folder``).
 """
 
@@ -58,10 +59,17 @@ def asked(count: int, seed: int = 0) -> list[tuple[str, ...]]:
     return out
 
 
-def clip_codes(net: Trained, sentence: str, sound: np.ndarray, speaking: np.ndarray, seed: int) -> dict[str, Any]:
+def clip_codes(
+    net: Trained, sentence: str, sound: np.ndarray, speaking: np.ndarray, seed: int, hold: bool
+) -> dict[str, Any]:
     """Codes that the rules read, that the first frame's places are given, and that the generated clip has."""
     scene = scene_from_text(sentence)
-    one, two = (Placement(scene.centre[k].astype(np.float32), scene.rotation[k].astype(np.float32)) for k in (0, 1))
+    one, two = (
+        Placement(
+            scene.centre[k].astype(np.float32), scene.rotation[k].astype(np.float32), held=hold and scene.turned[k]
+        )
+        for k in (0, 1)
+    )
     made = generate(net, sound, (one, two), speaking=speaking, seed=seed)
     fitted = FittedPair(
         np.arange(len(made.a.valid)) / made.fps, made.fps, 1920, 1080, 1500.0, "user", 0.0, MODEL.model_id,
@@ -103,7 +111,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     for index, codes in enumerate(asked(options.sentences)):
         sound = voices[index % len(voices)]
         masks = np.stack([sound.speaking_a, sound.speaking_b])
-        got = clip_codes(net, text(codes, f"bench/{index}"), sound.samples(), masks, index)
+        got = clip_codes(net, text(codes, f"bench/{index}"), sound.samples(), masks, index, not options.free)
         found += [(code, got) for code in codes]
     groups: dict[str, list[tuple[str, dict[str, Any]]]] = {}
     for code, got in found:
@@ -117,7 +125,8 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
     by_code = {code: share([code in got["held"] for other, got in found if other == code]) for code in all_codes()}
     return {
-        **machine(torch.device("cpu")), "sentences": options.sentences, "codes_asked": len(found),
+        **machine(torch.device("cpu")), "sentences": options.sentences, "facing_held": not options.free,
+        "codes_asked": len(found),
         "layout_accuracy": table["first_frame"]["held"]["share"], "groups": table, "held_by_code": by_code,
     }  # fmt: skip
 
@@ -125,6 +134,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 def main() -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--sentences", type=int, default=120)
+    parser.add_argument("--free", action="store_true", help="facing holds in the first frame only, not over the clip")
     parser.add_argument("--checkpoint", help="of a network of the embedded head")
     parser.add_argument("--pairs", type=int, default=2000, help="of the learning benchmark's set")
     parser.add_argument("--steps", type=int, default=1500, help="of its training")

@@ -32,6 +32,12 @@ class Scene:
     rotation: Array
     unread: str = ""
 
+    @property
+    def turned(self) -> tuple[bool, bool]:
+        """Whether the text says which way a and b face."""
+        groups = {code.partition(":")[0] for code in self.codes}
+        return "arrangement" in groups or "facing_a" in groups, "arrangement" in groups or "facing_b" in groups
+
 
 def scene_from_text(text: str, reader: Callable[[str], ParsedText] = parse) -> Scene:
     """Read a sentence and place both heads as it says.

@@ -76,10 +76,22 @@ class NearestNeighbour:
         mean = np.asarray(total / count, np.float32)
         return cls(np.stack(keys), np.stack(answers), segment, step, mean)
 
-    def predict(self, partner: Frames, frames: int) -> Float32:
-        """[frames, D] for a partner's true motion [T', D]; the partner's last frame is held where it is shorter."""
+    def predict(self, partner: Frames, frames: int, count: int = 1) -> Float32:
+        """[count, frames, D] for a partner's true motion [T', D]: the nearest, the second nearest segments and so on;
+        the partner's last frame is held where it is shorter.
+
+        Raises:
+            UsageError: the library has fewer segments than ``count``.
+        """
+        if count > len(self.keys):
+            raise UsageError(f"{count} nearest of {len(self.keys)} segments")
         length = -(-frames // self.segment) * self.segment
         held = copy_partner(partner, length)
         queries = held.reshape(-1, self.segment, held.shape[1])[:, :: self.step].reshape(-1, self.keys.shape[1])
         distance = (self.keys**2).sum(1)[None] - 2 * queries @ self.keys.T
-        return self.answers[distance.argmin(axis=1)].reshape(length, -1)[:frames]
+        if count == 1:
+            chosen = distance.argmin(axis=1)[:, None]
+        else:
+            near = np.argpartition(distance, count - 1, axis=1)[:, :count]
+            chosen = np.take_along_axis(near, np.take_along_axis(distance, near, 1).argsort(axis=1), 1)
+        return self.answers[chosen.T].reshape(count, length, -1)[:, :frames]

@@ -16,7 +16,7 @@ from .network import DualStream
 from .representation import Statistics
 from .train_config import TrainConfig, config_of
 
-VERSION = 1
+VERSION = 2  # of what a checkpoint's numbers mean; 2: eyes as axes in the partner frame
 LAST = "last.pt"
 
 

@@ -27,7 +27,7 @@ class DiffusionOptions:
     audio_dropout: float = 0.1
     steps: int = 10
     guidance: float = 2.5
-    clip: float = 6.0
+    clip: float = 10.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.audio_dropout < 1:
@@ -73,3 +73,29 @@ def ddim(predict: Callable[[Tensor, float], Tensor], noise: Tensor, steps: int, 
         signal, spread = signal_and_noise(torch.tensor(after))
         x = signal.item() * clean + spread.item() * eps
     return clean
+
+
+def multistep(predict: Callable[[Tensor, float], Tensor], noise: Tensor, steps: int, clip: float) -> Tensor:
+    """Deterministic sampling of second order (DPM-Solver++(2M), Lu et al. 2022), for clean-data predictions.
+
+    Each step extrapolates the last two predictions in log signal-to-noise; the first step and the last, to time 0, are
+    of first order (DDIM's). Times lie closer towards the clean end: evenly spaced, ten would leave out the last tenth,
+    in which whatever varies by less than a sixth of its unit is decided.
+
+    Args:
+        predict: (x_t, t) -> clean data, shapes of ``noise``.
+        noise: of unit variance.
+        steps: evaluations of ``predict``.
+    """
+    times = 1 - torch.sin(torch.arange(steps, dtype=torch.float64) / steps * (math.pi / 2))
+    signal, spread = (values.tolist() for values in signal_and_noise(times))
+    x, before, width = noise, noise, 0.0
+    for k in range(steps):
+        clean = predict(x, float(times[k])).clamp(-clip, clip)
+        if k + 1 == steps:
+            return clean
+        now = math.log(signal[k + 1] / spread[k + 1]) - math.log(signal[k] / spread[k])
+        ahead = clean if k == 0 else clean + (clean - before) * (0.5 * now / width)
+        x = spread[k + 1] / spread[k] * x - signal[k + 1] * math.expm1(-now) * ahead
+        before, width = clean, now
+    raise AssertionError("no step")

@@ -113,7 +113,7 @@ def _baseline_motions(
     yield "copy_partner", copy_partner(partner, len(own))
     if library is not None:
         yield "train_mean", mean_pose(library.mean, len(own))
-        yield "nearest_neighbour", library.predict(partner, len(own))
+        yield "nearest_neighbour", library.predict(partner, len(own))[0]
 
 
 def _by_stem(folder: str | Path, suffixes: tuple[str, ...]) -> dict[str, Path]:

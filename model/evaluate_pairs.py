@@ -68,7 +68,7 @@ class TrainingFaces:
     def answer(self, truth: HeadTrack, partner: HeadTrack) -> HeadTrack:
         """:data:`BASELINES` ``nearest_neighbour``."""
         asked = np.nan_to_num((_face_of(partner) - self.mean) / self.sd)
-        return _with_face(truth, self.library.predict(asked, len(asked)) * self.sd + self.mean)
+        return _with_face(truth, self.library.predict(asked, len(asked))[0] * self.sd + self.mean)
 
     def still(self, truth: HeadTrack) -> HeadTrack:
         """:data:`BASELINES` ``train_mean``."""

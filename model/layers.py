@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..schemas.errors import UsageError
 
@@ -62,8 +63,38 @@ def time_embedding(t: Tensor, width: int) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], -1)
 
 
+@dataclass(frozen=True)
+class Told:
+    """A condition as the backbone's layers take it: the same at every step of the sampler, and so computed once.
+
+    Attributes:
+        enter: [2 B, C, W] beside the input. films: [2 B, 2 C, W'] of each :class:`Film` in the order of use.
+    """
+
+    enter: Tensor
+    films: tuple[Tensor, ...]
+
+    def rows(self, low: int, high: int) -> Told:
+        """Of samples ``low`` to ``high`` (each two rows)."""
+        part = slice(2 * low, 2 * high)
+        return Told(self.enter[part], tuple(film[part] for film in self.films))
+
+
+def enter_told(enter: nn.Conv1d, c: Tensor) -> Tensor:
+    """What the last channels of ``enter``'s input, the condition, add to its output."""
+    return functional.conv1d(c, enter.weight[:, -c.shape[1] :], enter.bias, padding=1)
+
+
+def enter_noisy(enter: nn.Conv1d, x: Tensor) -> Tensor:
+    """What its first channels, the noisy motion, add."""
+    return functional.conv1d(x, enter.weight[:, : x.shape[1]], padding=1)
+
+
 class Film(nn.Module):
-    """h -> (gamma(c) + 1) h + beta(c), per frame; begins as the identity."""
+    """h -> (gamma(c + t) + 1) h + beta(c + t), per frame, of condition c and diffusion time t; begins as the identity.
+
+    Both are linear in c + t: :meth:`of` is the part of c.
+    """
 
     def __init__(self, condition: int, channels: int) -> None:
         super().__init__()
@@ -71,9 +102,15 @@ class Film(nn.Module):
         nn.init.zeros_(self.project.weight)
         nn.init.zeros_(self.project.bias)
 
-    def forward(self, h: Tensor, c: Tensor) -> Tensor:
-        """[N, C, W], [N, K, W] -> [N, C, W]."""
-        gamma, beta = self.project(c).chunk(2, 1)
+    def of(self, c: Tensor) -> Tensor:
+        """[N, K, W] -> [N, 2 C, W]."""
+        out: Tensor = self.project(c)
+        return out
+
+    def forward(self, h: Tensor, told: Tensor, when: Tensor) -> Tensor:
+        """[N, C, W], [N, 2 C, W], [N, K] -> [N, C, W]."""
+        timed = functional.linear(when, self.project.weight.squeeze(-1))
+        gamma, beta = (told + timed[..., None]).chunk(2, 1)
         return (gamma + 1) * h + beta
 
 

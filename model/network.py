@@ -8,12 +8,15 @@ ingredient is a switch.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from .audio_features import AudioEncoder, AudioOptions
-from .layers import CrossPersonAttention, Film, NetworkOptions, time_embedding
+from .layers import CrossPersonAttention, Film, NetworkOptions, Told, enter_noisy, enter_told, time_embedding
 from .representation import LAYOUT_DIM
 from .transformer import DyadTransformer
 
@@ -25,13 +28,12 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.first = nn.Sequential(nn.GroupNorm(8, inside), nn.SiLU(), nn.Conv1d(inside, outside, 3, padding=1))
         self.norm = nn.GroupNorm(8, outside)
-        # Without FiLM the diffusion time still has to reach every block.
         self.film = Film(options.condition, outside)
         self.second = nn.Sequential(nn.SiLU(), nn.Dropout(options.dropout), nn.Conv1d(outside, outside, 3, padding=1))
         self.skip = nn.Conv1d(inside, outside, 1) if inside != outside else nn.Identity()
 
-    def forward(self, h: Tensor, c: Tensor) -> Tensor:
-        y: Tensor = self.skip(h) + self.second(self.film(self.norm(self.first(h)), c))
+    def forward(self, h: Tensor, told: Tensor, when: Tensor) -> Tensor:
+        y: Tensor = self.skip(h) + self.second(self.film(self.norm(self.first(h)), told, when))
         return y
 
 
@@ -61,25 +63,40 @@ class UNet(nn.Module):
             self.join.append(CrossPersonAttention(width, options.heads) if wanted else nn.Identity())
         self.leave = nn.Sequential(nn.GroupNorm(8, channels), nn.SiLU(), nn.Conv1d(channels, outside, 3, padding=1))
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        """[2 B, inside, W], [2 B, K, W] -> [2 B, outside, W]; W a multiple of the stride."""
-        h = self.enter(x)
-        conditions, skips = [c], []
+    def _blocks(self) -> Iterator[tuple[int, ResidualBlock]]:
+        """Level and block in the order of use."""
+        for level, blocks in enumerate(self.down):
+            yield from ((level, block) for block in cast(nn.ModuleList, blocks))
+        yield len(self.down) - 1, self.middle
+        for turn, blocks in enumerate(self.up):
+            yield from ((len(self.down) - 1 - turn, block) for block in cast(nn.ModuleList, blocks))
+
+    def told(self, beside: Tensor, c: Tensor) -> Told:
+        """[2 B, K, W] what enters beside the input, and what modulates; W a multiple of the stride."""
+        levels = [c]
+        for _ in self.down[1:]:
+            levels.append(functional.avg_pool1d(levels[-1], 2))
+        films = tuple(block.film.of(levels[level]) for level, block in self._blocks())
+        return Told(enter_told(self.enter, beside), films)
+
+    def forward(self, x: Tensor, told: Told, when: Tensor) -> Tensor:
+        """[2 B, D, W], [2 B, K] diffusion time -> [2 B, outside, W]."""
+        h = enter_noisy(self.enter, x) + told.enter
+        films = iter(told.films)
+        skips = []
         for level, blocks in enumerate(self.down):
             if level:
                 h = functional.avg_pool1d(h, 2)
-                conditions.append(functional.avg_pool1d(conditions[-1], 2))
             for block in blocks:
-                h = block(h, conditions[level])
+                h = block(h, next(films), when)
             skips.append(h)
-        h = self.middle(h, conditions[-1])
+        h = self.middle(h, next(films), when)
         for turn, (blocks, join) in enumerate(zip(self.up, self.join, strict=True)):
-            level = len(skips) - 1 - turn
             if turn:
                 h = functional.interpolate(h, scale_factor=2.0, mode="nearest")
-            h = torch.cat([h, skips[level]], 1)
+            h = torch.cat([h, skips.pop()], 1)
             for block in blocks:
-                h = block(h, conditions[level])
+                h = block(h, next(films), when)
             h = join(h)
         out: Tensor = self.leave(h)
         return out
@@ -173,23 +190,33 @@ class DualStream(nn.Module):
         out: Tensor = self.condition(told.flatten(0, 1).transpose(1, 2))
         return out.unflatten(0, (batch, 2))
 
-    def forward(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+    def told(self, condition: Tensor) -> Told:
+        """[B, 2, K, W] of :meth:`condition_on` as the layers take it."""
+        c = condition.flatten(0, 1)
+        extra = -c.shape[-1] % self.options.stride
+        if extra:
+            c = functional.pad(c, (0, extra), mode="replicate")
+        # Without FiLM only the diffusion time modulates: it still has to reach every block.
+        out: Told = self.backbone.told(c, c if self.options.film else torch.zeros_like(c))
+        return out
+
+    def forward(self, x: Tensor, t: Tensor, condition: Tensor | Told) -> Tensor:
         """Clean motion.
 
         Args:
-            x: [B, 2, W, D] noisy. t: [B] times in 0..1. condition: [B, 2, K, W].
+            x: [B, 2, W, D] noisy. t: [B] times in 0..1. condition: [B, 2, K, W], or :meth:`told` of it.
 
         Returns:
             [B, 2, W, D].
         """
+        told = condition if isinstance(condition, Told) else self.told(condition)
         batch, people, frames, _ = x.shape
-        c = condition.flatten(0, 1)
-        when = self.time(time_embedding(t, self.options.condition).to(c.dtype))
-        when = when[:, None].expand(-1, people, -1).flatten(0, 1)[..., None]
-        h = torch.cat([x.flatten(0, 1).transpose(1, 2).to(c.dtype), c], 1)
-        c = c + when if self.options.film else when.expand_as(c)
-        extra = -frames % self.options.stride
+        kind = told.enter.dtype
+        when = self.time(time_embedding(t, self.options.condition).to(kind))
+        when = when[:, None].expand(-1, people, -1).flatten(0, 1)
+        h = x.flatten(0, 1).transpose(1, 2).to(kind)
+        extra = told.enter.shape[-1] - frames
         if extra:
-            h, c = (functional.pad(v, (0, extra), mode="replicate") for v in (h, c))
-        out = self.backbone(h, c)[..., :frames]
+            h = functional.pad(h, (0, extra), mode="replicate")
+        out = self.backbone(h, told, when)[..., :frames]
         return out.transpose(1, 2).unflatten(0, (batch, people)).float()

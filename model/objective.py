@@ -32,17 +32,16 @@ class Objective(nn.Module):
         t = (FIRST_T + (1 - FIRST_T) * torch.rand(size, generator=draw)).to(device)
         silent = torch.rand(size, generator=draw) < self.config.diffusion.audio_dropout
         silent = silent.to(device) | ~batch.audio_valid
-        facing_hidden = (torch.rand(size, 1, generator=draw) < 0.2).to(device)
         own = torch.Generator(device).manual_seed(seed)
         noise = torch.randn((size, 2, frames, self.statistics.dims), generator=own, device=device)
         scene = scene_of(batch, wished.to(device))
-        layout = scene.layout()
-        layout[..., 5:12] *= (~facing_hidden[..., None]).to(layout.dtype)  # facing and whether it is known
         truth = self.statistics.normalise(encode(batch, scene))
         # What was not measured is noise to the network too: it cannot copy it, and is not scored on it.
         truth = torch.where(batch.valid[..., None], truth, torch.zeros_like(truth))
         heard = self.model.hear(features)
-        condition = self.model.condition_on(heard, batch.speaking, layout, (~continues).float().to(device), silent)
+        condition = self.model.condition_on(
+            heard, batch.speaking, scene.layout(), (~continues).float().to(device), silent
+        )
         predicted = self.model(add_noise(truth, t, noise), t, condition)
         terms = self.loss(predicted, truth, batch.valid, batch.gaze_valid, batch.speaking, batch.mouth_only)
         if self.config.losses.masks:

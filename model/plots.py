@@ -16,7 +16,7 @@ from .data import Batch
 from .dyad_metrics import FLIP
 from .network import DualStream
 from .representation import Scene, Statistics, decode, encode, eye_directions, part_slices, scene_of
-from .sample import first_frame, sample_motion
+from .sample import given, sample_motion
 from .train_config import TrainConfig
 
 Array = npt.NDArray[np.float64]
@@ -37,7 +37,7 @@ def sample_of(model: DualStream, statistics: Statistics, features: Tensor, batch
     x, _ = sample_motion(
         model, features[:1], batch.speaking[:1], scene.layout()[:1], seed=0, steps=options.steps,
         guidance=options.guidance, clip=options.clip, window=config.load.window, overlap=0,
-        first=first_frame(_first(scene), statistics),
+        known=given(_first(scene), statistics),
     )  # fmt: skip
     return statistics.restore(x)[0].cpu()
 

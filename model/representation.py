@@ -4,8 +4,12 @@ Each person gets a *partner frame*: upright in the camera's sense, turned about 
 zero faces the partner where both stood at the anchor frame. Rotation and translation are written in it, so that they do
 not depend on where the camera stood, and "looking at you" is near zero. The head's rotation, which may turn all the way
 round, is six continuous numbers (Zhou et al. 2019, "On the continuity of rotation representations": the first two
-columns of its matrix); jaw, neck and eyes turn little and stay axis-angle. Translation is relative to the anchor frame,
-the first one unless a window goes on from an earlier one (Talking Together, Shan et al., CVPR 2026, section 3).
+columns of its matrix) less those of the anchor frame: how people sit is given, and would drown how they move; jaw and
+neck turn little and stay axis-angle. Eyes are written as where they look: both optical
+axes in the partner frame, so that meeting the partner's eyes is one place, whatever the head does meanwhile (as joint
+angles it is a sum of head and eyes that must come out right to a few degrees; docs/training.md has both measured).
+Translation, too, is relative to the anchor frame, the first one unless a window goes on from an earlier one (Talking
+Together, Shan et al., CVPR 2026, section 3).
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from .data import Batch
 PARTS: tuple[tuple[str, int], ...] = (("jaw", 3), ("neck", 3), ("rotation", 6), ("eyes", 6), ("translation", 3))
 LAYOUT_DIM = 13  # distance, height, camera [3], facing [6], whether facing is known, whether the layout is
 STEADY = 1e-4  # a number that varies less than this is held at its mean
+EYE_REACH = 1.05  # radians: no eye turns further in its head, whatever is predicted
 _FLIP = (1.0, -1.0, -1.0)
 
 
@@ -62,6 +67,26 @@ def from_six(six: Tensor) -> Tensor:
     x = functional.normalize(six[..., :3], dim=-1)
     y = functional.normalize(six[..., 3:] - (x * six[..., 3:]).sum(-1, keepdim=True) * x, dim=-1)
     return torch.stack([x, y, torch.linalg.cross(x, y)], dim=-1)
+
+
+def axes_of(eyes: Tensor, head: Tensor) -> Tensor:
+    """Optical axes, unit, in the frame of ``head``.
+
+    Args:
+        eyes: [..., 2, 3] axis-angle in the head, zero looks along the model's +z; torsion is lost.
+        head: [..., 3, 3] the head's rotation, zero facing a camera.
+    """
+    return torch.einsum("...ij,...ej->...ei", head @ flip(head), exp_so3(eyes)[..., 2])
+
+
+def eyes_of(axes: Tensor, head: Tensor) -> Tensor:
+    """The inverse of :func:`axes_of`: torsion-free axis-angle [..., 2, 3], at most :data:`EYE_REACH`, of [..., 2, 3]
+    axes of any length."""
+    local = functional.normalize(torch.einsum("...ji,...ej->...ei", head @ flip(head), axes), dim=-1)
+    across = torch.stack([-local[..., 1], local[..., 0], torch.zeros_like(local[..., 0])], -1)  # z x axis
+    sine = across.norm(dim=-1, keepdim=True)
+    angle = torch.atan2(sine, local[..., 2:3]).clamp_max(EYE_REACH)
+    return across * (angle / sine.clamp_min(1e-12))
 
 
 @dataclass(frozen=True)
@@ -134,36 +159,35 @@ def encode(batch: Batch, scene: Scene) -> Tensor:
     """[B, 2, W, D] raw numbers of a batch; where not valid they mean nothing."""
     turned = scene.frame.transpose(-1, -2)[:, :, None] @ exp_so3(batch.rotation)
     moved = torch.einsum("bpji,bpwj->bpwi", scene.frame, batch.translation - scene.translation[:, :, None])
-    parts = [batch.expression, batch.jaw, batch.neck, to_six(turned), batch.eyes.flatten(-2), moved]
+    axes = axes_of(batch.eyes, turned).flatten(-2)
+    since = to_six(turned) - to_six(scene.facing)[:, :, None]
+    parts = [batch.expression, batch.jaw, batch.neck, since, axes, moved]
     return torch.cat(parts, -1)
 
 
 def decode(raw: Tensor, scene: Scene) -> dict[str, Tensor]:
     """The inverse of :func:`encode`: camera-frame arrays [B, 2, W, ...] by name of the pair row."""
     where = part_slices(raw.shape[-1] - dim_count(0))
-    rotation = scene.frame[:, :, None] @ from_six(raw[..., where["rotation"]])
+    turned = from_six(raw[..., where["rotation"]] + to_six(scene.facing)[:, :, None])
     moved = torch.einsum("bpij,bpwj->bpwi", scene.frame, raw[..., where["translation"]])
     return {
         "expression": raw[..., where["expression"]],
         "jaw": raw[..., where["jaw"]],
         "neck": raw[..., where["neck"]],
-        "rotation": log_so3(rotation),
-        "eyes": raw[..., where["eyes"]].unflatten(-1, (2, 3)),
+        "rotation": log_so3(scene.frame[:, :, None] @ turned),
+        "eyes": eyes_of(raw[..., where["eyes"]].unflatten(-1, (2, 3)), turned),
         "translation": moved + scene.translation[:, :, None],
     }
 
 
 def eye_directions(raw: Tensor) -> Tensor:
-    """[..., D] raw numbers -> [..., 3] unit mean of both eyes' axes, head rotation composed, in the partner frame.
+    """[..., D] raw numbers -> [..., 3] unit mean of both eyes' axes in the partner frame.
 
     Differentiable. The partner frame is a fixed rotation of the shared one, so cosines between two such directions of
     one person are those of the shared frame.
     """
-    where = part_slices(raw.shape[-1] - dim_count(0))
-    eyes = raw[..., where["eyes"]].unflatten(-1, (2, 3))
-    mean = functional.normalize(exp_so3(eyes)[..., 2].mean(-2), dim=-1)  # each eyeball's +z, model frame
-    head = from_six(raw[..., where["rotation"]]) @ flip(raw)
-    return torch.einsum("...ij,...j->...i", head, mean)
+    axes = raw[..., part_slices(raw.shape[-1] - dim_count(0))["eyes"]].unflatten(-1, (2, 3))
+    return functional.normalize(functional.normalize(axes, dim=-1).sum(-2), dim=-1)
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,10 @@ from .checkpoint import Trained, load_trained
 from .diffusion import ddim, guided
 from .dyad_metrics import gaze_directions
 from .network import DualStream
-from .representation import Scene, Statistics, decode, flip, part_slices, partner_frames, to_six
+from .representation import Scene, Statistics, decode, flip, from_six, part_slices, partner_frames, to_six
 
 BATCH = 64  # windows denoised at once
+HELD = 0.14  # radians: 8 degrees, so that a placement in the middle of a layout code's bin stays in it
 FADE = 25  # frames within which a given first place and turn pass into the network's own
 EDGE = 1e-3  # weight of a window's outermost frame against its neighbour's
 
@@ -36,13 +37,16 @@ class Placement:
 
     Attributes:
         head_centre: [3] metres, camera frame: midpoint between the eyes.
-        rotation: [3] axis-angle of the head, zero facing the camera; None lets the network turn it.
+        rotation: [3] axis-angle of the head, zero facing the camera; None faces the partner.
         shape: [S] identity coefficients; None is the mean head.
+        held: the head's turn about the vertical stays about that of ``rotation``: its median over the clip lies within
+            :data:`HELD` of it. Otherwise only the first frame has it.
     """
 
     head_centre: tuple[float, float, float] | Float32
     rotation: tuple[float, float, float] | Float32 | None = None
     shape: Float32 | None = None
+    held: bool = False
 
 
 FACE_TO_FACE = (Placement((-0.45, 0.0, 1.5)), Placement((0.45, 0.0, 1.5)))
@@ -101,10 +105,10 @@ def generate(
     if speaking is None and not net.config.losses.masks:
         raise UsageError("this network was trained without a speaking-mask predictor (losses.masks 0): give it masks")
     if speaking is not None:
-        given = np.asarray(speaking, np.float32)
-        if given.shape != (2, frames):
-            raise UsageError(f"speaking masks have shape {list(given.shape)}, this sound needs [2, {frames}]")
-        masks = torch.from_numpy(np.nan_to_num(given))[None].to(net.device)
+        wanted = np.asarray(speaking, np.float32)
+        if wanted.shape != (2, frames):
+            raise UsageError(f"speaking masks have shape {list(wanted.shape)}, this sound needs [2, {frames}]")
+        masks = torch.from_numpy(np.nan_to_num(wanted))[None].to(net.device)
     scene = _scene(placement, net)
     x, masks = sample_motion(
         net.model,
@@ -117,7 +121,7 @@ def generate(
         clip=options.clip,
         window=net.config.load.window,
         overlap=round(overlap_s * fps),
-        first=first_frame(scene, net.statistics),
+        known=given(scene, net.statistics, torch.tensor([[p.held for p in placement]], device=net.device)),
     )
     raw = net.statistics.restore(x)
     tracks = _tracks(raw, scene, placement, net)
@@ -192,14 +196,14 @@ def sample_motion(
     clip: float,
     window: int,
     overlap: int,
-    first: FirstFrame | None = None,
+    known: Given | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Normalised motion of both people.
 
     Args:
         features: [B, T, F] of the front end. speaking: [B, 2, T] or None. layout: [B, 2, L].
-        first: what is known of the first frame (:func:`first_frame`): every clean prediction is moved there, so that it
-            holds exactly and the frames after it are denoised to go on from it.
+        known: what is known (:func:`given`): every clean prediction is moved there, so that it holds exactly and the
+            other frames are denoised to go with it.
 
     Returns:
         [B, 2, T, D] and the speaking masks [B, 2, T] that were used.
@@ -220,25 +224,32 @@ def sample_motion(
         return torch.cat([values.narrow(dim, s, width) for s in starts])
 
     told = (cut(heard, 1), cut(masks, 2), layouts, begins)
-    conditions = [model.condition_on(*told)]
+    with_sound = [model.condition_on(*told)]
     if guidance != 1:
-        conditions.append(model.condition_on(*told, silent=torch.ones_like(begins, dtype=torch.bool)))
+        with_sound.append(model.condition_on(*told, silent=torch.ones_like(begins, dtype=torch.bool)))
+    # Everything that is the same at every step, of both branches of guidance in one batch.
+    condition = model.told(torch.cat(with_sound))
+    branches = len(with_sound)
 
     def begun(x: Tensor) -> Tensor:
-        return x if first is None else first.lead(x)
+        return x if known is None else known.lead(x)
 
     def predict(x: Tensor, t: float) -> Tensor:
-        pieces = cut(x, 2)
-        clean = []
-        for low in range(0, len(pieces), BATCH):
-            piece = pieces[low : low + BATCH]
-            guesses = [
-                model(piece, torch.full((len(piece),), t, device=device), condition[low : low + BATCH])
-                for condition in conditions
+        pieces = cut(x, 2).repeat(branches, 1, 1, 1)
+        clean = torch.cat(
+            [
+                model(
+                    pieces[k : k + BATCH],
+                    pieces.new_full((len(pieces[k : k + BATCH]),), t),
+                    condition.rows(k, k + BATCH),
+                )
+                for k in range(0, len(pieces), BATCH)
             ]
-            clean.append(guesses[0] if len(guesses) == 1 else guided(guesses[0], guesses[1], guidance))
+        )
+        if branches > 1:
+            clean = guided(*clean.chunk(2), guidance)
         out = torch.zeros_like(x)
-        for start, weight, part in zip(starts, weights, torch.cat(clean).split(batch), strict=True):
+        for start, weight, part in zip(starts, weights, clean.split(batch), strict=True):
             out[:, :, start : start + width] += weight[:, None] * part
         return begun(out)
 
@@ -248,39 +259,79 @@ def sample_motion(
 
 
 @dataclass(frozen=True)
-class FirstFrame:
-    """``values``: [B, 2, D] normalised numbers at the first frame, NaN where free."""
+class Given:
+    """What of the motion is known before it is generated.
+
+    Attributes:
+        values: [B, 2, D] normalised numbers at the first frame, NaN where free.
+        facing: [B, 2, 6] of the anchor frame, to which rotations are relative.
+        turn: [B, 2] radians about the vertical from the partner that a head's median lies within :data:`HELD` of; NaN
+            where free. statistics: of the numbers.
+    """
 
     values: Tensor
+    facing: Tensor
+    turn: Tensor
+    statistics: Statistics
 
     def lead(self, x: Tensor) -> Tensor:
-        """[B, 2, T, D] moved so that it begins there, less and less within :data:`FADE` frames: nothing jumps.
+        """[B, 2, T, D] moved so that it begins there, less and less within :data:`FADE` frames: nothing jumps; and
+        turned so that it faces where it must, more and more within them.
 
         The known numbers of its own first frame are taken from the two after it, which lie less at the edge of what
         convolutions see.
         """
+        if not bool(self.turn.isnan().all()):
+            x = self._turned(x)
         start = x[:, :, 0] if x.shape[2] < 3 else 2 * x[:, :, 1] - x[:, :, 2]
         start = torch.where(self.values.isnan(), x[:, :, 0], start)
         x = torch.cat([start[:, :, None], x[:, :, 1:]], dim=2)
         away = torch.where(self.values.isnan(), 0.0, self.values - start)
-        fade = 0.5 + 0.5 * torch.cos(torch.linspace(0, torch.pi, FADE, device=x.device))[: x.shape[2]]
-        fade = torch.nn.functional.pad(fade, (0, x.shape[2] - len(fade)))
-        return x + away[:, :, None] * fade[:, None]
+        return x + away[:, :, None] * (1 - _ramp(x))
 
-    def repeat(self, count: int) -> FirstFrame:
+    def _turned(self, x: Tensor) -> Tensor:
+        where = part_slices(self.statistics.expression)["rotation"]
+        raw = self.statistics.restore(x)
+        anchor = self.facing[:, :, None]
+        head = from_six(raw[..., where] + anchor)
+        yaw = torch.atan2(head[..., 0, 2], head[..., 2, 2])
+        middle = torch.atan2(yaw.sin().median(-1).values, yaw.cos().median(-1).values)  # as layout codes take it
+        wrong = torch.remainder(self.turn - middle + torch.pi, 2 * torch.pi) - torch.pi
+        wrong = torch.where(self.turn.isnan(), 0.0, wrong.sign() * (wrong.abs() - HELD).clamp_min(0))
+        turn = wrong[:, :, None] * _ramp(x)[:, 0]
+        zero = torch.zeros_like(turn)
+        raw[..., where] = to_six(exp_so3(torch.stack([zero, turn, zero], -1)) @ head) - anchor
+        return self.statistics.normalise(raw)
+
+    def repeat(self, count: int) -> Given:
         """For ``count`` samples of each scene."""
-        return FirstFrame(self.values.repeat(count, 1, 1))
+        return Given(
+            self.values.repeat(count, 1, 1),
+            self.facing.repeat(count, 1, 1),
+            self.turn.repeat(count, 1),
+            self.statistics,
+        )
 
 
-def first_frame(scene: Scene, statistics: Statistics) -> FirstFrame:
-    """What a scene fixes: people's places and, where known, which way their heads face."""
+def _ramp(x: Tensor) -> Tensor:
+    """[T, 1] from 0 at the first frame to 1 after :data:`FADE` frames, for x [B, 2, T, D]."""
+    rise = 0.5 - 0.5 * torch.cos(torch.linspace(0, torch.pi, FADE, device=x.device))[: x.shape[2]]
+    return torch.nn.functional.pad(rise, (0, x.shape[2] - len(rise)), value=1.0)[:, None]
+
+
+def given(scene: Scene, statistics: Statistics, held: Tensor | None = None) -> Given:
+    """What a scene fixes: people's places and, where known, which way their heads face; of those ``held`` [B, 2] bool
+    throughout."""
     where = part_slices(statistics.expression)
     raw = scene.centre.new_zeros((*scene.centre.shape[:2], statistics.dims))
-    raw[..., where["rotation"]] = to_six(scene.facing)
     fixed = torch.zeros_like(raw, dtype=torch.bool)
     fixed[..., where["translation"]] = scene.known[:, None, None]
     fixed[..., where["rotation"]] = scene.facing_known[..., None]
-    return FirstFrame(torch.where(fixed, statistics.normalise(raw), torch.nan))
+    free = torch.full_like(scene.centre[..., 0], torch.nan)
+    turn = torch.atan2(scene.facing[..., 0, 2], scene.facing[..., 2, 2])
+    kept = free if held is None else torch.where(held & scene.facing_known, turn, free)
+    values = torch.where(fixed, statistics.normalise(raw), torch.nan)
+    return Given(values, to_six(scene.facing), kept, statistics)
 
 
 def _scene(placement: tuple[Placement, Placement], net: Trained) -> Scene:
@@ -288,16 +339,18 @@ def _scene(placement: tuple[Placement, Placement], net: Trained) -> Scene:
     if not torch.isfinite(centre).all() or bool((centre[0, 0] - centre[0, 1]).norm() < 0.05):
         raise UsageError("the two heads need different places, at least 5 cm apart")
     frame = partner_frames(centre)
-    known = torch.tensor([[p.rotation is not None for p in placement]], device=net.device)
-    turned = np.stack([np.zeros(3) if p.rotation is None else np.asarray(p.rotation) for p in placement])
-    rotation = exp_so3(torch.tensor(turned, dtype=torch.float32, device=net.device))[None]
+    facing = torch.eye(3, device=net.device).expand(1, 2, 3, 3).clone()
+    for index, place in enumerate(placement):
+        if place.rotation is not None:
+            turned = exp_so3(torch.tensor(np.asarray(place.rotation), dtype=torch.float32, device=net.device))
+            facing[0, index] = frame[0, index].T @ turned
     return Scene(
         frame=frame,
         centre=centre,
         translation=centre,  # the root joint follows once the head's turn is known
-        facing=frame.transpose(-1, -2) @ rotation,
+        facing=facing,
         known=torch.ones(1, dtype=torch.bool, device=net.device),
-        facing_known=known,
+        facing_known=torch.ones(1, 2, dtype=torch.bool, device=net.device),
     )
 
 

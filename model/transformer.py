@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .layers import CrossPersonAttention, Film, NetworkOptions
+from .layers import CrossPersonAttention, Film, NetworkOptions, Told, enter_noisy, enter_told
 
 
 class DyadTransformer(nn.Module):
@@ -21,11 +23,18 @@ class DyadTransformer(nn.Module):
         self.norm = nn.GroupNorm(1, options.width)
         self.leave = nn.Conv1d(options.width, outside, 1)
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        """[2 B, inside, W], [2 B, K, W] -> [2 B, outside, W]; people of one sample are adjacent rows."""
-        h = self.enter(x)
-        for block in self.blocks:
-            h = block(h, c)
+    def told(self, beside: Tensor, c: Tensor) -> Told:
+        """[2 B, K, W] what enters beside the input, and what modulates."""
+        blocks = cast("Iterable[_Block]", self.blocks)
+        return Told(
+            enter_told(self.enter, beside), tuple(film.of(c) for block in blocks for film in (block.film1, block.film2))
+        )
+
+    def forward(self, x: Tensor, told: Told, when: Tensor) -> Tensor:
+        """[2 B, D, W], [2 B, K] diffusion time -> [2 B, outside, W]; people of one sample are adjacent rows."""
+        h = enter_noisy(self.enter, x) + told.enter
+        for k, block in enumerate(self.blocks):
+            h = block(h, told.films[2 * k], told.films[2 * k + 1], when)
         out: Tensor = self.leave(self.norm(h))
         return out
 
@@ -43,13 +52,13 @@ class _Block(nn.Module):
             nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(options.dropout), nn.Linear(4 * width, width)
         )
 
-    def forward(self, h: Tensor, c: Tensor) -> Tensor:
-        x = self.film1(self.norm1(h.transpose(1, 2)).transpose(1, 2), c).transpose(1, 2)
+    def forward(self, h: Tensor, told1: Tensor, told2: Tensor, when: Tensor) -> Tensor:
+        x = self.film1(self.norm1(h.transpose(1, 2)).transpose(1, 2), told1, when).transpose(1, 2)
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.qkv(x).chunk(3, -1))
         mixed = functional.scaled_dot_product_attention(rotary(q), rotary(k), v)
         h = h + self.mix(mixed.transpose(1, 2).flatten(-2)).transpose(1, 2)
         h = self.join(h)
-        x = self.film2(self.norm2(h.transpose(1, 2)).transpose(1, 2), c).transpose(1, 2)
+        x = self.film2(self.norm2(h.transpose(1, 2)).transpose(1, 2), told2, when).transpose(1, 2)
         out: Tensor = h + self.wide(x).transpose(1, 2)
         return out
 

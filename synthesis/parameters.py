@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +139,7 @@ class Conversation:
 
     Attributes:
         lines: what was said. sound: [N] 16 kHz. heads: whole-length tracks. focal_px: of the camera.
+        people: and how they are. seats: where. camera: [3, 3] turn of the camera's frame.
     """
 
     index: int
@@ -146,6 +147,9 @@ class Conversation:
     sound: Float32
     heads: tuple[HeadTrack, HeadTrack]
     focal_px: float
+    people: tuple[_Person, _Person]
+    seats: tuple[Seat, Seat]
+    camera: Array
 
 
 def make_conversation(model: HeadModel, outline: ReducedModel, seed: int, index: int) -> Conversation:
@@ -170,6 +174,28 @@ def make_conversation(model: HeadModel, outline: ReducedModel, seed: int, index:
         model, (people[0].shape, people[1].shape), seats, (people[0].manner, people[1].manner), lines, times, rng
     )
     camera = Rotation.from_euler("yxz", rng.normal(0.0, (3.0, 4.0, 2.0)), degrees=True).as_matrix()
+    share = float(rng.uniform(0.65, 0.95))
+    heads, focal = _filmed(model, outline, index, people, motions, camera, share)
+    return Conversation(index, lines, sound, heads, focal, people, seats, camera)
+
+
+def behave_again(model: HeadModel, outline: ReducedModel, talk: Conversation, seed: int, draw: int) -> Conversation:
+    """The same words in the same places by heads that behave anew, with manners of other people: what could as well
+    have happened, as far as sound and places tell. Another ``draw``, another behaviour."""
+    rng = np.random.default_rng([seed, 59, talk.index, draw])
+    manners = (_person(model, rng).manner, _person(model, rng).manner)
+    times = np.arange(len(talk.heads[0].valid)) / FPS
+    shapes = (talk.people[0].shape, talk.people[1].shape)
+    motions = behave(model, shapes, talk.seats, manners, talk.lines, times, rng)
+    heads, focal = _filmed(model, outline, talk.index, talk.people, motions, talk.camera, 0.8)
+    return replace(talk, heads=heads, focal_px=focal)
+
+
+def _filmed(
+    model: HeadModel, outline: ReducedModel, index: int, people: tuple[_Person, _Person],
+    motions: tuple[HeadMotion, HeadMotion], camera: Array, share: float,
+) -> tuple[tuple[HeadTrack, HeadTrack], float]:  # fmt: skip
+    """Both heads in the camera's frame, and the focal length at which they fill ``share`` of the picture."""
     placed = [_placed(model, p.shape, m, camera) for p, m in zip(people, motions, strict=True)]
     spread = max(
         max(
@@ -178,11 +204,11 @@ def make_conversation(model: HeadModel, outline: ReducedModel, seed: int, index:
         )
         for _, _, centre in placed
     )
-    focal = float(rng.uniform(0.65, 0.95)) / spread
-    heads = tuple(
+    focal = share / spread
+    one, two = (
         _head(model, outline, f"c{index}p{who}", people[who].shape, motions[who], placed[who], focal) for who in (0, 1)
     )
-    return Conversation(index, lines, sound, (heads[0], heads[1]), focal)
+    return (one, two), focal
 
 
 def _placed(model: HeadModel, shape: Array, motion: HeadMotion, camera: Array) -> tuple[Array, Array, Array]:

@@ -24,14 +24,15 @@ from duologue.model.dyad_metrics import (
 )
 from duologue.model.evaluate_pairs import as_partner
 from duologue.model.metrics import residual_correlation
-from duologue.model.representation import Scene, decode, encode, flip, part_slices, scene_of, to_six
-from duologue.model.sample import first_frame, sample_motion
+from duologue.model.representation import Scene, axes_of, decode, encode, flip, part_slices, scene_of
+from duologue.model.sample import given, sample_motion
 from duologue.schemas.dataset import Dataset
 from duologue.schemas.heads import HeadTrack
 from duologue.schemas.row import Pair
 from torch import Tensor
 
 from .data import LIPS
+from .redraw import redrawn
 
 Heads = tuple[HeadTrack, HeadTrack]
 DRAWS = 8
@@ -85,9 +86,11 @@ def score(shown: Heads, pair: Pair) -> dict[str, float]:
     return means | vars(space_errors(shown, true))
 
 
-def motions(data: Path, net: Trained, split: str, most: int = 0) -> list[tuple[Batch, Scene, Tensor]]:
+def motions(
+    data: Path, net: Trained, split: str, most: int = 0, *, audio: bool = True
+) -> list[tuple[Batch, Scene, Tensor]]:
     """Whole clips of a split, the first ``most`` in stored (random) order: batch of one, scene, normalised truth."""
-    options = LoaderOptions(batch_size=1, split=split, shuffle=False, workers=1, drop_last=False, audio=split == "test")
+    options = LoaderOptions(batch_size=1, split=split, shuffle=False, workers=1, drop_last=False, audio=audio)
     out = []
     for batch in islice(PairLoader(data, options), most or None):
         scene = scene_of(batch)
@@ -98,7 +101,7 @@ def motions(data: Path, net: Trained, split: str, most: int = 0) -> list[tuple[B
 def library(data: Path, net: Trained) -> NearestNeighbour:
     """Both people of every training clip without gaps."""
     sides = []
-    for batch, _, x in motions(data, net, "train"):
+    for batch, _, x in motions(data, net, "train", audio=False):
         if batch.valid.float().mean() > 0.9:
             one, two = (torch.where(batch.valid[0, p, :, None], x[0, p], 0.0).numpy() for p in (0, 1))
             sides += [(one, two), (two, one)]
@@ -131,52 +134,61 @@ class Scores:
             out[name]["mutual_gaze_ap"] = mutual_gaze_ap(self.ranks[name], self.labels)
         return out
 
+    def add_draws(self, one: str, eight: str, raw: Tensor, scene: Scene, net: Trained, pair: Pair) -> None:
+        """The first of several motions [K, 2, T, D] (raw numbers) for a pair, and the mean of all."""
+        each = [heads_of(raw[k : k + 1], scene, net, pair) for k in range(len(raw))]
+        looking = np.mean([both_look(widest(heads)) for heads in each], axis=0)
+        self.add(one, each[0], pair)
+        self.add(eight, heads_of(raw.mean(0, keepdim=True), scene, net, pair), pair, looking)
 
-def add_samples(scores: Scores, net: Trained, batch: Batch, scene: Scene, pair: Pair) -> None:
-    """The network's first of :data:`DRAWS` samples, and their mean."""
-    options, frames = net.config.diffusion, int(batch.frames[0])
-    drawn = sample_motion(
+
+def sampled(net: Trained, batch: Batch, scene: Scene) -> Tensor:
+    """[DRAWS, 2, T, D] normalised motions of the network for one pair."""
+    options = net.config.diffusion
+    return sample_motion(
         net.model, net.front(batch.audio).repeat(DRAWS, 1, 1), batch.speaking.repeat(DRAWS, 1, 1),
         scene.layout().repeat(DRAWS, 1, 1), seed=0, steps=options.steps, guidance=options.guidance,
         clip=options.clip, window=net.config.load.window, overlap=50,
-        first=first_frame(scene, net.statistics).repeat(DRAWS),
+        known=given(scene, net.statistics).repeat(DRAWS),
     )[0]  # fmt: skip
-    raw = net.statistics.restore(drawn)[:, :, :frames]
-    each = [heads_of(raw[k : k + 1], scene, net, pair) for k in range(DRAWS)]
-    looking = np.mean([both_look(widest(heads)) for heads in each], axis=0)
-    scores.add("sample", each[0], pair)
-    scores.add("mean_of_eight", heads_of(raw.mean(0, keepdim=True), scene, net, pair), pair, looking)
 
 
 def add_baselines(
     scores: Scores, near: NearestNeighbour, net: Trained, batch: Batch, scene: Scene, x: Tensor, pair: Pair
 ) -> None:
     """Motions without a network; ``x`` is the normalised truth [1, 2, W, D]."""
-    frames = int(batch.frames[0])
+    frames, statistics = int(batch.frames[0]), net.statistics
     known = torch.where(batch.valid[..., None], x, torch.zeros_like(x))[:, :, :frames]
+    where = part_slices(statistics.expression)
     zero = torch.zeros_like(known)
-    zero[..., part_slices(net.statistics.expression)["rotation"]] = to_six(scene.facing)[:, :, None]
-    answer = torch.stack([torch.from_numpy(near.predict(known[0, 1 - p].numpy(), frames)) for p in (0, 1)])
-    raw = {
+    straight = axes_of(torch.zeros(1, 2, 2, 3), scene.facing)
+    zero[..., where["eyes"]] = straight.flatten(-2)[:, :, None]
+    for name, motion in {
         "zero": zero,
-        "mean": net.statistics.restore(torch.zeros_like(known)),
-        "swapped": net.statistics.restore(known.flip(1)),
-        "nearest_neighbour": net.statistics.restore(answer[None]),
-    }
-    for name, motion in raw.items():
+        "mean": statistics.restore(torch.zeros_like(known)),
+        "swapped": statistics.restore(known.flip(1)),
+    }.items():
         scores.add(name, heads_of(motion, scene, net, pair), pair)
     a, b = pair.fitted.a, pair.fitted.b
     scores.add("copy_partner", (as_partner(a, b), as_partner(b, a)), pair)
+    # Like a sample, these begin at the truth's first place and turn and fade into their own.
+    start = given(scene, statistics).repeat(DRAWS)
+    both = [torch.from_numpy(near.predict(known[0, 1 - p].numpy(), frames, DRAWS)) for p in (0, 1)]
+    nearest = statistics.restore(start.lead(torch.stack(both, 1)))
+    scores.add_draws("nearest_neighbour", "nearest_eight", nearest, scene, net, pair)
+    again = statistics.restore(start.lead(statistics.normalise(redrawn(pair, batch, DRAWS))))[:, :, :frames]
+    scores.add_draws("redrawn", "redrawn_eight", again, scene, net, pair)
 
 
-def evaluate(data: Path, net: Trained, most: int, baselines: bool) -> dict[str, dict[str, float]]:
-    """Means of every system over ``most`` pairs of the test split."""
+def evaluate(data: Path, net: Trained, most: int, baselines: bool, split: str = "test") -> dict[str, dict[str, float]]:
+    """Means of every system over ``most`` pairs of a split."""
     near = library(data, net) if baselines else None
     scores, dataset = Scores(), Dataset(data)
-    for batch, scene, x in motions(data, net, "test", most):
+    for batch, scene, x in motions(data, net, split, most):
         pair = dataset.pair(batch.pair_ids[0])
         scores.labels.append(pair.relation.mutual_gaze)
-        add_samples(scores, net, batch, scene, pair)
+        raw = net.statistics.restore(sampled(net, batch, scene))[:, :, : int(batch.frames[0])]
+        scores.add_draws("sample", "mean_of_eight", raw, scene, net, pair)
         if near is not None:
             add_baselines(scores, near, net, batch, scene, x, pair)
     return scores.means()

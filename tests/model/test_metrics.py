@@ -141,8 +141,15 @@ def test_nearest_neighbour_answers_as_the_training_person_did() -> None:
     own, partner = clips[2]
     rng = np.random.default_rng(0)
     noisy = partner + rng.normal(size=partner.shape).astype(np.float32) * 0.01
-    np.testing.assert_array_equal(library.predict(noisy[:100], 100), own[:100])
-    assert library.predict(partner[:70], 75).shape == (75, 56)
+    np.testing.assert_array_equal(library.predict(noisy[:100], 100)[0], own[:100])
+    assert library.predict(partner[:70], 75).shape == (1, 75, 56)
+    four = library.predict(partner[:50], 50, 4)  # from the nearest to the fourth
+    np.testing.assert_array_equal(four[0], own[:50])
+    away = [float(np.abs(library.answers - one).sum((1, 2)).argmin()) for one in four]
+    keys = library.keys[np.asarray(away, int)]
+    assert (np.diff(((keys - partner[:50][::5].reshape(-1)) ** 2).sum(1)) > 0).all()
+    with pytest.raises(UsageError, match="9 nearest of 8 segments"):
+        library.predict(partner, 50, 9)
     np.testing.assert_allclose(library.mean, np.concatenate([own for own, _ in clips]).mean(0), atol=1e-5)
     with pytest.raises(UsageError, match="no training clip"):
         NearestNeighbour.of([(own[:20], partner[:20])])

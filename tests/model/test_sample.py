@@ -12,8 +12,17 @@ from duologue.fitting.load_head import load_head_model
 from duologue.fitting.rotations import exp_so3, geodesic
 from duologue.model import checkpoint
 from duologue.model.dyad_metrics import gaze_directions
-from duologue.model.representation import encode, scene_of
-from duologue.model.sample import FACE_TO_FACE, Placement, generate, place_like, window_starts, window_weights
+from duologue.model.representation import encode, from_six, part_slices, scene_of, statistics_of, to_six
+from duologue.model.sample import (
+    FACE_TO_FACE,
+    HELD,
+    Placement,
+    generate,
+    given,
+    place_like,
+    window_starts,
+    window_weights,
+)
 from duologue.model.train import train
 from duologue.schemas.dataset import Dataset
 from duologue.schemas.errors import UsageError
@@ -65,6 +74,28 @@ def test_generated_heads_stand_where_they_were_put(trained: checkpoint.Trained) 
     np.testing.assert_array_equal(made.a.rotation, again.a.rotation)
     other = generate(trained, sound, places, steps=4, seed=1)
     assert np.abs(made.a.rotation - other.a.rotation).max() > 1e-3
+
+
+def test_a_held_head_stays_turned_as_it_was_put(folder: Path) -> None:
+    batch = batch_of(folder)
+    scene, statistics = scene_of(batch), statistics_of([batch], "canonical")
+    where = part_slices(statistics.expression)["rotation"]
+    turn = 0.9 * torch.linspace(0, 20, 120).clamp_max(1)  # both look round and stay so
+    rotation = exp_so3(torch.stack([0 * turn, turn, 0 * turn], -1)) @ scene.facing[:, :, None]
+    raw = statistics.restore(torch.zeros(8, 2, 120, statistics.dims))
+    raw[..., where] = to_six(rotation) - to_six(scene.facing)[:, :, None]
+    held = torch.tensor([[True, False]]).expand(8, -1)
+    known = given(scene, statistics, held)
+    moved = statistics.restore(known.lead(statistics.normalise(raw)))[..., where]
+    heads = from_six(moved + to_six(scene.facing)[:, :, None])
+    torch.testing.assert_close(heads[:, :, 0], scene.facing, atol=1e-4, rtol=0)
+    yaw = (
+        torch.atan2(heads[..., 0, 2], heads[..., 2, 2])
+        - torch.atan2(scene.facing[..., 0, 2], scene.facing[..., 2, 2])[..., None]
+    )
+    middle = torch.atan2(yaw.sin(), yaw.cos()).median(-1).values
+    torch.testing.assert_close(middle[:, 0], torch.full((8,), HELD), atol=0.02, rtol=0)
+    assert float(middle[:, 1].min()) > 0.8
 
 
 def test_windows_leave_no_seam(trained: checkpoint.Trained) -> None:
