@@ -1,7 +1,7 @@
 """Denoising diffusion that predicts clean data: cosine schedule, guidance, a deterministic sampler of few steps.
 
-Ho et al. 2020 (DDPM); Nichol & Dhariwal 2021 (cosine schedule); Ho & Salimans 2022 (classifier-free guidance); Song et
-al. 2021 (DDIM). Time is continuous in 0..1: 0 is clean, 1 is noise.
+Ho et al. 2020 (DDPM); Nichol & Dhariwal 2021 (cosine schedule); Ho & Salimans 2022 (classifier-free guidance); Lu et
+al. 2022 (DPM-Solver++). Time is continuous in 0..1: 0 is clean, 1 is noise.
 """
 
 from __future__ import annotations
@@ -53,26 +53,6 @@ def add_noise(x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
 def guided(with_sound: Tensor, without: Tensor, weight: float) -> Tensor:
     """Classifier-free guidance on clean-data predictions."""
     return without + weight * (with_sound - without)
-
-
-def ddim(predict: Callable[[Tensor, float], Tensor], noise: Tensor, steps: int, clip: float) -> Tensor:
-    """Deterministic sampling (DDIM, eta = 0).
-
-    Args:
-        predict: (x_t, t) -> clean data, shapes of ``noise``.
-        noise: of unit variance.
-        steps: evaluations of ``predict``.
-    """
-    x = noise
-    clean = noise
-    for k in range(steps):
-        now, after = 1 - k / steps, 1 - (k + 1) / steps
-        clean = predict(x, now).clamp(-clip, clip)
-        signal, spread = signal_and_noise(torch.tensor(now))
-        eps = (x - signal.item() * clean) / spread.item()
-        signal, spread = signal_and_noise(torch.tensor(after))
-        x = signal.item() * clean + spread.item() * eps
-    return clean
 
 
 def multistep(predict: Callable[[Tensor, float], Tensor], noise: Tensor, steps: int, clip: float) -> Tensor:

@@ -20,7 +20,7 @@ from ..schemas.heads import HeadTrack
 from ..schemas.pair import SAMPLE_RATE
 from ..schemas.tracks import Float32
 from .checkpoint import Trained, load_trained
-from .diffusion import ddim, guided
+from .diffusion import guided, multistep
 from .dyad_metrics import gaze_directions
 from .network import DualStream
 from .representation import Scene, Statistics, decode, flip, from_six, part_slices, partner_frames, to_six
@@ -255,7 +255,7 @@ def sample_motion(
 
     # Drawn on the CPU, so that a seed means the same on every device.
     noise = torch.randn((batch, 2, frames, model.dims), generator=torch.Generator().manual_seed(seed)).to(device)
-    return begun(ddim(predict, noise, steps, clip)), masks  # again: the sampler clips
+    return begun(multistep(predict, noise, steps, clip)), masks  # again: the sampler clips
 
 
 @dataclass(frozen=True)

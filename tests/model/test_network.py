@@ -11,7 +11,7 @@ import torch
 from duologue.fitting.rotations import exp_so3, geodesic
 from duologue.model.audio_features import AudioOptions, LogMel, cache_features
 from duologue.model.data import LoaderOptions, PairLoader
-from duologue.model.diffusion import add_noise, ddim, multistep, signal_and_noise
+from duologue.model.diffusion import add_noise, multistep, signal_and_noise
 from duologue.model.dyad_metrics import gaze_directions
 from duologue.model.layers import NetworkOptions
 from duologue.model.losses import LossOptions, MotionLoss, mask_loss
@@ -122,28 +122,27 @@ def test_the_schedule_and_the_sampler() -> None:
     assert signal[0] == 1
     assert signal[2] < 1e-3
     clean = torch.randn(2, 3, 4)
-    same = ddim(lambda x, t: clean, torch.randn(2, 3, 4), 5, 9.0)  # an oracle is believed
+    same = multistep(lambda x, t: clean, torch.randn(2, 3, 4), 5, 9.0)  # an oracle is believed
     torch.testing.assert_close(same, clean)
-    torch.testing.assert_close(multistep(lambda x, t: clean, torch.randn(2, 3, 4), 5, 9.0), clean)
     mixed = add_noise(clean, torch.tensor([0.0, 1.0]), torch.ones_like(clean))
     torch.testing.assert_close(mixed[0], clean[0])
     torch.testing.assert_close(mixed[1], torch.ones(3, 4), atol=1e-3, rtol=1e-2)
 
 
-def test_the_second_order_sampler_is_nearer_to_the_exact_path() -> None:
+def test_few_steps_of_the_sampler_are_near_the_exact_path() -> None:
     """Of Gaussian data of variance v the best prediction is linear, and the exact path ends at sqrt(v) noise."""
-    noise, v = torch.randn(4000, 1, 1, 1, dtype=torch.float64), 0.25
+    noise = torch.ones(1, dtype=torch.float64)
 
-    def predict(x: torch.Tensor, t: float) -> torch.Tensor:
-        signal, spread = (value.item() for value in signal_and_noise(torch.tensor(t, dtype=torch.float64)))
-        return v * signal / (v * signal**2 + spread**2) * x
+    def ends(v: float, steps: int) -> float:
+        def predict(x: torch.Tensor, t: float) -> torch.Tensor:
+            signal, spread = (value.item() for value in signal_and_noise(torch.tensor(t, dtype=torch.float64)))
+            return v * signal / (v * signal**2 + spread**2) * x
 
-    errors = [
-        [float((sampler(predict, noise, steps, 99.0) / noise - v**0.5).abs().max()) for steps in (5, 10)]
-        for sampler in (ddim, multistep)
-    ]
-    assert errors[1][0] < 0.5 * errors[0][0]
-    assert errors[1][1] < errors[0][1]
+        return float(multistep(predict, noise, steps, 99.0)) / v**0.5
+
+    for v in (1.0, 0.25, 0.04):  # first order on even times ends at 0.88, 0.85 and 0.70 of it in ten steps
+        assert abs(ends(v, 10) - 1) < 0.05
+        assert abs(ends(v, 6) - 1) < 0.08
 
 
 def _loss(batch, **options: float):
