@@ -247,7 +247,8 @@ def sample_motion(
             ]
         )
         if branches > 1:
-            clean = guided(*clean.chunk(2), guidance)
+            heard_it, deaf = clean.chunk(2)
+            clean = guided(heard_it, deaf, guidance)
         out = torch.zeros_like(x)
         for start, weight, part in zip(starts, weights, clean.split(batch), strict=True):
             out[:, :, start : start + width] += weight[:, None] * part
