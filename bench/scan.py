@@ -238,11 +238,10 @@ def retention(clips: list[Path], per_cell: int, jobs: int) -> Iterator[dict[str,
     """Counts over the cells that are done, and how much retention they prove; again after each cell."""
     cells: dict[str, tuple[int, int]] = {}
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        waiting = []
+        waiting = [pool.submit(real_cell, path) for path in clips]
         for size in SIZES:
             count = max(1, per_cell * 720**2 // size[1] ** 2 // (1 if size[1] == 720 else 2))
             waiting += [pool.submit(synthetic_cell, size, scale, count) for scale in SCALES]
-        waiting += [pool.submit(real_cell, path) for path in clips]
         for cell in as_completed(waiting):
             cells |= cell.result()
             full, both = (sum(c[i] for c in cells.values()) for i in (0, 1))
