@@ -43,16 +43,29 @@ def mean_mono(frame: Any) -> Float32:
 
 
 class _Resampler:
-    """Streams mono float32 from one rate to 16 kHz; output sample 0 stands at input sample 0."""
+    """Streams mono float32 from one rate to 16 kHz; output sample 0 stands at input sample 0.
+
+    Codecs give frames of 20 ms, and a call costs more than resampling them: half a second goes in at once.
+    """
 
     def __init__(self, rate: int) -> None:
         self.rate = rate
         self._swr = AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE) if rate != SAMPLE_RATE else None
         self._fed = 0
+        self._waiting: list[Float32] = []
 
     def feed(self, samples: Float32) -> Float32:
-        if self._swr is None or samples.size == 0:
+        if self._swr is None:
             return samples
+        self._waiting.append(samples)
+        if 2 * sum(part.size for part in self._waiting) < self.rate:
+            return np.zeros(0, np.float32)
+        return self._resample()
+
+    def _resample(self) -> Float32:
+        assert self._swr is not None
+        samples = np.concatenate(self._waiting)
+        self._waiting.clear()
         frame = av.AudioFrame.from_ndarray(samples[None, :], format="flt", layout="mono")
         frame.sample_rate = self.rate
         frame.time_base = Fraction(1, self.rate)
@@ -61,7 +74,10 @@ class _Resampler:
         return self._join(self._swr.resample(frame))
 
     def drain(self) -> Float32:
-        return np.zeros(0, np.float32) if self._swr is None else self._join(self._swr.resample(None))
+        if self._swr is None:
+            return np.zeros(0, np.float32)
+        rest = self._resample() if sum(part.size for part in self._waiting) else np.zeros(0, np.float32)
+        return np.concatenate([rest, self._join(self._swr.resample(None))])
 
     @staticmethod
     def _join(frames: list[Any]) -> Float32:

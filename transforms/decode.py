@@ -126,20 +126,21 @@ class FrameReader:
         return self._iterator
 
     def _frames(self) -> Iterator[Frame]:
-        at_once = freed_at_once(self._options.slots)
-        for count, (kind, payload) in enumerate(self._answers, start=1):
+        at_once, count = freed_at_once(self._options.slots), 0
+        for kind, payload in self._answers:
             if kind == DONE:
                 self.damage = str(json.loads(payload)["damage"])
                 return
-            time_s, slot, kind_of, space, range_ = _FRAME_HEADER.unpack(payload)
-            memory = self._slots[slot]
-            if kind_of:
-                colour = Colour(FORMATS[kind_of - 1], space, range_)
-                yield Frame(time_s, PlanarPicture(memory, self.width, self.height, colour, self._converter))
-            else:
-                yield Frame(time_s, memory.reshape(self.height, self.width, 3))
-            if count % at_once == 0:
-                self._child.send(NEXT)
+            for time_s, slot, kind_of, space, range_ in _FRAME_HEADER.iter_unpack(payload):
+                memory = self._slots[slot]
+                if kind_of:
+                    colour = Colour(FORMATS[kind_of - 1], space, range_)
+                    yield Frame(time_s, PlanarPicture(memory, self.width, self.height, colour, self._converter))
+                else:
+                    yield Frame(time_s, memory.reshape(self.height, self.width, 3))
+                count += 1
+                if count % at_once == 0:
+                    self._child.send(NEXT)
 
     def close(self) -> None:
         """Stops decoding; safe to call at any time. Frames are invalid from here on."""

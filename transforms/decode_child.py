@@ -179,15 +179,28 @@ class Child:
         )
         self._free, self._freed_at_once = len(slots), request["freed_at_once"]
         sent = 0
-        with closing(source.frames(self._tick)) as decoded:
-            counted = self._counted(decoded, request["max_frames"])
-            for time_s, picture in select_frames(counted, start_s, end_s, rate, origin_s):
-                while self._free == 0 or self._poll.poll(0):
-                    self._wait_for_parent()
-                slot = sent % len(slots)
-                self._send(FRAME, FRAME_HEADER.pack(time_s, slot, *_fill(slots[slot], picture())))
-                self._free -= 1
-                sent += 1
+        told: list[bytes] = []  # headers of frames that the parent does not know of yet: a message costs two switches
+
+        def tell() -> None:
+            if told:
+                self._send(FRAME, b"".join(told))
+                told.clear()
+
+        try:
+            with closing(source.frames(self._tick)) as decoded:
+                counted = self._counted(decoded, request["max_frames"])
+                for time_s, picture in select_frames(counted, start_s, end_s, rate, origin_s):
+                    while self._free == 0 or (not told and self._poll.poll(0)):
+                        tell()
+                        self._wait_for_parent()
+                    slot = sent % len(slots)
+                    told.append(FRAME_HEADER.pack(time_s, slot, *_fill(slots[slot], picture())))
+                    self._free -= 1
+                    sent += 1
+                    if len(told) == self._freed_at_once or time.monotonic() - self._said > HEARTBEAT_S:
+                        tell()
+        finally:
+            tell()
         self._send(DONE, json.dumps({"damage": source.damage, "frames": sent}).encode())
 
     @staticmethod

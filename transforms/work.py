@@ -6,12 +6,14 @@ files it names, so that a record is a promise; a killed job restarts from its re
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import io
 import json
+import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -46,8 +48,32 @@ def pack(arrays: Arrays) -> bytes:
 
 
 def unpack(data: bytes) -> dict[str, npt.NDArray[Any]]:
-    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+    """What :func:`pack` wrote, read several times faster than by ``np.load``, which parses each header as Python."""
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for name in archive.namelist():
+            stored = archive.read(name)
+            size = int.from_bytes(stored[8:10], "little")
+            if stored[:8] != _NPY or not stored[10 : 10 + size].endswith(b"\n"):
+                raise ValueError(f"work array {name} is damaged")
+            kind, shape = _header(stored[10 : 10 + size])
+            array = np.empty(shape, kind)
+            array.reshape(-1).view(np.uint8)[:] = np.frombuffer(stored, np.uint8, offset=10 + size)
+            arrays[name.removesuffix(".npy")] = array
+    return arrays
+
+
+_NPY = b"\x93NUMPY\x01\x00"  # the format's version that numpy writes wherever it can
+
+
+@lru_cache(4096)
+def _header(text: bytes) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """Type and shape that a header of the npy format tells of a C-ordered array."""
+    fields = ast.literal_eval(text.decode("latin-1"))
+    kind = np.dtype(fields["descr"])
+    if fields["fortran_order"] or kind.hasobject:
+        raise ValueError(f"a work array is C-ordered and plain, not {fields}")
+    return kind, fields["shape"]
 
 
 @cache
