@@ -218,8 +218,8 @@ def synthetic_cell(size: tuple[int, int], scale: float, count: int) -> dict[str,
 def real_cell(path: Path) -> dict[str, tuple[int, int]]:
     """The same over one real clip: as it is, and set smaller into a picture of its size and encoded anew."""
     detector, options = FaceDetector(), ScanOptions()
-    # Split-screen is judged elsewhere: a clip set into another picture has a frame around it, not between its people.
-    plain = replace(options, split=replace(options.split, coverage=2.0, partial_coverage=2.0))
+    # Split screen is judged elsewhere, and never here: one clip is one, and one set into another picture has a frame.
+    plain = replace(options, split=replace(options.split, persistence=2.0))
     video = probe(str(path), InputItem(str(path)))
     cells = {f"{path.name} x1": compare(path, video, detector, plain)}
     with read_frames(str(path), video, start_s=video.start_s, end_s=video.end_s, max_fps=FPS) as reader:

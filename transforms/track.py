@@ -32,6 +32,8 @@ from .tracklet import PieceTracks
 
 UInt8 = npt.NDArray[np.uint8]
 
+_FIRST_LOGIT = 0.0  # of a face in the square of a detection; in its own square it is more by up to 10
+
 
 class Mesher(Protocol):
     def measure(self, picture: Pixels, region: Region) -> MeshFace: ...
@@ -263,7 +265,7 @@ class _Tracker:
     def _measure_detection(self, picture: Pixels, detections: Detections, d: int) -> MeshFace | None:
         """A mesh at a detection, or None where the two do not tell of the same face."""
         first = self.mesh.measure(picture, region_from_detection(detections.boxes[d], detections.keypoints[d]))
-        if first.logit < -4.0 or implausible(first):
+        if first.logit < _FIRST_LOGIT or implausible(first):
             return None
         second = self.mesh.measure(picture, region_from_landmarks(first.landmarks))
         if second.logit < self.options.new_logit or implausible(second):
