@@ -24,6 +24,8 @@ _NOSE = ((168, 195), (122, 3), (351, 248), (193, 196), (417, 419))
 _EYE_CORNERS = (33, 263)
 _EYE_SPAN_MM = 89.4  # schemas.tracks.face_scale_px: outer eye corners of a 63 mm inter-pupillary distance
 _LONGEST_GAP_S = 0.15
+_PARTED_S, _SLOW_S = 0.075, 0.4  # sigma of the opening's smoothing; slower than this is no noise
+_REST_PERCENTILE = 10  # of the opening: lips meet at every m, b and p, so that who never stops talking has it too
 _BAND_HZ = (1.0, 8.0)  # syllables
 
 
@@ -37,6 +39,7 @@ class LipSignal:
         speed_mm_s: [N] root-mean-square speed of the aperture over about a quarter of a second.
         noise_mm_s: the median of the same speed of as many rigid distances on the nose: what measurement alone gives.
         valid: [N] landmarks were measured within 0.15 s.
+        parted_mm: [N] opening beyond the person's own rest, over about 0.2 s; ``noise_mm``: its deviation by measurement.
     """
 
     times: Float64
@@ -44,6 +47,8 @@ class LipSignal:
     speed_mm_s: Float32
     noise_mm_s: float
     valid: Bool
+    parted_mm: Float32
+    noise_mm: float
 
 
 def _distances(landmarks: Float32, pairs: tuple[tuple[int, int], ...]) -> Float64:
@@ -70,7 +75,7 @@ def lip_signal(track: FaceTrack, source_times: Float64, times: Float64) -> LipSi
     measured = track.valid & np.isfinite(track.landmarks[:, 13, 0])
     if measured.sum() < 2 or len(times) < 2:
         nothing = np.zeros(len(times), np.float32)
-        return LipSignal(times, nothing, nothing, 0.0, np.zeros(len(times), bool))
+        return LipSignal(times, nothing, nothing, 0.0, np.zeros(len(times), bool), nothing, 0.0)
     known = source_times[measured]
     lips = _distances(track.landmarks[measured], _INNER_LIPS).mean(axis=1)
     nose = _distances(track.landmarks[measured], _NOSE).mean(axis=1)
@@ -84,7 +89,19 @@ def lip_signal(track: FaceTrack, source_times: Float64, times: Float64) -> LipSi
     valid = gap <= _LONGEST_GAP_S
     noise = float(np.median(_speed(rigid)[valid])) if valid.any() else 0.0
     speed = _speed(aperture[:, None])[:, 0]
-    return LipSignal(times, aperture.astype(np.float32), speed.astype(np.float32), noise, valid)
+    opening, still = (gaussian_filter1d(one, _PARTED_S * RATE) for one in (aperture, rigid[:, 0]))
+    rest = float(np.percentile(opening[valid], _REST_PERCENTILE)) if valid.any() else 0.0
+    shake = np.abs(still - gaussian_filter1d(still, _SLOW_S * RATE))[valid]
+    noise_mm = 1.4826 * float(np.median(shake)) if valid.any() else 0.0
+    return LipSignal(
+        times,
+        aperture.astype(np.float32),
+        speed.astype(np.float32),
+        noise,
+        valid,
+        (opening - rest).astype(np.float32),
+        noise_mm,
+    )
 
 
 def clock(start_s: float, end_s: float) -> Float64:

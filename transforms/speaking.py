@@ -12,11 +12,13 @@ import numpy.typing as npt
 
 from ..schemas.records import Turn
 from ..schemas.tracks import Bool, ClipTracks, Float32, Float64
-from .evidence import ActiveScores, BindOptions, bind_evidence, face_llr, heard, join_parts, video_offset
+from .evidence import ActiveScores, BindOptions, bind_evidence, face_llr, heard, join_parts, parted_llr, video_offset
 from .lips import clock, lip_signal
 from .turn_edges import pauses_of, snap
 
 _OFF, _A, _B, _BOTH = range(4)
+_SUREST = 4.0  # bound of the lips' log-likelihood ratio of one moment
+_UNSEEN_S = 0.3  # of an unseen voice's turn that no lips follow, to be a turn of nobody in the picture
 _IN_PAUSE = 0.1  # of a speaker's probability stays where nobody is heard
 
 
@@ -26,6 +28,9 @@ class SpeakingOptions:
 
     Attributes:
         lip_weight: share of the lips' log-likelihood ratio that one frame may add (frames are not independent).
+        lip_lead_s: lips open and close this far ahead of the sound (in live speech 0.1 to 0.3 s: Chandrasekaran et al.,
+            "The natural statistics of audiovisual speech", PLoS Computational Biology 5(7), 2009), more than the peak of
+            their correlation (``binding.lip_lead_s``).
         voice_weight: log-odds per frame that a heard voice is its owner's.
         overlap_cost: log-odds per frame against both speaking while one voice is heard.
         change_cost: log-odds against a change of speakers from one frame to the next.
@@ -43,10 +48,11 @@ class SpeakingOptions:
         binding: how lips are read.
     """
 
-    lip_weight: float = 0.4
-    voice_weight: float = 0.35
-    overlap_cost: float = 0.3
-    change_cost: float = 4.0
+    lip_weight: float = 0.33
+    lip_lead_s: float = 0.14
+    voice_weight: float = 0.37
+    overlap_cost: float = 0.15
+    change_cost: float = 3.5
     correct_offset: bool = True
     out_of_sync: Literal["correct", "keep"] = "correct"
     least_offset_s: float = 0.04
@@ -54,7 +60,7 @@ class SpeakingOptions:
     pause_s: float = 0.55
     silence_s: float = 0.2
     edge_s: float = 0.12
-    shortest_turn_s: float = 0.3
+    shortest_turn_s: float = 0.2
     binding: BindOptions = field(default_factory=BindOptions)
 
 
@@ -201,10 +207,13 @@ def speaking_masks(
     times = np.asarray(times_out, np.float64)
     fine = clock(min(tracks.start_s, float(times[0])) - 1.0, max(tracks.end_s, float(times[-1])) + 1.0)
     lips = []
-    lead = options.binding.lip_lead_s if active is None else 0.0  # a network knows the lips' lead
+    lead = options.lip_lead_s if active is None else 0.0  # a network knows the lips' lead
     odds = (None, None) if active is None else ((active.times, active.a), (active.times, active.b))
     for track, one in zip((tracks.a, tracks.b), odds, strict=True):
-        llr = face_llr(lip_signal(track, tracks.times, fine), options.binding, one)
+        signal = lip_signal(track, tracks.times, fine)
+        llr = face_llr(signal, options.binding, one)
+        if active is None:
+            llr = np.clip(llr + parted_llr(signal, options.binding), -_SUREST, _SUREST)
         lips.append(np.interp(times - shift - lead, fine, llr) * options.lip_weight)
     score, anyone = _voice_scores(inside, faces, times, options)
     score[:, _A] += lips[0]
@@ -260,6 +269,10 @@ def _face_turns(
     period = float(np.median(np.diff(times))) if len(times) > 1 else 0.04
     masks = {v: heard(turns, v, times) for v in sorted({t.speaker for t in turns})}
     off = anyone & ~speaks["a"] & ~speaks["b"]
+    for turn in turns:  # who talks over an unseen voice does not silence it, unless all of it was his
+        inside = (times >= turn.start_s) & (times < turn.end_s)
+        if not faces.get(turn.speaker, "") and (off & inside).sum() * period >= _UNSEEN_S:
+            off |= inside
     out = []
     for face, mask in (("a", speaks["a"]), ("b", speaks["b"]), ("", off)):
         own = [v for v in masks if faces.get(v, "") == face]
@@ -267,6 +280,8 @@ def _face_turns(
             lo = max(tracks.start_s, float(times[first]) - 0.5 * period)
             hi = min(tracks.end_s, float(times[last - 1]) + 0.5 * period) if last < len(times) else tracks.end_s
             named = {v: int(masks[v][first:last].sum()) for v in (own or masks)}
+            if not face and last - first < _UNSEEN_S / period and not any(masks[v][first:last].any() for v in own):
+                continue  # lips at rest for a moment while their own voice is heard
             if not any(named.values()):
                 named = {v: int(masks[v][first:last].sum()) for v in masks}
                 if last - first < options.shortest_turn_s / period:
