@@ -5,7 +5,8 @@
 Speed and memory are measured in a child process with one thread, on sound of the given length made by repeating a
 dialogue; errors are pyannote's DiarizationErrorRate with overlap scored and the number of speakers not given:
 ``collar`` is pyannote's total width. ``mix_K`` are half minutes of K espeak voices with short turns, some of them over
-each other, at 20 dB; ``music_*`` are of chords, pads, a melody, a band and drums made here, alone and under two voices.
+each other, at 20 dB; ``music_*`` are of chords, pads, a melody, a band and drums made here, alone and under two voices;
+``laughter_*`` of 1 to 30 synthetic people, and of two real audiences, whose seconds were read off the spectrogram.
 The real recordings are looked for in ``--media``; without them a synthetic
 dialogue (espeak-ng) is timed and their figures are null.
 """
@@ -235,6 +236,64 @@ def music(media: Path, seed: int, each: int = 6) -> dict[str, float | None]:
     return out
 
 
+# Laughter of real audiences, seconds: the first was used to choose the thresholds, the second was not.
+AUDIENCES = {
+    "tuned": ("two_sitcom_cuts.mp4", ((4.45, 7.85), (16.65, 21.6))),
+    "held_out": ("one_face_talkshow_guest.mp4", ((2.0, 2.7), (8.35, 10.0))),
+}
+
+
+def laughing(media: Path, seed: int, each: int = 6) -> dict[str, float | None]:
+    """Share of the laughter that is found (recall), and of other time that is taken for it (false)."""
+    from duologue.synthesis.beds import LAUGH_S
+    from duologue.synthesis.beds import laughter as crowd
+    from duologue.synthesis.beds import music as bed
+    from duologue.transforms.laughter import laughter, laughter_share
+
+    def share(found: np.ndarray, parts: tuple[tuple[float, float], ...]) -> tuple[float, float]:
+        times = (np.arange(len(found)) + 1.6) / 100
+        true = np.any([(times >= lo) & (times < hi) for lo, hi in parts], axis=0)
+        return round(float(found[true].mean()), 3), round(float(found[~true].mean()), 3)
+
+    talk = [mixture(number, 2, 10.0)[0] for number in range(seed, seed + each)]
+    noises = [np.random.default_rng(number).normal(0, 0.03, len(talk[0])) for number in range(each)]
+    tunes = [0.1 * play(kind, seed) for kind in ("chords", "pad", "melody", "drums", "band")]
+    tunes += [0.1 * bed(10.0, seed + number) for number in range(each)]
+    out: dict[str, float | None] = {
+        f"laughter_false_{name}": round(float(np.mean([laughter_share(x.astype(np.float32)) for x in sounds])), 4)
+        for name, sounds in (("espeak", talk), ("noise", noises), ("music", tunes))
+    }
+    for people in (1, 3, 8, 14, 30):
+        for snr in (None, 0, 10):
+            figures = []
+            for number, line in enumerate(talk):
+                sound = line.astype(np.float64) if snr is not None else noises[number] * 0.03
+                level = 0.05 if snr is None else float(np.sqrt(np.mean(line**2))) * 10 ** (-snr / 20)
+                laugh = crowd(seed, number, people)
+                sound[4 * 16000 : 4 * 16000 + len(laugh)] += level * laugh
+                figures.append(share(laughter(sound.astype(np.float32)), ((4.0, 4.0 + LAUGH_S),)))
+            name = f"laughter_recall_{people}" + ("" if snr is None else f"_{snr}db")
+            out[name] = round(float(np.mean([recall for recall, _ in figures])), 3)
+    real = [read(p) for p in (*sorted(media.glob("*.wav")), *sorted(media.glob("dualtalk_demo/*.wav")))]
+    cut = [x[at : at + 160000] for x in real for at in range(0, len(x) - 32000, 160000)]
+    out["laughter_false_real_speech"] = round(float(np.mean([laughter_share(x) for x in cut])), 4) if cut else None
+    for name, (file, parts) in AUDIENCES.items():
+        found = laughter(sound_of(media / file)) if (media / file).is_file() else None
+        recall, false = (None, None) if found is None else share(found, parts)
+        out[f"laughter_recall_{name}"], out[f"laughter_false_{name}"] = recall, false
+    return out
+
+
+def sound_of(video: Path) -> np.ndarray:
+    """[n] 16 kHz mono of a video, as the product reads it."""
+    from duologue.schemas.records import InputItem
+    from duologue.transforms.audio import read_audio
+    from duologue.transforms.probe import probe
+
+    found = probe(str(video), InputItem(str(video)))
+    return read_audio(str(video), found, found.start_s, found.end_s)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--media", type=Path, default=MEDIA)
@@ -252,7 +311,7 @@ def main() -> None:
     figures = {**json.loads(child.stdout.splitlines()[-1])}
     short = subprocess.run([*command[:-1], str(args.hours / 6)], check=True, capture_output=True, text=True)
     figures["peak_mb_sixth_of_the_length"] = json.loads(short.stdout.splitlines()[-1])["peak_mb"]
-    figures |= {**errors(args.media), **many_voices(args.seed), **music(args.media, args.seed)}
+    figures |= {**errors(args.media), **many_voices(args.seed), **music(args.media, args.seed), **laughing(args.media, args.seed)}
     if not args.json:
         for name, value in figures.items():
             print(f"{name:24s} {value}")

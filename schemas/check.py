@@ -68,11 +68,11 @@ def _scores(row: Row) -> Iterator[str]:
     for group in (schema.SCORES, schema.LAYOUT):
         prefix = "scores" if group is schema.SCORES else "layout"
         for name in group:
-            value = row[f"{prefix}.{name}"]
+            value = row.get(f"{prefix}.{name}")  # columns that may not lack were looked for before
             if value is not None and not math.isfinite(value):
                 yield f"{prefix}.{name} is {value}; what was not measured is null"
     for name in _SHARES:
-        value = row[f"scores.{name}"]
+        value = row.get(f"scores.{name}")
         if value is not None and not -1e-6 <= value <= 1 + 1e-6:
             yield f"scores.{name} is {value:.4g}, a share lies in 0..1"
 

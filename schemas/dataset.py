@@ -59,7 +59,8 @@ class Dataset:
 
     def _group(self, entry: FileEntry, shard: pq.ParquetFile, index: int, columns: Sequence[str] | None) -> pa.Table:
         try:
-            return shard.read_row_group(index, columns=None if columns is None else list(columns), use_threads=False)
+            table = shard.read_row_group(index, columns=None if columns is None else list(columns), use_threads=False)
+            return _with_scores(table, columns)
         except (OSError, pa.ArrowException) as error:
             raise self._damaged(entry, error) from error
 
@@ -173,6 +174,16 @@ class Dataset:
                 raise UsageError(f"{self.files.root}/{entry.path} is not a reject table")
             out += table_to_rejects(table)
         return out
+
+
+def _with_scores(table: pa.Table, columns: Sequence[str] | None) -> pa.Table:
+    """The table with nulls for the scores asked for that its version did not measure yet."""
+    wanted = schema.BY_NAME if columns is None else columns
+    for name in schema.MAY_LACK:
+        if name in wanted and name not in table.column_names:
+            field = schema.pair_schema().field(name)
+            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+    return table if columns is None else table.select([n for n in columns if n in table.column_names])
 
 
 def _check_columns(columns: Sequence[str] | None) -> None:

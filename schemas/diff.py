@@ -103,7 +103,7 @@ def _compare(ours: Row, theirs: Row, scale: float, out: Difference) -> None:
     for column in schema.COLUMNS:
         if column.name in _APART and not (column.name in ("audio",) and scale == 0):
             continue
-        worst = value_difference(column, ours[column.name], theirs[column.name], scale)
+        worst = value_difference(column, ours.get(column.name), theirs.get(column.name), scale)
         if worst is not None:
             found = out.columns.setdefault(column.name, ColumnDifference(example=ours["pair_id"]))
             found.rows += 1

@@ -148,6 +148,7 @@ SCORES: dict[str, tuple[str, str]] = {
     "loudness_db": ("dBFS", "RMS level of the clip's audio"),
     "clipping_share": ("share", "of audio samples at full scale"),
     "music_share": ("share", "of the clip's time with music"),
+    "laughter_share": ("share", "of the clip's time with the laughter of several people"),
     "av_offset_s": ("s", "audio minus video offset left after correction; positive: audio late"),
     "av_offset_confidence": ("", "how clearly one offset beats the others; 0 none"),
     "split_colour": ("", "Bhattacharyya distance between the halves' colours; high for two rooms"),
@@ -291,6 +292,8 @@ COLUMNS: tuple[Column, ...] = (
 )
 BY_NAME: dict[str, Column] = {column.name: column for column in COLUMNS}
 PERSON_ARRAYS: tuple[str, ...] = tuple(entry[0] for entry in _PERSON)
+# Scores that came later: a shard without one was not measured for it, and reads as null.
+MAY_LACK: tuple[str, ...] = ("scores.laughter_share",)
 ARRAYS: tuple[str, ...] = tuple(column.name for column in COLUMNS if column.shape)
 LIGHT: tuple[str, ...] = tuple(c.name for c in COLUMNS if not c.shape and c.name != "audio")
 

@@ -192,7 +192,7 @@ def rows_to_table(
     """
     arrays = []
     for column in columns:
-        values = [row[column.name] for row in rows]
+        values = [row.get(column.name) if column.name in schema.MAY_LACK else row[column.name] for row in rows]
         if column.shape:
             arrays.append(nested_array(values, schema.leaf_type(column.type)))
         else:
@@ -272,7 +272,7 @@ def pair_from_row(row: Row) -> Pair:
     Raises:
         UsageError: columns are missing: another version wrote the row.
     """
-    missing = [name for name in schema.BY_NAME if name not in row]
+    missing = [name for name in schema.BY_NAME if name not in row and name not in schema.MAY_LACK]
     if missing:
         raise UsageError(f"pair {row.get('pair_id', '?')} lacks {', '.join(missing)}: written by another version")
     times = row["start_s"] + np.arange(row["n_frames"]) / row["fps"]
@@ -310,7 +310,7 @@ def pair_from_row(row: Row) -> Pair:
         fitted=fitted,
         relation=relation,
         voices=voices,
-        scores={name: _float(row[f"scores.{name}"]) for name in schema.SCORES},
+        scores={name: _float(row.get(f"scores.{name}")) for name in schema.SCORES},
         provenance=Provenance(
             row["config_hash"], row["code_version"], tuple(Backend(**backend) for backend in row["backends"])
         ),

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..schemas.records import Turn
 from ..schemas.tracks import Bool, Float32, Float64
+from .laughter import laughter_share
 from .music import music_share
 from .voice_activity import SAMPLE_RATE
 
@@ -48,7 +49,8 @@ def sound_scores(audio: Float32, start_s: float, turns: Sequence[Turn]) -> dict[
       within 1 dB of full scale or the runs show a flat top below it.
     * ``speech_share``: share of the clip's time with any voice; ``overlap_share``: share of that with two or more.
 
-    * ``music_share``: share of the clip's time with held tones (:mod:`.music`). Laughter is not scored.
+    * ``music_share``: share of the clip's time with held tones (:mod:`.music`).
+    * ``laughter_share``: share of the clip's time with the laughter of several people (:mod:`.laughter`).
 
     Args:
         audio: [n] 16 kHz mono of the clip, -1..1; may be empty.
@@ -74,6 +76,7 @@ def sound_scores(audio: Float32, start_s: float, turns: Sequence[Turn]) -> dict[
         "speech_share": float(speech.mean()) if len(speech) else 0.0,
         "overlap_share": float((voices > 1).sum() / speech.sum()) if speech.any() else 0.0,
         "music_share": music_share(audio),
+        "laughter_share": laughter_share(audio),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -21,6 +22,7 @@ from duologue.schemas.finish import reselect, write_pairs
 from duologue.schemas.manifest import MANIFEST
 from duologue.schemas.remove import remove
 from duologue.schemas.repair import repair
+from duologue.schemas.row import pair_from_row, table_to_rows
 from duologue.schemas.selection import SelectionOptions
 from duologue.schemas.takedown import Takedown
 from duologue.schemas.verify import verify
@@ -252,3 +254,29 @@ def test_writing_anew_leaves_the_published_set_readable_until_its_manifest_is_re
     assert {pair.pair_id for pair in Dataset(tmp_path).pairs(selected=False)} == before
     assert verify(tmp_path).problems == []
     assert sum(entry.rows for entry in entries) == 6
+
+
+def test_shards_from_before_a_score_was_added_read_as_not_measured(tmp_path: Path) -> None:
+    now, before = tmp_path / "now", tmp_path / "before"
+    for root in (now, before):
+        write_dataset(root, make_pairs(4), shards=2)
+    manifest = json.loads((before / MANIFEST).read_text())
+    for entry in manifest["files"]:
+        if entry["kind"] == "pairs":
+            path = before / entry["path"]
+            table = pq.read_table(path).drop_columns(["scores.laughter_share"])
+            pq.write_table(table, path, row_group_size=1)
+            data = path.read_bytes()
+            entry |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (before / MANIFEST).write_text(json.dumps(manifest))
+    dataset = Dataset(before)
+    assert dataset.table(["scores.laughter_share", "pair_id"])["scores.laughter_share"].null_count == 4
+    assert all(np.isnan(pair.scores["laughter_share"]) for pair in dataset.pairs(selected=False))
+    assert verify(before).problems == []
+    assert not diff(now, before).only_first
+    first = next(dataset.pairs(selected=False)).source
+    remove(before, [Takedown("video", first.video_id)])  # rewrites shards in the present schema
+    assert verify(before).problems == []
+    lacking = pq.read_table(now / next(e["path"] for e in manifest["files"] if e["kind"] == "pairs"))
+    with pytest.raises(UsageError, match="written by another version"):
+        pair_from_row(next(iter(table_to_rows(lacking.drop_columns(["scores.snr_db", "turns"])))))
