@@ -31,6 +31,8 @@ class BindOptions:
             listener, or, where it is more, ``parted_share`` of how far this person opens them (95th percentile);
             ``parted_slope``: log-likelihood ratio per factor of e of the opening around it, bounded by ``most_shut``
             below and ``most_parted`` above. Beyond ``wide_mm``, or that percentile, a laugh is as likely.
+        gape_hz: lips that move by less than this times their opening in a second gape or smile: syllables, three to
+            six a second, open and shut them at five to ten times.
         independent_hz: independent moments a second.
         lip_lead_s: the correlation of lips with sound peaks this far ahead of the sound in live speech (0.04 to 0.18 s
             in the talk at hand); the offset is measured against it, so a person's own lead is an error of the offset.
@@ -50,7 +52,8 @@ class BindOptions:
     parted_share: float = 0.27
     parted_slope: float = 7.0
     most_shut: float = 4.5
-    most_parted: float = 2.4
+    most_parted: float = 3.2
+    gape_hz: float = 3.5
     wide_mm: float = 9.0
     independent_hz: float = 2.0
     lip_lead_s: float = 0.1
@@ -146,6 +149,7 @@ def parted_llr(lips: LipSignal, options: BindOptions) -> Float64:
     even = max(options.parted_mm, options.parted_share * most) + 2 * lips.noise_mm
     llr = np.clip(options.parted_slope * np.log((parted + 0.5) / (even + 0.5)), -options.most_shut, options.most_parted)
     moving = np.clip((speaking_llr(lips, options) + options.most) / (0.6 * options.most), 0.0, 1.0)
+    moving = np.minimum(moving, np.clip(lips.speed_mm_s / (parted + 0.5) - options.gape_hz, 0.0, 1.0))
     sober = np.clip(2.0 - parted / max(options.wide_mm, most), 0.0, 1.0)
     return np.asarray(np.where(lips.valid, np.where(llr > 0, llr * moving * sober, llr), 0.0))
 

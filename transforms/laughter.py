@@ -1,7 +1,7 @@
 """Is there laughter in a clip: many voices at once, loud, without the syllables of one.
 
-A crowd that laughs is noise between 400 Hz and 4 kHz that swells over the clip's quiet moments and then stays: its level
-moves by 1 to 3 dB where that of one talker moves by 6 to 15 dB with his syllables. Steadier than that are machines, wind
+A crowd that laughs is noise between 400 Hz and 4 kHz that swells over the clip's quiet moments and then stays: its
+level moves by 1 to 3 dB where that of one talker moves by 6 to 15 dB with his syllables. Steadier are machines, wind
 and hiss; rumble lies lower, applause and hiss as high as they lie low, music holds its tones. One person's laugh has
 syllables and is not found; nor is laughter as loud as the speech over it, nor one that fills the whole clip.
 """

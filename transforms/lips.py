@@ -39,7 +39,7 @@ class LipSignal:
         speed_mm_s: [N] root-mean-square speed of the aperture over about a quarter of a second.
         noise_mm_s: the median of the same speed of as many rigid distances on the nose: what measurement alone gives.
         valid: [N] landmarks were measured within 0.15 s.
-        parted_mm: [N] opening beyond the person's own rest, over about 0.2 s; ``noise_mm``: its deviation by measurement.
+        parted_mm: [N] opening beyond the person's own rest, over about 0.2 s; ``noise_mm``: its measurement noise.
     """
 
     times: Float64

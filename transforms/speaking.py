@@ -28,9 +28,9 @@ class SpeakingOptions:
 
     Attributes:
         lip_weight: share of the lips' log-likelihood ratio that one frame may add (frames are not independent).
-        lip_lead_s: lips open and close this far ahead of the sound (in live speech 0.1 to 0.3 s: Chandrasekaran et al.,
-            "The natural statistics of audiovisual speech", PLoS Computational Biology 5(7), 2009), more than the peak of
-            their correlation (``binding.lip_lead_s``).
+        lip_lead_s: lips open and close this far ahead of the sound, more than the peak of their correlation
+            (``binding.lip_lead_s``). In live speech 0.1 to 0.3 s (Chandrasekaran et al., "The natural statistics of
+            audiovisual speech", PLoS Computational Biology 5(7), 2009).
         voice_weight: log-odds per frame that a heard voice is its owner's.
         overlap_cost: log-odds per frame against both speaking while one voice is heard.
         change_cost: log-odds against a change of speakers from one frame to the next.
