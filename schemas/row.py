@@ -192,7 +192,8 @@ def rows_to_table(
     """
     arrays = []
     for column in columns:
-        values = [row.get(column.name) if column.name in schema.MAY_LACK else row[column.name] for row in rows]
+        lacking = column.name in schema.MAY_LACK
+        values: list[Any] = [row.get(column.name) if lacking else row[column.name] for row in rows]
         if column.shape:
             arrays.append(nested_array(values, schema.leaf_type(column.type)))
         else:
