@@ -48,7 +48,7 @@ SIZES = ((1280, 720), (1920, 1080), (3840, 2160))
 SCALES = (24.0, 27.0, 32.0, 40.0, 60.0, 100.0)
 SECONDS, FPS = 3.5, 4.0
 CRFS = (23, 32)  # of H.264: good and poor quality
-FACTORS = (0.7, 0.5, 0.4, 0.35)
+FACTORS = (0.85, 0.7, 0.6, 0.5, 0.45, 0.4, 0.35)
 
 
 class _Everywhere:
