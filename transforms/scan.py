@@ -29,6 +29,7 @@ BOX_PER_SCALE = 2.3  # width of a detector's face box over the face scale
 NARROW = 0.85  # a head that is turned has a narrower box
 FACE_PX = 20.0  # the smallest wanted face box has this width on a scan frame
 SEAM_S = 1.5  # seconds between two looks for a seam
+MOSTLY_SEEN = 0.75  # a face of this share of the smallest reliably found one is found in about three of four samples
 CHANGED = 12.0  # mean absolute difference (0..255) of tiny pictures that makes the next sample a thorough one
 
 
@@ -185,8 +186,9 @@ class _FaceSampler:
         self._picture = picture
         found = self.detector.detect(rgb, float(max(rgb.shape[:2])), enough=2)
         sure = np.sort(found.widths[found.scores >= SURE])[::-1]
-        # Two faces so large that a bystander worth counting shows at first sight need no second look.
-        clear = len(sure) > 2 or (len(sure) == 2 and self.options.bystander * float(sure[1]) > self._sight_px(rgb))
+        # Two faces so large that a bystander worth counting mostly shows at first sight need no second look.
+        large = len(sure) == 2 and self.options.bystander * float(sure[1]) > MOSTLY_SEEN * self._sight_px(rgb)
+        clear = len(sure) > 2 or large
         if changed:
             self._next_thorough = min(self._next_thorough, self._last_thorough + self.options.thorough_s)
         elif len(sure) < 2:
