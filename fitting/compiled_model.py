@@ -19,8 +19,9 @@ class CompiledModel:
     """A reduced model as tensors, with the head's size taken out of the identity.
 
     Size and depth cannot be told apart by landmarks, and a size left free in the identity drifts (heads are pulled
-    near). The identity is therefore conditioned on unit size: ``shape = gauge @ z`` spans the coefficients that leave
-    the least-squares size of the landmarks unchanged; prior z ~ N(0, I).
+    near). The size that an identity mode brings with it is therefore taken out of the mode, about the pivot: along all
+    coefficients z ~ N(0, I) the least-squares size of the landmarks stays one, and what else a mode does is kept.
+    A head is then ``1 / (1 + growth z)`` of the head model's with the same coefficients.
 
     Attributes:
         head_mean: [3, L] rigid part at zero coefficients, relative to ``pivot``. jaw_mean: [3, Lj] part turned by the
@@ -29,8 +30,8 @@ class CompiledModel:
         jaw_correctives: [2, 3, Lj, 9] or None: the part added as it is, and the part turned with the jaw.
         jaw_axes: the jaw's free rotation axes (0, 1, 2), those with a range.
         expression_sd: [E]. jaw_sd: [J] radians.
-        gauge: [S_full, S]. pivot: [3]. root: [3] and eyes [2, 3] joints relative to ``pivot``, with ``root_shape``
-            [S, 3], ``eyes_shape`` [S, 2, 3].
+        growth: [S] relative size that the head model's identity modes bring with them. pivot: [3]. root: [3] and eyes
+            [2, 3] joints relative to ``pivot``, with ``root_shape`` [S, 3], ``eyes_shape`` [S, 2, 3].
         normals: [L, 3] outward unit normals, estimated from the neighbourhood of each landmark.
         landmarks: [L] FaceMesh indices.
     """
@@ -46,7 +47,7 @@ class CompiledModel:
     jaw_axes: tuple[int, ...]
     expression_sd: Tensor
     jaw_sd: Tensor
-    gauge: Tensor
+    growth: Tensor
     pivot: Tensor
     root: Tensor
     root_shape: Tensor
@@ -98,7 +99,7 @@ def compile_model(
 
     # Derivative of the log of the landmarks' least-squares size along each identity mode.
     total_mean, total_shape = mean.sum(0), shape.sum(0)
-    gauge = _complement(size_change(total_mean, total_shape))
+    growth = size_change(total_mean, total_shape)
 
     w_jaw = weights[1]
     correctives = None
@@ -115,8 +116,9 @@ def compile_model(
 
     head = mean[0] + w_jaw[:, None] * joints[JAW] - pivot
     jaw = (mean[1] - w_jaw[:, None] * joints[JAW])[jaw_index]
-    head_shape = (shape[0] + w_jaw[:, None, None] * joint_dirs[JAW]) @ gauge
-    jaw_shape = (shape[1] - w_jaw[:, None, None] * joint_dirs[JAW])[jaw_index] @ gauge
+    head_shape = shape[0] + w_jaw[:, None, None] * joint_dirs[JAW] - head[..., None] * growth
+    jaw_shape = (shape[1] - w_jaw[:, None, None] * joint_dirs[JAW])[jaw_index] - jaw[..., None] * growth
+    root, eyes = joints[ROOT] - pivot, joints[[LEFT_EYE, RIGHT_EYE]] - pivot
     head_expression, jaw_expression = expression[0], expression[1]
     if model.joint_expression_dirs is not None:  # the jaw joint follows the expression
         follow = w_jaw[:, None, None] * torch.as_tensor(model.joint_expression_dirs[JAW], dtype=f64)
@@ -143,12 +145,12 @@ def compile_model(
         jaw_axes=jaw_axes,
         expression_sd=torch.as_tensor(model.expression_sd, dtype=f64, device=device),
         jaw_sd=(0.35 * span[list(jaw_axes)]).to(device),
-        gauge=gauge.to(device),
+        growth=growth.to(device),
         pivot=pivot.to(device),
-        root=(joints[ROOT] - pivot).to(device),
-        root_shape=(joint_dirs[ROOT] @ gauge).T.to(device),
-        eyes=(joints[[LEFT_EYE, RIGHT_EYE]] - pivot).to(device),
-        eyes_shape=(joint_dirs[[LEFT_EYE, RIGHT_EYE]] @ gauge).permute(2, 0, 1).to(device),
+        root=root.to(device),
+        root_shape=(joint_dirs[ROOT] - root[:, None] * growth).T.to(device),
+        eyes=eyes.to(device),
+        eyes_shape=(joint_dirs[[LEFT_EYE, RIGHT_EYE]] - eyes[..., None] * growth).permute(2, 0, 1).to(device),
         normals=_normals(total_mean).to(device, dtype),
         landmarks=torch.as_tensor(model.landmarks, device=device),
         expression_products=None,
@@ -214,20 +216,6 @@ def mobility(model: CompiledModel) -> Tensor:
         arm = model.jaw_mean.norm(dim=0) * float(model.jaw_sd.norm())
         square[model.jaw_index] += arm**2
     return square.sqrt()
-
-
-def _complement(direction: Tensor) -> Tensor:
-    """Orthonormal columns [S, S - 1] orthogonal to ``direction`` [S]; the identity where it is zero."""
-    n = direction.shape[0]
-    if n == 0 or float(direction.norm()) < 1e-9:
-        return torch.eye(n, dtype=direction.dtype)
-    unit = direction / direction.norm()
-    # Householder reflection that takes unit to the axis it is largest on: the other columns stay close to the modes.
-    k = int(unit.abs().argmax())
-    v = unit.clone()
-    v[k] += torch.sign(unit[k])
-    reflection = torch.eye(n, dtype=direction.dtype) - 2 * torch.outer(v, v) / v.dot(v)
-    return torch.cat([reflection[:, :k], reflection[:, k + 1 :]], dim=1)
 
 
 def _normals(points: Tensor, neighbours: int = 10) -> Tensor:

@@ -49,7 +49,8 @@ class FitOptions:
             metres, kernel modes per axis. 0 turns it off.
         identity_frames: frames that determine the identity.
         constant_share: how much less the landmarks weigh there, for errors that are constant over those frames.
-        identity_prior_weight: factor on the identity's prior, for the same reason.
+        identity_prior_weight: factor on the prior of ``anatomy_modes``, for the same reason. (On the head model's own
+            modes it only shrank them, and with them turned the head.)
         pose_iterations, identity_iterations, track_iterations: most Levenberg-Marquardt steps.
         window, overlap: frames solved together and shared by neighbouring windows.
         min_valid_frames: fewer measured frames of a face cannot be fitted.
@@ -71,7 +72,7 @@ class FitOptions:
     far_side_factor: float = 3.0
     expression_mismatch: float = 0.2
     robust_scale: float = 3.0
-    rotation_motion: float = 0.25
+    rotation_motion: float = 0.7
     translation_motion: float = 0.1
     motion_student: float = 4.0
     longest_link: float = 1.0
@@ -266,9 +267,10 @@ class HeadFitter:
                     "landmarks_lost", f"track {track.track_id}: no frame of the clip lies between measurements"
                 )
             partner = partial[1 - k][0].head_centre if len(partial) == 2 else np.full((len(times), 3), np.nan)
-            offset_sd = prior_sd(fits[k].foreign)
-            iris_error = self.options.iris_error if chains[k].track.gaze is None else 0.0  # no irises were read
-            heads.append(personal_offset(track, gaze, partner, offset_sd, self.options.fps, iris_error))
+            offset_sd = prior_sd(fits[k].foreign, self.head.eyeball_radius, track.scale_log_sd)
+            read = chains[k].track.gaze is None  # off irises
+            iris_error = self.options.iris_error if read else 0.0
+            heads.append(personal_offset(track, gaze, partner, offset_sd, self.options.fps, iris_error, not read))
         if len(heads) == 1:
             heads.append(nobody(heads[0]))
         return FittedPair(

@@ -1,4 +1,4 @@
-"""A person's constant gaze error: kappa, and an eyeball that is not quite where the head model has it."""
+"""A person's constant gaze error: an eyeball that is not quite where, or as large as, the head model has it; kappa."""
 
 from __future__ import annotations
 
@@ -6,82 +6,138 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtri
 
 from ..schemas.heads import HeadTrack
-from .gaze import CENTRE_SD, PARTNER_SD, PARTNER_SHARE, REACH, GazeTrack, angles_of, direction_of
+from .gaze import CENTRE_SD, PARTNER_SD, PARTNER_SHARE, REACH, GazeTrack, angles_of
 
 Array = npt.NDArray[np.float64]
 
-BASE_SD = np.radians(2.5)  # kappa, and the eyeball's place in a head that the model can express
-SD_PER_METRE = np.radians(3000.0)  # 1 mm of eyeball is 5.4 degrees; eyes move about half as far as the skin
+# Metres in the head's frame (aside, up, forward), of what is common to both eyes; 0.5 mm also stands for kappa (2.5
+# degrees up or down; aside it is opposite in the two eyes and cancels).
+BASE_SD = np.array([0.0003, 0.0005, 0.0006])
+SHARE_OF_FOREIGN = 0.55  # eyes move about half as far as the skin where anatomy is beyond the head model
+RADIUS_LOG_SD = 0.03  # of eyeballs between adults
 FIXATION_S = 1.0  # frames closer than this say the same
 MOST_FIXATIONS = (5.0, 12.0)  # that count, at most, with the partner out of reach and within: a person's mean gaze is
 # not straight ahead, however long one looks
-_GRID = np.radians(np.arange(-20.0, 20.5, 1.0))
+_LIMB = 0.98  # largest squared share of the eyeball's radius at which an iris is seen off its centre
+_POINTS = 1024
 
 
-def prior_sd(foreign: float) -> float:
-    """Radians per axis, of the constant error before anything is seen, given metres of anatomy beyond the model."""
-    return float(np.hypot(BASE_SD, SD_PER_METRE * foreign))
+def prior_sd(foreign: float, radius: float, scale_log_sd: float) -> Array:
+    """[4]: sd of the eyeballs' shift over their ``radius`` (aside, up, forward) and of the log of that radius.
+
+    Args:
+        foreign: metres of anatomy beyond the head model. scale_log_sd: of the head's size.
+    """
+    shift = np.hypot(BASE_SD, SHARE_OF_FOREIGN * foreign) / radius
+    return np.append(shift, np.hypot(RADIUS_LOG_SD, scale_log_sd))
 
 
 def personal_offset(
     track: HeadTrack,
     gaze: GazeTrack,
     partner: npt.NDArray[np.floating],
-    sd: float,
+    sd: Array,
     fps: float,
     iris_error: float = 0.0,
+    angular: bool = False,
 ) -> HeadTrack:
     """Estimate and remove a person's constant gaze error; fills ``gaze`` and ``gaze_sd``.
 
     Args:
         partner: [T, 3] metres, the partner's head centre, camera frame; NaN where unknown.
-        sd: radians per axis, of the offset before anything is seen.
-        iris_error: radians per axis, of what is neither constant nor noise (see ``FitOptions``).
+        sd: [4], see `prior_sd`. iris_error: radians per axis, of what is neither constant nor noise (see
+            ``FitOptions``).
+        angular: the gaze was not read off irises; its error is a constant angle, not an eyeball out of place.
     """
-    target = partner.astype(np.float64) - track.head_centre
+    centre = track.head_centre.astype(np.float64)
+    target = partner.astype(np.float64) - centre
     target /= np.linalg.norm(target, axis=-1, keepdims=True)
     seen = np.isfinite(gaze.direction).all(-1)
-    own = angles_of(np.nan_to_num(np.einsum("tij,ti->tj", gaze.head, gaze.direction.astype(np.float64))))
-    toward = np.einsum("tij,ti->tj", gaze.head, target)
-    offset, left = offset_posterior(own[seen], toward[seen], sd, fps)
-    corrected = np.einsum("tij,tj->ti", gaze.head, direction_of(own - offset))
-    corrected[~seen] = np.nan
-    measured = gaze.noise_sd.astype(np.float64) ** 2 + track.rotation_sd.astype(np.float64) ** 2
-    total = np.sqrt(measured + left**2 + iris_error**2)
+    direction, head = gaze.direction[seen].astype(np.float64), gaze.head[seen]
+    ray = -direction if angular else centre[seen] / np.linalg.norm(centre[seen], axis=-1, keepdims=True)
+    toward = np.einsum("tij,ti->tj", head, target[seen])
+    mean, covariance = offset_posterior(direction, head, ray, toward, sd, fps)
+    corrected = np.full(gaze.direction.shape, np.nan)
+    corrected[seen] = moved_eyeball(direction, head, ray, mean)
+    total = np.full(len(seen), np.nan)
+    left = _left(corrected[seen], head, ray, covariance)
+    total[seen] = gaze.noise_sd[seen].astype(np.float64) ** 2 + track.rotation_sd[seen].astype(np.float64) ** 2
+    total[seen] = np.sqrt(total[seen] + left + iris_error**2)
     return replace(track, gaze=corrected.astype(np.float32), gaze_sd=total.astype(np.float32))
 
 
-def offset_posterior(own: Array, toward: Array, sd: float, fps: float) -> tuple[Array, float]:
-    """Posterior mean of the offset (yaw, pitch), and its sd per axis, radians; on a grid.
+def moved_eyeball(direction: Array, head: Array, ray: Array, offset: Array) -> Array:
+    """Where an eye looks whose ball is elsewhere and whose iris is seen at the same place.
+
+    Args:
+        direction: [N, 3] unit, for the ball as it was; camera frame. head: [N, 3, 3] model to camera.
+        ray: [N, 3] unit, from the camera to the eye. offset: [..., 4] shift in the head's frame over the ball's radius,
+            and the change of the log of that radius.
+
+    Returns:
+        [..., N, 3] unit vectors.
+    """
+    shift = np.einsum("nij,...j->...ni", head, offset[..., :3])
+    aside = direction - shift
+    aside = (aside - (aside * ray).sum(-1, keepdims=True) * ray) / np.exp(offset[..., 3])[..., None, None]
+    square = (aside**2).sum(-1, keepdims=True)
+    aside = aside * np.sqrt(np.minimum(1.0, _LIMB / np.maximum(square, 1e-12)))
+    return np.asarray(aside - ray * np.sqrt(1 - np.minimum(square, _LIMB)))
+
+
+def offset_posterior(
+    direction: Array, head: Array, ray: Array, toward: Array, sd: Array, fps: float
+) -> tuple[Array, Array]:
+    """Posterior mean [4] and covariance [4, 4] of the offset (see `moved_eyeball`), over a fixed sample of the prior.
 
     Gaze without the offset is a mixture: on the partner, as far as the eyes reach, or centred in the head.
 
     Args:
-        own: [N, 2] measured gaze in the head's frame (yaw, pitch), radians.
-        toward: [N, 3] direction to the partner in the head's frame, NaN where unknown.
-        sd: radians per axis, of the Gaussian prior.
+        direction, head, ray: of the N frames seen. toward: [N, 3] direction to the partner in the head's frame, NaN
+            where unknown. sd: [4], of the Gaussian prior.
     """
+    offsets = _SAMPLE * sd
     step = max(round(fps * FIXATION_S / 4), 1)
-    own, toward = own[::step], toward[::step]
-    yaw, pitch = np.meshgrid(_GRID, _GRID, indexing="ij")
-    grid = np.stack([yaw.ravel(), pitch.ravel()], -1)  # [G, 2]
-    log_posterior = -0.5 * (grid**2).sum(-1) / sd**2
-    if len(own):
-        left = own[None] - grid[:, None]  # [G, N, 2]
-        centred = np.exp(-0.5 * ((left / CENTRE_SD) ** 2).sum(-1)) / CENTRE_SD.prod()
+    direction, head, ray, toward = direction[::step], head[::step], ray[::step], toward[::step]
+    weight = np.full(len(offsets), 1 / len(offsets))
+    if len(direction):
+        own = angles_of(np.einsum("nij,gni->gnj", head, moved_eyeball(direction, head, ray, offsets)))
+        centred = np.exp(-0.5 * ((own / CENTRE_SD) ** 2).sum(-1)) / CENTRE_SD.prod()
         known = np.isfinite(toward).all(-1)
         there = angles_of(np.nan_to_num(toward))
         reach = known & (toward[:, 2] > np.cos(REACH))
-        at_partner = np.exp(-0.5 * ((left - there) ** 2).sum(-1) / PARTNER_SD**2) / PARTNER_SD**2
+        at_partner = np.exp(-0.5 * ((own - there) ** 2).sum(-1) / PARTNER_SD**2) / PARTNER_SD**2
         share = np.where(reach, PARTNER_SHARE, 0.0)
         evidence = np.log(share * at_partner + (1 - share) * centred + 1e-12).sum(-1)
         most = float(np.interp(reach.mean(), (0, 1), MOST_FIXATIONS))
-        fixations = min(len(own) * step / (fps * FIXATION_S), most)
-        log_posterior = log_posterior + evidence * fixations / len(own)
-    weight = np.exp(log_posterior - log_posterior.max())
-    weight /= weight.sum()
-    mean = weight @ grid
-    variance = weight @ ((grid - mean) ** 2).sum(-1) / 2
-    return mean, float(np.sqrt(variance))
+        fixations = min(len(direction) * step / (fps * FIXATION_S), most)
+        log_weight = evidence * fixations / len(direction)
+        weight = np.exp(log_weight - log_weight.max())
+        weight /= weight.sum()
+    mean = weight @ offsets
+    return mean, np.einsum("g,gi,gj->ij", weight, offsets - mean, offsets - mean)
+
+
+def _left(direction: Array, head: Array, ray: Array, covariance: Array) -> Array:
+    """Variance per axis [N] of the direction, for the offset's covariance [4, 4] to first order."""
+    forward = np.einsum("nij,ni->nj", head, ray)
+    shift = (np.trace(covariance[:3, :3]) - np.einsum("ni,ij,nj->n", forward, covariance[:3, :3], forward)) / 2
+    cosine = np.clip(-(direction * ray).sum(-1), 0.3, 1.0)
+    # Along the tilt of the eye against the line of sight an iris moves by its cosine only.
+    return np.asarray(shift * (1 + cosine**-2) / 2 + covariance[3, 3] * (cosine**-2 - 1) / 2)
+
+
+def _normal_sample() -> Array:
+    """A fixed, evenly spread sample of N(0, I), [_POINTS, 4]: Kronecker sequence of the generalised golden ratio."""
+    ratio = 1.0
+    for _ in range(60):
+        ratio = (1 + ratio) ** 0.2  # root of x^5 = x + 1
+    steps = ratio ** -np.arange(1.0, 5.0)
+    half = np.asarray(ndtri((0.5 + np.arange(1, _POINTS // 2 + 1)[:, None] * steps) % 1.0))
+    return np.concatenate([half, -half])  # antithetic: its mean is exactly zero
+
+
+_SAMPLE = _normal_sample()

@@ -105,6 +105,8 @@ def head_track(
     jaw[:, list(model.jaw_axes)] = fit.jaw
     full_rotation = rotation @ FLIP.numpy()
     translation = (size.scale * np.einsum("tij,j->ti", full_rotation, root) + position).astype(np.float32)
+    own_shape = _own_shape(head, fit.shape, n_shape)
+    own_size = 1 + float(model.growth.cpu()[:n_shape] @ fit.shape[:n_shape])  # that the coefficients bring with them
     centre = (size.scale * np.einsum("tij,j->ti", full_rotation, eyes.mean(0)) + position).astype(np.float32)
     ray = position / np.linalg.norm(position, axis=-1, keepdims=True)
     off_axis = np.linalg.norm(ray[:, :2], axis=-1) * ray[:, 2]  # d(viewing angle) / d(log focal)
@@ -113,13 +115,15 @@ def head_track(
     rotation_sd = np.hypot(measured_sd, off_axis * camera.log_sd)
     log_sd = np.sqrt(plan.linear(fit.depth_log_sd) ** 2 + size.log_sd**2 + camera.log_sd**2)
     seen = None if track.gaze is None else track.gaze[measured.frames]
-    gaze = solve_gaze(landmarks, fit.rotation, eye_positions, head.eyeball_radius, camera, measured.times, plan, seen)
+    # Eyeballs are as large in a small head as in a large one; here lengths are those of a head of the model's size.
+    radius = head.eyeball_radius / size.scale
+    gaze = solve_gaze(landmarks, fit.rotation, eye_positions, radius, camera, measured.times, plan, seen)
     empty = np.full((len(times), 3), np.nan, dtype=np.float32)
     valid = plan.valid
     return (
         HeadTrack(
             track_id=track.track_id,
-            shape=_own_shape(model, head, fit.shape, n_shape),
+            shape=own_shape,
             expression=plan.linear(fit.expression),
             jaw=plan.linear(jaw),
             neck=np.where(valid[:, None], 0.0, np.nan).astype(np.float32).repeat(3, 1),
@@ -138,13 +142,13 @@ def head_track(
             valid=valid,
             scale_log_sd=size.log_sd,
             child=size.child,
-            scale=size.scale,
+            scale=size.scale / own_size,
         ),
         gaze,
     )
 
 
-def _own_shape(model: CompiledModel, head: ReducedModel, z: Tensor, n_shape: int) -> npt.NDArray[np.float32]:
+def _own_shape(head: ReducedModel, z: Tensor, n_shape: int) -> npt.NDArray[np.float32]:
     shape = np.zeros(head.shape_dirs.shape[-1], dtype=np.float32)
-    shape[:n_shape] = (model.gauge.cpu() @ z)[:n_shape].numpy()
+    shape[:n_shape] = z[:n_shape].numpy()
     return shape

@@ -104,10 +104,8 @@ def _constant_error(model: CompiledModel, data: Observations, state: State, robu
 
 def foreign_anatomy(model: CompiledModel, shape: Tensor, own: int) -> Tensor:
     """How far a face is from what the head model's own ``own`` identity modes express: rms over landmarks, [B] m."""
-    coefficients = shape @ model.gauge.T
-    coefficients[:, :own] = 0
-    back = (coefficients @ model.gauge).to(model.head_mean.dtype)
-    moved = (back @ model.basis(True)[model.n_expression :]).reshape(len(back), 3, -1)
+    beyond = shape[:, own:].to(model.head_mean.dtype)
+    moved = (beyond @ model.basis(True)[model.n_expression + own :]).reshape(len(beyond), 3, -1)
     return (moved.double() ** 2).sum(1).mean(-1).sqrt()
 
 

@@ -35,7 +35,7 @@ class HeadTrack:
         residual: [T] robust mean reprojection error as a fraction of face scale.
         box: [T, 4] pixels. confidence: [T] 0..1. valid: [T].
         scale_log_sd: standard deviation of the log of head size, which landmarks cannot remove.
-        scale: size of the head relative to the head model's with this ``shape``; 1 where the irises did not tell.
+        scale: factor on the head model with this ``shape``, so that the head has the prior's size or what irises tell.
         child: the iris evidence says that the head is smaller than an adult's.
     """
 

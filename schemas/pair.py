@@ -231,7 +231,11 @@ def _person_columns(who: str) -> tuple[Column, ...]:
     scalars = (
         *(Column(f"{who}.{name}", TEXT, meaning) for name, meaning in text.items()),
         Column(f"{who}.scale_log_sd", SINGLE, "standard deviation of the log of head size, which landmarks leave open"),
-        Column(f"{who}.scale", SINGLE, "size of the head relative to the head model's, by iris evidence; 1 without it"),
+        Column(
+            f"{who}.scale",
+            SINGLE,
+            "factor on the head model of this shape: size by the prior, or by irises",
+        ),
         Column(f"{who}.child", pa.bool_(), "iris evidence says that the head is smaller than an adult's"),
         Column(f"{who}.valid", pa.list_(pa.bool_()), "the frame lies between close valid measurements", shape=("T",)),
     )
