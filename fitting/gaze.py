@@ -32,6 +32,7 @@ _APART_SD = 0.004  # metres, of the fitted distance between the eyeballs, whatev
 _PAIRED_FRAMES, _PAIRED_MOST = 8, 40
 PARTNER_SHARE = 0.5  # of gaze, while the eyes can reach the partner: mutual gaze is some 60 % of a live talk
 PARTNER_SD = np.radians(4.0)  # a fixation "on the partner" is on an eye, the mouth, the brow
+_SIDE = 0.3  # cosine of the angle, 72 degrees, from which on less than the whole iris of a turned eye is seen
 REACH = np.radians(35.0)  # eyes rarely turn further in the head
 CENTRE_SD = np.radians((12.0, 8.0))  # elsewhere eyes are centred in the head: yaw, pitch
 FACE_RADIUS = 0.10  # metres: a gaze that passes the partner's eyes within this looks at the face
@@ -163,12 +164,12 @@ def solve_gaze(
 
     # Foreshortened eyes say less: an iris at angle a off the line of sight moves by cos(a) per radian.
     towards = -(rays * eyeballs).sum(-1) / np.linalg.norm(eyeballs, axis=-1)
-    # A far eye hidden by the nose is a guess of the detector's: weight by how much of it faces the camera.
+    # A far eye hidden by the nose is a guess of the detector's: it weighs less once its socket is seen from the side.
     socket = -(np.einsum("nij,ej->nei", rotation, _OUTWARD) * eyeballs).sum(-1) / np.linalg.norm(eyeballs, axis=-1)
     depth = eyeballs[..., 2]
     scale_px = camera.focal_px * 0.063 / depth
     pixel_sd = np.hypot(IRIS_SD_PX, IRIS_SD_SCALE * scale_px)
-    sd = pixel_sd * depth / camera.focal_px / radius / np.clip(towards, 0.3, 1.0) / np.clip(socket, 0.25, 1.0)
+    sd = pixel_sd * depth / camera.focal_px / radius / np.clip(towards, 0.3, 1.0) / np.clip(socket / _SIDE, 0.25, 1.0)
     weight = np.where(usable, sd**-2, 0.0)
 
     angles = angles_of(np.nan_to_num(local))  # [N, 2, 2] yaw, pitch

@@ -19,7 +19,7 @@ from duologue.fitting.gaze import (
     probability_within,
     solve_gaze,
 )
-from duologue.fitting.gaze_offset import personal_offset, prior_sd
+from duologue.fitting.gaze_offset import moved_eyeball, personal_offset, prior_sd
 from duologue.fitting.rotations import exp_so3
 from duologue.fitting.trajectory import resampling
 from duologue.schemas.heads import HeadTrack
@@ -134,17 +134,49 @@ def test_a_constant_offset_is_found_from_looks_at_the_partner() -> None:
     looks = rng.random(n) < 0.6
     yaw = np.where(looks, to_partner, 0.3 * rng.standard_normal(n)) + 0.02 * rng.standard_normal(n)
     pitch = np.where(looks, 0.0, 0.2 * rng.standard_normal(n)) + 0.02 * rng.standard_normal(n)
-    offset = np.radians([5.0, -4.0])
-    measured = _unit(yaw + offset[0], pitch + offset[1]).astype(np.float32)
     head = np.tile(np.diag([1.0, -1.0, -1.0]), (n, 1, 1))
+    ray = np.tile([0.0, 0.0, 1.0], (n, 1))
+    measured = moved_eyeball(_unit(yaw, pitch), head, ray, np.array([0.08, 0.07, 0.0, 0.0])).astype(np.float32)
+    assert np.degrees(np.arccos(np.clip((measured * _unit(yaw, pitch)).sum(-1), -1, 1))).mean() > 5
     gaze = GazeTrack(measured, np.zeros((n, 2, 3), np.float32), np.full(n, 0.02, np.float32), np.zeros(n, bool), head)
-    fixed = personal_offset(_head(n), gaze, partner, prior_sd(0.0015), 25.0)
+    fixed = personal_offset(_head(n), gaze, partner, prior_sd(0.0015, 0.0105, 0.036), 25.0)
     angle = np.degrees(np.arccos(np.clip((fixed.gaze * _unit(yaw, pitch)).sum(-1), -1, 1)))
     assert angle.mean() < 1.5
     assert 0.02 < fixed.gaze_sd[0] < np.radians(4)
     # without a partner to look at, the correction is small and the uncertainty large
-    away = personal_offset(_head(n), gaze, np.tile([0.0, 0.0, 3.0], (n, 1)), prior_sd(0.0015), 25.0)
+    away = personal_offset(_head(n), gaze, np.tile([0.0, 0.0, 3.0], (n, 1)), prior_sd(0.0015, 0.0105, 0.036), 25.0)
     assert away.gaze_sd[0] > np.radians(2.5)
+
+
+def test_a_moved_eyeball_turns_the_gaze_as_the_geometry_says() -> None:
+    """A ball of another size elsewhere, whose iris is seen at the same pixel, against the exact intersection."""
+    rng = np.random.default_rng(4)
+    n, radius, camera = 40, 0.0105, Camera(1280, 720, 1400.0, "user", 0.01)
+    balls = np.array([0.2, -0.1, 1.4]) + 0.05 * rng.standard_normal((n, 3))
+    head = exp_so3(torch.as_tensor(0.5 * rng.standard_normal((n, 3)))).numpy() @ np.diag([1.0, -1.0, -1.0])
+    looks = _unit(0.6 * rng.standard_normal(n), 0.3 * rng.standard_normal(n))
+    irises = camera.project(balls + radius * looks)
+    before = gaze_rays(irises, balls, radius, camera)
+    offset = np.array([0.04, -0.06, 0.05, 0.03])
+    shifted = balls + radius * np.einsum("nij,j->ni", head, offset[:3])
+    after = gaze_rays(irises, shifted, radius * np.exp(offset[3]), camera)
+    ray = balls / np.linalg.norm(balls, axis=-1, keepdims=True)
+    found = moved_eyeball(before, head, ray, offset)
+    assert np.degrees(np.arccos(np.clip((before * after).sum(-1), -1, 1))).mean() > 3
+    assert np.degrees(np.arccos(np.clip((found * after).sum(-1), -1, 1))).max() < 1.0
+
+
+def test_gaze_that_was_not_read_off_irises_errs_by_a_constant_angle() -> None:
+    n = 250
+    rng = np.random.default_rng(5)
+    partner = np.tile([0.5, 0.0, 0.7], (n, 1))
+    yaw, pitch = np.arctan2(0.5, 0.8) + 0.03 * rng.standard_normal(n), 0.03 * rng.standard_normal(n)
+    measured = _unit(yaw + np.radians(4.0), pitch).astype(np.float32)
+    head = np.tile(np.diag([1.0, -1.0, -1.0]), (n, 1, 1))
+    gaze = GazeTrack(measured, np.zeros((n, 2, 3), np.float32), np.full(n, 0.02, np.float32), np.zeros(n, bool), head)
+    fixed = personal_offset(_head(n), gaze, partner, prior_sd(0.0015, 0.0105, 0.036), 25.0, angular=True)
+    angle = np.degrees(np.arccos(np.clip((fixed.gaze * _unit(yaw, pitch)).sum(-1), -1, 1)))
+    assert angle.mean() < 2.0
 
 
 def test_probability_within_is_the_rice_distribution() -> None:
