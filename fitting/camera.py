@@ -20,7 +20,9 @@ USER_LOG_SD = 0.01
 
 @dataclass(frozen=True)
 class Camera:
-    """Pinhole with square pixels and the principal point at the image centre (pixel centres are at integers + 0.5).
+    """Pinhole with square pixels and the principal point at the image centre.
+
+    Pixel centres are at integers, as landmarks count (and OpenCV): the centre of W pixels is (W - 1) / 2.
 
     Attributes:
         focal_px: focal length in pixels. source: "user", "metadata" or "prior". log_sd: sd of log focal.
@@ -35,7 +37,7 @@ class Camera:
     @property
     def centre(self) -> tuple[float, float]:
         """Principal point, pixels."""
-        return self.width / 2, self.height / 2
+        return (self.width - 1) / 2, (self.height - 1) / 2
 
     def normalise(self, pixels: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
         """Pixels [..., 2] to (x / z, y / z)."""

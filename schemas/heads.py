@@ -68,7 +68,7 @@ class FittedPair:
 
     Attributes:
         times: [T] seconds on the video clock: start_s + k / fps.
-        focal_px: pinhole focal length; the principal point is the image centre.
+        focal_px: pinhole focal length; the principal point is the image centre, (W - 1, H - 1) / 2.
         focal_source: "user", "metadata" or "prior".
     """
 

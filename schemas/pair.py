@@ -16,9 +16,9 @@ import pyarrow as pa
 SCHEMA_VERSION = 1
 SAMPLE_RATE = 16_000
 
-CAMERA = "camera: OpenCV (x right, y down, z forward), metres; pinhole, principal point at the image centre"
+CAMERA = "camera: OpenCV (x right, y down, z forward), metres; pinhole, principal point (W - 1, H - 1) / 2"
 MODEL = "model: +x the subject's left, +y up, +z out of the face, metres (FLAME's)"
-IMAGE = "image: pixels of the original upright image, x right, y down"
+IMAGE = "image: pixels of the original upright image, x right, y down, pixel centres at integers"
 CLOCK = "video clock: zero is the container's earliest presentation time over all streams"
 
 CONVENTIONS = f"""One row is one clip of two people, on a clock of fps frames a second: frame k is at start_s + k / fps.

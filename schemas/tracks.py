@@ -22,8 +22,8 @@ class FaceTrack:
 
     Attributes:
         track_id: unique within the shot.
-        landmarks: [T, 478, 3] pixels of the original upright image (x right, y down); z is FaceMesh's
-            relative depth in the same pixel scale (smaller is nearer). NaN where not ``valid``.
+        landmarks: [T, 478, 3] pixels of the original upright image (x right, y down, pixel centres at integers); z is
+            FaceMesh's relative depth in the same pixel scale (smaller is nearer). NaN where not ``valid``.
         box: [T, 4] x0, y0, x1, y1 pixels; NaN where nothing was seen.
         valid: [T] landmarks were measured on this very frame.
         confidence: [T] 0..1, an estimate of landmark reliability; 0 where not valid.

@@ -215,7 +215,7 @@ def _pose_head(
         points[:, ring[0]] = middle_of_iris
         for k, direction in enumerate((across, up, -across, -up)):
             points[:, ring[k + 1]] = middle_of_iris + radius * direction
-    image_centre = np.array([options.width, options.height]) / 2
+    image_centre = (np.array([options.width, options.height]) - 1) / 2  # pixel centres at integers
     landmarks = points[..., :2] / points[..., 2:] * options.focal_px + image_centre
     return HeadTruth(
         rotation=rotation, translation=translation, gaze=gaze, head_centre=centre,

@@ -123,8 +123,8 @@ class AppearanceGaze:
         x0, y0 = np.clip(np.floor(seen.min(0)).astype(int) - 2, 0, (width - 2, height - 2))
         x1, y1 = np.clip(np.ceil(seen.max(0)).astype(int) + 3, (x0 + 2, y0 + 2), (width, height))
         part = np.ascontiguousarray(picture[int(y0) : int(y1), int(x0) : int(x1)])
-        # Pixel centres are at integers + 0.5 in the camera, at integers in OpenCV.
-        to_camera = np.array([[1, 0, 0.5 + x0], [0, 1, 0.5 + y0], [0, 0, 1.0]])
+        # Pixel centres are at integers in the camera and in OpenCV, at integers + 0.5 in the virtual camera.
+        to_camera = np.array([[1, 0, x0], [0, 1, y0], [0, 0, 1.0]])
         to_opencv = np.array([[1, 0, -0.5], [0, 1, -0.5], [0, 0, 1.0]])
         crop = cv2.warpPerspective(part, to_opencv @ homography @ to_camera, (self.side, self.side))
         image = ((crop / 255.0 - _MEAN) / _SD).astype(np.float32).transpose(2, 0, 1)[None]

@@ -35,9 +35,10 @@ FLIP = np.diag([1.0, -1.0, -1.0])
 
 
 def project(points: Array, focal_px: float, width: int, height: int) -> Array:
-    """[..., 3] metres in the camera frame -> [..., 2] pixels; principal point at the image centre."""
+    """[..., 3] metres in the camera frame -> [..., 2] pixels; principal point at the image centre,
+    pixel centres at integers."""
     z = np.maximum(points[..., 2:3], 1e-3)
-    return np.asarray(points[..., :2] / z * focal_px + np.array([width / 2, height / 2]))
+    return np.asarray(points[..., :2] / z * focal_px + np.array([(width - 1) / 2, (height - 1) / 2]))
 
 
 def head_vertices(model: HeadModel, head: HeadTrack, frame: int) -> Array:

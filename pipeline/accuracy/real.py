@@ -140,7 +140,7 @@ def reprojected(pair: FittedPair, head: HeadTrack, model: ReducedModel, rows: np
     root = model.joints[0] + model.joint_dirs[0] @ head.shape.astype(np.float64)
     turned = (points - root) @ (matrices(head, rows) @ FLIP).transpose(0, 2, 1)
     camera = head.scale * turned + head.translation[rows, None]
-    return np.asarray(camera[..., :2] / camera[..., 2:] * pair.focal_px + [pair.width / 2, pair.height / 2])
+    return np.asarray(camera[..., :2] / camera[..., 2:] * pair.focal_px + [(pair.width - 1) / 2, (pair.height - 1) / 2])
 
 
 def held_out_errors(model: ReducedModel, clip: Clip, options: FitOptions, points: tuple[int, ...]) -> dict[str, Array]:

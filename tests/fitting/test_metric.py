@@ -14,6 +14,16 @@ IPD = 0.0618
 FLIP = np.diag([1.0, -1.0, -1.0])
 
 
+def test_pixels_count_from_pixel_centres() -> None:
+    """As FaceMesh's landmarks do: the mirror image of pixel x is W - 1 - x, and the picture's middle looks ahead."""
+    pixels = np.array([[100.0, 40.0], [900.5, 700.0]])
+    mirrored = [1279.0, 0.0] + pixels * [-1, 1]
+    np.testing.assert_allclose(CAMERA.normalise(mirrored), CAMERA.normalise(pixels) * [-1, 1], atol=1e-12)
+    odd = Camera(5, 3, 10.0, "user", 0.01)
+    np.testing.assert_allclose(odd.project(np.array([0.0, 0.0, 1.0])), [2, 1])
+    np.testing.assert_allclose(CAMERA.normalise(CAMERA.project(np.array([0.1, -0.2, 2.0]))), [0.05, -0.1])
+
+
 def discs(size: float, diameter: float, yaw: float, depth: float = 0.9, n: int = 20) -> HeadSize:
     """Two irises as discs whose axis is turned by ``yaw`` (rad) on a head of ``size`` at ``depth`` (m)."""
     axis = np.array([np.sin(yaw), 0.0, -np.cos(yaw)])

@@ -49,7 +49,7 @@ def pair_of(movie: Path) -> Pair:
 
 def test_projection_is_a_pinhole_at_the_image_centre() -> None:
     points = np.array([[0.0, 0.0, 2.0], [0.5, -0.25, 2.0]])
-    assert project(points, 800.0, 640, 360).tolist() == [[320.0, 180.0], [520.0, 80.0]]
+    assert project(points, 800.0, 640, 360).tolist() == [[319.5, 179.5], [519.5, 79.5]]
 
 
 def test_only_triangles_that_face_the_camera_have_lines() -> None:
