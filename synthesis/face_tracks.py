@@ -94,12 +94,17 @@ class TrackTruth:
 
 
 def sample_clip(
-    head: HeadModel, options: TrackOptions, seed: int, shapes: tuple[Array, Array] | None = None
+    head: HeadModel,
+    options: TrackOptions,
+    seed: int,
+    shapes: tuple[Array, Array] | None = None,
+    irises: Array | None = None,
 ) -> tuple[ClipTracks, TrackTruth]:
     """Two people in front of one camera.
 
     Args:
         shapes: identity coefficients of both; sampled N(0, I) by default.
+        irises: [2, 2] of both: their size and the constant error of their rims, in standard deviations; likewise.
         seed: everything random follows from it.
 
     Returns:
@@ -121,13 +126,16 @@ def sample_clip(
         )
         centre = np.array([side * options.separation / 2, 0.0, options.depth]) + 0.02 * smooth_noise(rng, t, 25.0, 3)
         motions.append((rotation, centre))
+    drawn = rng.standard_normal((2, 2)) if irises is None else irises
     truths, tracks = [], []
     for person, (rotation, centre) in enumerate(motions):
         size = float(np.exp(options.sizes * rng.standard_normal()))
         beta = np.asarray(betas[person], dtype=np.float64)
-        truth = _pose_head(rng, head, options, rotation, centre, motions[1 - person][1], beta, size)
+        iris = float(np.exp(options.iris_sizes * drawn[person, 0]))
+        truth = _pose_head(rng, head, options, rotation, centre, motions[1 - person][1], beta, size, iris)
         truths.append(truth)
-        tracks.append(_measure(rng, head, options, truth, f"face-{'ab'[person]}"))
+        limbus = options.limbus_bias_px * float(drawn[person, 1])
+        tracks.append(_measure(rng, head, options, truth, f"face-{'ab'[person]}", limbus))
     times = np.arange(t) / options.fps
     clip = ClipTracks(
         video_id=f"synthetic-{seed}", shot_index=0, start_s=0.0, end_s=t / options.fps, width=options.width,
@@ -185,7 +193,7 @@ def _expressions(rng: np.random.Generator, head: HeadModel, options: TrackOption
 
 def _pose_head(
     rng: np.random.Generator, head: HeadModel, options: TrackOptions, rotation: Array, centre: Array, partner: Array,
-    shape: Array, size: float,
+    shape: Array, size: float, iris: float,
 ) -> HeadTruth:  # fmt: skip
     t = options.n_frames
     psi, jaw, closure = _expressions(rng, head, options)
@@ -204,7 +212,6 @@ def _pose_head(
     camera = size * np.einsum("tij,tlj->tli", full, skin - joints[0]) + translation[:, None]
     points = np.full((t, N_LANDMARKS, 3), np.nan)
     points[:, head.embedding.landmarks] = camera
-    iris = float(np.exp(options.iris_sizes * rng.standard_normal()))
     for joint, ring in ((LEFT_EYE, LEFT_IRIS), (RIGHT_EYE, RIGHT_IRIS)):
         ball = size * np.einsum("tij,j->ti", full, joints[joint] - joints[0]) + translation
         middle_of_iris = ball + size * head.iris_depth * gaze
@@ -254,7 +261,7 @@ def _fixations(rng: np.random.Generator, options: TrackOptions, full: Array, cen
 
 
 def _measure(
-    rng: np.random.Generator, head: HeadModel, options: TrackOptions, truth: HeadTruth, track_id: str
+    rng: np.random.Generator, head: HeadModel, options: TrackOptions, truth: HeadTruth, track_id: str, limbus: float
 ) -> FaceTrack:
     t = options.n_frames
     index = head.embedding.landmarks
@@ -270,7 +277,6 @@ def _measure(
     measured = truth.landmarks + scale * error[..., None] * (bias + noise)
     irises = [*LEFT_IRIS, *RIGHT_IRIS]
     measured[:, irises] = truth.landmarks[:, irises]
-    limbus = options.limbus_bias_px * rng.standard_normal()
     for ring in (LEFT_IRIS, RIGHT_IRIS):
         outward = truth.landmarks[:, ring[1:], :2] - truth.landmarks[:, ring[:1], :2]
         radius = np.linalg.norm(outward, axis=-1, keepdims=True)
