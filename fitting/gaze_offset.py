@@ -55,7 +55,7 @@ def personal_offset(
     centre = track.head_centre.astype(np.float64)
     target = partner.astype(np.float64) - centre
     target /= np.linalg.norm(target, axis=-1, keepdims=True)
-    seen = np.isfinite(gaze.direction).all(-1)
+    seen = np.asarray(np.isfinite(gaze.direction).all(-1))
     direction, head = gaze.direction[seen].astype(np.float64), gaze.head[seen]
     ray = -direction if angular else centre[seen] / np.linalg.norm(centre[seen], axis=-1, keepdims=True)
     toward = np.einsum("tij,ti->tj", head, target[seen])
