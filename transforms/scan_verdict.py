@@ -5,7 +5,6 @@ Decides generously: see ``scan``.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from .scan import BOX_PER_SCALE, ScanOptions, ScanPiece
 from .shots import black_runs, find_cuts, join_traces
 from .split_screen import split_detail
 
+HALF_DISSOLVE_S = 0.5  # either side of a dissolve's middle two pictures are seen at once
 CERTAIN = 0.8  # a bystander counts only if he was once found with this score
 
 
@@ -64,7 +64,7 @@ class ShotVerdict:
 
 
 def merge_scan(pieces: Sequence[ScanPiece], video: Video, options: ScanOptions | None = None) -> list[ShotScan]:
-    """The shots of a video from its scanned pieces, in time order. Black parts belong to no shot.
+    """The shots of a video from its scanned pieces, in time order. Black parts and dissolves belong to no shot.
 
     A video that is black throughout is one shot; one without any frame has none.
 
@@ -81,7 +81,10 @@ def merge_scan(pieces: Sequence[ScanPiece], video: Video, options: ScanOptions |
     black = black_runs(trace, options.shots)
     if len(black) == 1 and black[0][0] <= trace.times[0] and math.isinf(black[0][1]):
         black = []
-    edges = [first, *(c.time_s for c in find_cuts(trace, options.shots) if first < c.time_s < last), last]
+    cuts = [c for c in find_cuts(trace, options.shots) if first < c.time_s < last]
+    clear = [HALF_DISSOLVE_S if c.kind == "dissolve" else 0.0 for c in cuts]
+    begins = [first, *(c.time_s + gap for c, gap in zip(cuts, clear, strict=True))]
+    ends = [*(c.time_s - gap for c, gap in zip(cuts, clear, strict=True)), last]
     times = np.concatenate([p.sample_times for p in pieces])
     seams = np.concatenate([p.seams for p in pieces])
     starts = np.cumsum([0, *(len(p.sample_times) for p in pieces)])
@@ -89,7 +92,7 @@ def merge_scan(pieces: Sequence[ScanPiece], video: Video, options: ScanOptions |
     boxes = np.concatenate([p.boxes for p in pieces])
     scores = np.concatenate([p.scores for p in pieces])
     shots: list[ShotScan] = []
-    for start, end in itertools.pairwise(edges):
+    for start, end in zip(begins, ends, strict=True):
         middle = (start + end) / 2
         if end <= start or any(b <= middle < e for b, e, _ in black):
             continue

@@ -18,7 +18,7 @@ from ...schemas.shard import open_shard
 from ...schemas.tracks import ClipTracks
 from ...transforms import scan, stitch
 from ...transforms.elements import BoundClip, PieceDone, TrackDone
-from ...transforms.scan_verdict import merge_scan
+from ...transforms.shots import find_cuts, join_traces
 from ...transforms.speaking import sync_shift
 from ...transforms.tracklet import PieceTracks
 from ...transforms.work import WorkStore
@@ -61,9 +61,8 @@ def read_found(out: Path, config: CurateConfig) -> dict[str, FoundVideo]:
     for name, parts in pieces.items():
         parts.sort(key=lambda part: part.start_s)
         scans = [scan.ScanPiece.from_arrays(work.get_arrays(part.file)) for part in parts]
-        shots = merge_scan(scans, parts[0].video, config.scan)
-        edges = sorted({shot.shot.start_s for shot in shots} | {shot.shot.end_s for shot in shots})
-        found[name].cuts = tuple(edges[1:-1])
+        cuts = find_cuts(join_traces([one.trace for one in scans]), config.scan.shots)
+        found[name].cuts = tuple(cut.time_s for cut in cuts)
     spans: dict[tuple[str, int], list[TrackDone]] = defaultdict(list)
     for done in _finished(work, "track", TrackDone):
         spans[name_of(done.span.video.uri), done.span.shot_index].append(done)

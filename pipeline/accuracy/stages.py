@@ -236,11 +236,22 @@ def selection(
             right += end - start
             covered.append((start, end))
     wanted = hit = 0.0
-    for start, end in windows(truth.shots):
+    for start, end in windows(whole_shots(truth)):
         if usable(truth, start, end, snr_db, options, clips)[0]:
             wanted += end - start
             hit += sum(max(0.0, min(end, e) - max(start, s)) for s, e in covered)
     return UsableScore((right, chosen), (hit, wanted))
+
+
+def whole_shots(truth: Truth) -> list[tuple[float, float]]:
+    """The shots less their dissolves, where two pictures are seen at once."""
+    shots = list(truth.shots)
+    for change in truth.transitions:
+        if change.kind == "dissolve":
+            before, after = shots[change.shot - 1], shots[change.shot]
+            shots[change.shot - 1] = (before[0], min(before[1], change.start_s))
+            shots[change.shot] = (max(after[0], change.end_s), after[1])
+    return shots
 
 
 def windows(shots: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

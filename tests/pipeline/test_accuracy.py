@@ -15,7 +15,7 @@ from duologue.pipeline.accuracy.figures import average_precision, median_of, pre
 from duologue.pipeline.accuracy.found import FoundVideo
 from duologue.pipeline.accuracy.measures import BY_KEY, MEASURES, met
 from duologue.pipeline.accuracy.page import page_html
-from duologue.pipeline.accuracy.stages import calls, cuts, selection, tracks, usable, windows
+from duologue.pipeline.accuracy.stages import calls, cuts, selection, tracks, usable, whole_shots, windows
 from duologue.pipeline.accuracy.suite import Conversation, load_suite
 from duologue.pipeline.accuracy.verb import beyond, read_limits
 from duologue.schemas.errors import UsageError
@@ -189,6 +189,9 @@ def test_usable_stretches() -> None:
     unseen = replace(exact.a, visible_share=np.full(300, 0.1, np.float32))
     assert usable(replace(exact, a=unseen), 0, 10, None, options)[1] == "out of sight"
     assert windows([(0.0, 22.0), (22.0, 34.0)]) == [(0.0, 10.0), (10.0, 20.0), (22.0, 32.0)]
+    change = Transition("dissolve", 4.4, 5.6, 1)
+    film = replace(exact, shots=((0.0, 5.0), (5.0, 10.0)), transitions=(change,))
+    assert whole_shots(film) == [(0.0, 4.4), (5.6, 10.0)]
 
 
 def test_a_selected_pair_of_strangers_is_wrong() -> None:

@@ -18,7 +18,7 @@ from duologue.transforms.scan import (
     scan_piece,
 )
 from duologue.transforms.scan_verdict import ShotScan, judge_shot, link_people, merge_scan
-from duologue.transforms.shots import WARM_UP_S, PySceneDetectShots
+from duologue.transforms.shots import WARM_UP_S, PySceneDetectShots, ShotTrace
 from duologue.transforms.split_screen import EVIDENCE
 
 SHARED = Path(__file__).parents[2].parent / "shared"
@@ -235,6 +235,18 @@ def test_nothing_scanned_is_no_shot() -> None:
     piece = scan_piece([], video(), 0.0, 3.0, OPTIONS, PaintedFaces(), PySceneDetectShots())
     assert merge_scan([piece], video(), OPTIONS) == []
     assert merge_scan([], video(), OPTIONS) == []
+
+
+def test_no_shot_holds_a_part_of_a_dissolve() -> None:
+    times = np.arange(0, 12, 0.04)
+    slow, size = np.array([5.0]), np.array([40.0], np.float32)
+    luma = np.full(len(times), 99, np.float32)
+    trace = ShotTrace(times, luma, np.array([8.0]), np.array([50.0], np.float32), slow, size)
+    empty = np.zeros(0)
+    none, boxes, seams = np.zeros(0, np.float32), np.zeros((0, 4), np.float32), np.zeros((0, len(EVIDENCE)), np.float32)
+    piece = ScanPiece(trace, empty, np.zeros(0, np.bool_), np.zeros(0, np.int64), boxes, none, seams)
+    shots = [one.shot for one in merge_scan([piece], video(seconds=12.0), OPTIONS)]
+    assert [(s.start_s, s.end_s) for s in shots] == [(0.0, 4.5), (5.5, 8.0), (8.0, 12.0)]
 
 
 REAL = {
