@@ -58,8 +58,9 @@ class FitOptions:
             ``fitting/landmark_bias.py``). False for landmarks without that fault.
         turned_error: sd of the rotation error that is left on turned faces, as a share of the angle between the
             face and the line of sight (of 15 degrees at least); stored in ``rotation_sd``. 0 for landmarks without it.
-        iris_error: sd, radians per axis, of the gaze error that FaceMesh's irises make beyond their noise; stored in
-            ``gaze_sd``. On rendered films they follow a fifth of a gaze's rise and fall. 0 for irises without that.
+        iris_error: sd, radians per axis, of the gaze error that is neither noise nor constant: FaceMesh's irises, and
+            eyeballs whose error changes with the pose. It decides how far a gaze is drawn to the partner, and is stored
+            in ``gaze_sd``. 0 for irises without that.
         held_out: FaceMesh indices that the fit must not see (for honest reprojection errors).
         device: "cpu" or "cuda".
         batch_clips: clips solved together; results do not depend on it beyond rounding. 1 keeps bytes identical.

@@ -16,6 +16,7 @@ from scipy.special import chndtr
 from ..schemas.heads import HeadTrack
 from ..schemas.tracks import LEFT_IRIS, RIGHT_IRIS
 from .camera import Camera
+from .common_gaze import NOISE_SHARE, OUTWARD, common_gaze
 from .fixations import smooth_fixations
 from .rotations import exp_so3
 from .trajectory import Resampling
@@ -23,8 +24,6 @@ from .trajectory import Resampling
 Array = npt.NDArray[np.float64]
 
 BLINK_APERTURE = 0.6  # of the track's median lid aperture: below it too little of the iris is seen
-IRIS_SD_PX = 0.5
-IRIS_SD_SCALE = 0.006  # of face scale, in addition: the detector's error grows with the face
 APPEARANCE_SD = np.radians(4.0)  # per axis and frame: networks reach 4 to 10 degrees on people they have not seen
 ENTER_DEG, LEAVE_DEG, SHORTEST_S = 12.0, 16.0, 0.2
 _FACE_FORWARD = np.array([1.0, 1.0, -1.0])
@@ -32,8 +31,8 @@ _APART_SD = 0.004  # metres, of the fitted distance between the eyeballs, whatev
 _PAIRED_FRAMES, _PAIRED_MOST = 8, 40
 PARTNER_SHARE = 0.5  # of gaze, while the eyes can reach the partner: mutual gaze is some 60 % of a live talk
 PARTNER_SD = np.radians(4.0)  # a fixation "on the partner" is on an eye, the mouth, the brow
-_SIDE = 0.5  # cosine of the angle, 60 degrees, from which on less than the whole iris of a turned eye is seen
-REACH = np.radians(35.0)  # eyes rarely turn further in the head
+REACH = np.radians(42.0)  # eyes rarely turn further in the head; half of the prior's share is left there
+REACH_SD = np.radians(3.0)
 CENTRE_SD = np.radians((12.0, 8.0))  # elsewhere eyes are centred in the head: yaw, pitch
 FACE_RADIUS = 0.10  # metres: a gaze that passes the partner's eyes within this looks at the face
 # subject's left, right: upper lid, lower lid, inner corner, outer corner
@@ -47,7 +46,7 @@ class GazeTrack:
     Attributes:
         direction: [T, 3] unit vectors, camera frame: mean of both optical axes.
         eyes: [T, 2, 3] axis-angle of (left, right) eyeball relative to the head, model frame; zero looks along +z.
-        noise_sd: [T] radians, from iris noise.
+        noise_sd: [T] radians, from the irises' and eyeballs' places.
         blink: [T] lids closed (False where not valid).
         head: [T, 3, 3] rotation, model to camera.
     """
@@ -109,9 +108,10 @@ def paired_eyeballs(
     """
     head = np.einsum("nij,nei->nej", rotation, eyeballs)
     apart = np.zeros(2)  # left minus right eyeball, half of it each, x and y of the model frame
-    towards = -(np.einsum("nij,ej->nei", rotation, _OUTWARD) * eyeballs).sum(-1)
+    towards = -(np.einsum("nij,ej->nei", rotation, OUTWARD) * eyeballs).sum(-1)
     towards = towards / np.linalg.norm(eyeballs, axis=-1)
     rows = opened.all(1) & (towards > 0.3).all(1) & np.isfinite(irises).all((1, 2))
+    rows &= _readable(gaze_rays(irises, eyeballs, radius, camera), eyeballs).all(1)
     if rows.sum() < _PAIRED_FRAMES:
         return np.zeros_like(eyeballs)
     r, seen, balls = rotation[rows], irises[rows], head[rows]
@@ -162,23 +162,12 @@ def solve_gaze(
     local = np.einsum("nij,nei->nej", rotation, rays)  # model frame, +z is straight ahead
     usable = opened & np.isfinite(local).all(-1)
 
-    # Foreshortened eyes say less: an iris at angle a off the line of sight moves by cos(a) per radian.
-    towards = -(rays * eyeballs).sum(-1) / np.linalg.norm(eyeballs, axis=-1)
-    # A far eye hidden by the nose is a guess of the detector's: it weighs less once its socket is seen from the side.
-    socket = -(np.einsum("nij,ej->nei", rotation, _OUTWARD) * eyeballs).sum(-1) / np.linalg.norm(eyeballs, axis=-1)
-    depth = eyeballs[..., 2]
-    scale_px = camera.focal_px * 0.063 / depth
-    pixel_sd = np.hypot(IRIS_SD_PX, IRIS_SD_SCALE * scale_px)
-    sd = pixel_sd * depth / camera.focal_px / radius / np.clip(towards, 0.3, 1.0) / np.clip(socket / _SIDE, 0.25, 1.0)
-    weight = np.where(usable, sd**-2, 0.0)
-
     angles = angles_of(np.nan_to_num(local))  # [N, 2, 2] yaw, pitch
-    total = weight.sum(-1)
-    seen = total > 0
-    mean = (weight[..., None] * angles).sum(1) / np.maximum(total, 1e-12)[:, None]
-    noise = np.where(seen, 1 / np.sqrt(np.maximum(total, 1e-12)), np.nan)
+    mean, unsure = common_gaze(irises, rotation, eyeballs, radius, camera, usable)
+    noise = NOISE_SHARE * unsure
+    seen = np.isfinite(noise)
     # Eyes keep their own vergence (a constant of the track is not noise), and share the smoothed version.
-    own = np.where(usable[..., None], angles - mean[:, None], np.nan)
+    own = np.where((usable & _readable(rays, eyeballs))[..., None], angles - mean[:, None], np.nan)
     if appearance is not None:
         mean = angles_of(np.nan_to_num(np.einsum("nij,ni->nj", rotation, appearance.astype(np.float64)), nan=0.0))
         seen = opened.any(-1) & np.isfinite(appearance).all(-1)
@@ -202,7 +191,9 @@ def solve_gaze(
     return GazeTrack(direction_out.astype(np.float32), eyes_out, noise_out, blink & plan.valid, head)
 
 
-_OUTWARD = np.array([[0.5, 0.0, np.sqrt(0.75)], [-0.5, 0.0, np.sqrt(0.75)]])  # sockets look 30 degrees outward
+def _readable(rays: Array, eyeballs: Array) -> npt.NDArray[np.bool_]:
+    """[..., 2] the eye looks within 53 degrees of the camera: nearer the rim its angle is not its own."""
+    return np.asarray(-(rays * eyeballs).sum(-1) / np.linalg.norm(eyeballs, axis=-1) > 0.6)
 
 
 def angles_of(d: npt.NDArray[np.floating]) -> Array:
@@ -269,6 +260,8 @@ def looking_probability(
 
     The prior of the true direction is a mixture, the one that also finds the personal offset: on the partner, or
     somewhere about where the head points. A measurement that is sure decides alone; one that is not leaves the prior.
+    (The stored gaze was drawn to the partner by the same prior; how far the probability is right is measured on films,
+    see docs/accuracy.md.)
     Inside a bout the limit is 16 degrees, outside 12 (or the angle under which the face is seen, if larger); a bout
     starts once the probability stays over one half for 0.2 s.
 
@@ -328,7 +321,8 @@ def mutual_gaze(
         off = angles_of(own * _FACE_FORWARD) / spread
         elsewhere = np.exp(-0.5 * (off**2).sum(-1)) / (2 * np.pi * spread.prod(-1))
         turned = looking_at_partner(-head[:, :, 2], track.head_centre, partner.head_centre)
-        reach = probability_within(turned, np.hypot(track.rotation_sd, direction_sd), np.full(len(turned), REACH))
+        unsure = np.sqrt(track.rotation_sd.astype(np.float64) ** 2 + direction_sd**2 + REACH_SD**2)
+        reach = probability_within(turned, unsure, np.full(len(turned), REACH))
         sides.append(looking_probability(angle, sd, elsewhere, PARTNER_SHARE * reach, distance, fps))
     return sides[0] * sides[1], sides[0], sides[1]
 

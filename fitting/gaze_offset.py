@@ -1,4 +1,5 @@
-"""A person's constant gaze error: an eyeball that is not quite where, or as large as, the head model has it; kappa."""
+"""A person's constant gaze error (an eyeball that is not quite where, or as large as, the head model has it; kappa),
+and the gaze of every frame given what people look at."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import numpy.typing as npt
 from scipy.special import ndtri
 
 from ..schemas.heads import HeadTrack
-from .gaze import CENTRE_SD, PARTNER_SD, PARTNER_SHARE, REACH, GazeTrack, angles_of
+from .gaze import CENTRE_SD, PARTNER_SD, PARTNER_SHARE, REACH, REACH_SD, GazeTrack, angles_of, direction_of
 
 Array = npt.NDArray[np.float64]
 
@@ -46,6 +47,9 @@ def personal_offset(
 ) -> HeadTrack:
     """Estimate and remove a person's constant gaze error; fills ``gaze`` and ``gaze_sd``.
 
+    What a frame's own measurement leaves open is filled by the same mixture that finds the constant error: a gaze that
+    may be on the partner is drawn towards the partner, by as much as the measurement is unsure.
+
     Args:
         partner: [T, 3] metres, the partner's head centre, camera frame; NaN where unknown.
         sd: [4], see `prior_sd`. iris_error: radians per axis, of what is neither constant nor noise (see
@@ -59,14 +63,49 @@ def personal_offset(
     direction, head = gaze.direction[seen].astype(np.float64), gaze.head[seen]
     ray = -direction if angular else centre[seen] / np.linalg.norm(centre[seen], axis=-1, keepdims=True)
     toward = np.einsum("tij,ti->tj", head, target[seen])
-    mean, covariance = offset_posterior(direction, head, ray, toward, sd, fps)
+    noise = np.hypot(gaze.noise_sd[seen].astype(np.float64), iris_error)
+    mean, covariance = offset_posterior(direction, head, ray, toward, noise, sd, fps)
+    measured = moved_eyeball(direction, head, ray, mean)
+    variance = noise**2 + _left(measured, head, ray, covariance)
+    own, left = _given_partner(angles_of(np.einsum("tij,ti->tj", head, measured)), toward, variance)
     corrected = np.full(gaze.direction.shape, np.nan)
-    corrected[seen] = moved_eyeball(direction, head, ray, mean)
+    corrected[seen] = np.einsum("tij,tj->ti", head, direction_of(own))
     total = np.full(len(seen), np.nan)
-    left = _left(corrected[seen], head, ray, covariance)
-    total[seen] = gaze.noise_sd[seen].astype(np.float64) ** 2 + track.rotation_sd[seen].astype(np.float64) ** 2
-    total[seen] = np.sqrt(total[seen] + left + iris_error**2)
+    total[seen] = np.sqrt(left + track.rotation_sd[seen].astype(np.float64) ** 2)
     return replace(track, gaze=corrected.astype(np.float32), gaze_sd=total.astype(np.float32))
+
+
+def _given_partner(measured: Array, toward: Array, variance: Array) -> tuple[Array, Array]:
+    """Posterior mean [T, 2] of directions that were measured with ``variance`` [T] per axis, and its variance [T].
+
+    Towards the partner the prior is narrow and draws; of all other directions the measurement is kept as it is.
+    """
+    there, share = _partner(toward)
+    at_partner, elsewhere = _densities(measured, there, variance)
+    odds = share * at_partner
+    weight = odds / np.maximum(odds + (1 - share) * elsewhere, 1e-300)
+    drawn = PARTNER_SD**2 / (PARTNER_SD**2 + variance)  # what is left of the measured angle to the partner
+    move = (1 - drawn)[:, None] * (there - measured)
+    mean = measured + weight[:, None] * move
+    spread = weight * drawn * variance + (1 - weight) * variance + weight * (1 - weight) * (move**2).mean(-1)
+    return mean, spread
+
+
+def _partner(toward: Array) -> tuple[Array, Array]:
+    """Direction to the partner as angles [N, 2], and the prior share of gaze that is there [N] (0 where unknown)."""
+    known = np.isfinite(toward).all(-1)
+    ahead = np.nan_to_num(toward)
+    turn = np.arccos(np.clip(ahead[:, 2], -1.0, 1.0))
+    share = np.where(known, PARTNER_SHARE / (1 + np.exp((turn - REACH) / REACH_SD)), 0.0)
+    return angles_of(ahead), share
+
+
+def _densities(measured: Array, there: Array, variance: Array) -> tuple[Array, Array]:
+    """Of a measured direction [..., N, 2], if the partner at ``there`` is looked at, and if something else is."""
+    near = PARTNER_SD**2 + variance
+    at_partner = np.exp(-0.5 * ((measured - there) ** 2).sum(-1) / near) / near
+    wide = CENTRE_SD**2 + variance[:, None]
+    return at_partner, np.exp(-0.5 * (measured**2 / wide).sum(-1)) / np.sqrt(wide.prod(-1))
 
 
 def moved_eyeball(direction: Array, head: Array, ray: Array, offset: Array) -> Array:
@@ -89,7 +128,7 @@ def moved_eyeball(direction: Array, head: Array, ray: Array, offset: Array) -> A
 
 
 def offset_posterior(
-    direction: Array, head: Array, ray: Array, toward: Array, sd: Array, fps: float
+    direction: Array, head: Array, ray: Array, toward: Array, noise: Array, sd: Array, fps: float
 ) -> tuple[Array, Array]:
     """Posterior mean [4] and covariance [4, 4] of the offset (see `moved_eyeball`), over a fixed sample of the prior.
 
@@ -97,22 +136,19 @@ def offset_posterior(
 
     Args:
         direction, head, ray: of the N frames seen. toward: [N, 3] direction to the partner in the head's frame, NaN
-            where unknown. sd: [4], of the Gaussian prior.
+            where unknown. noise: [N] radians per axis, of what is measured. sd: [4], of the Gaussian prior.
     """
     offsets = _SAMPLE * sd
     step = max(round(fps * FIXATION_S / 4), 1)
-    direction, head, ray, toward = direction[::step], head[::step], ray[::step], toward[::step]
+    direction, head, ray = direction[::step], head[::step], ray[::step]
+    toward, noise = toward[::step], noise[::step]
     weight = np.full(len(offsets), 1 / len(offsets))
     if len(direction):
         own = angles_of(np.einsum("nij,gni->gnj", head, moved_eyeball(direction, head, ray, offsets)))
-        centred = np.exp(-0.5 * ((own / CENTRE_SD) ** 2).sum(-1)) / CENTRE_SD.prod()
-        known = np.isfinite(toward).all(-1)
-        there = angles_of(np.nan_to_num(toward))
-        reach = known & (toward[:, 2] > np.cos(REACH))
-        at_partner = np.exp(-0.5 * ((own - there) ** 2).sum(-1) / PARTNER_SD**2) / PARTNER_SD**2
-        share = np.where(reach, PARTNER_SHARE, 0.0)
+        there, share = _partner(toward)
+        at_partner, centred = _densities(own, there, noise**2)
         evidence = np.log(share * at_partner + (1 - share) * centred + 1e-12).sum(-1)
-        most = float(np.interp(reach.mean(), (0, 1), MOST_FIXATIONS))
+        most = float(np.interp(share.mean() / PARTNER_SHARE, (0, 1), MOST_FIXATIONS))
         fixations = min(len(direction) * step / (fps * FIXATION_S), most)
         log_weight = evidence * fixations / len(direction)
         weight = np.exp(log_weight - log_weight.max())

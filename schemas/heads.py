@@ -28,7 +28,8 @@ class HeadTrack:
         translation: [T, 3] metres, camera frame: the root joint.
         eyes: [T, 2, 3] axis-angle, radians, of the left and right eyeball relative to the head, model frame.
         gaze_raw: [T, 3] unit vector, camera frame: mean of both eyes' optical axes.
-        gaze: [T, 3] the same with the per-person constant offset removed.
+        gaze: [T, 3] the same with the per-person constant offset removed, and drawn to the partner as far as the
+            measurement is unsure.
         head_centre: [T, 3] metres, camera frame: midpoint between the eyeballs.
         rotation_sd: [T] radians. translation_sd: [T] metres, along the line of sight, scale uncertainty included.
         gaze_sd: [T] radians.

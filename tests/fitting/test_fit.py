@@ -134,7 +134,7 @@ def test_gaze_of_eyes_that_look_straight_ahead(noisy: tuple[ClipTracks, tuple[Tr
     seen = np.isfinite(clean.a.gaze_raw).all(-1)
     assert seen.mean() > 0.8
     angle = np.degrees(np.arccos(np.clip((clean.a.gaze_raw[seen] * ahead[seen]).sum(-1), -1, 1)))
-    assert np.median(angle) < 6.0  # 1 mm of eyeball is 5.4 degrees
+    assert np.median(angle) < 7.0  # 1 mm of eyeball is 5.4 degrees, and more on a turned head
     assert np.nanmedian(pair.a.gaze_sd) > np.radians(1)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from duologue.fitting.camera import Camera
+from duologue.fitting.common_gaze import common_gaze
 from duologue.fitting.fixations import smooth_fixations
 from duologue.fitting.gaze import (
     ENTER_DEG,
@@ -177,6 +178,65 @@ def test_gaze_that_was_not_read_off_irises_errs_by_a_constant_angle() -> None:
     fixed = personal_offset(_head(n), gaze, partner, prior_sd(0.0015, 0.0105, 0.036), 25.0, angular=True)
     angle = np.degrees(np.arccos(np.clip((fixed.gaze * _unit(yaw, pitch)).sum(-1), -1, 1)))
     assert angle.mean() < 2.0
+
+
+def _seen_from_the_side(yaw_head: float, yaw_eyes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Irises, rotations and eyeballs of a head at 1.5 m, turned by ``yaw_head``, eyes by ``yaw_eyes`` in it."""
+    n = len(yaw_eyes)
+    turn = exp_so3(torch.tensor([0.0, yaw_head, 0.0], dtype=torch.float64)).numpy()
+    rotation = np.tile(np.diag([1.0, -1.0, -1.0]) @ turn, (n, 1, 1))
+    places = np.array([[0.0315, 0.0, 0.0], [-0.0315, 0.0, 0.0]])  # left, right
+    eyeballs = np.array([0.0, 0.0, 1.5]) + np.einsum("nij,ej->nei", rotation, places)
+    gaze = np.einsum("nij,nj->ni", rotation, direction_of(np.stack([yaw_eyes, 0 * yaw_eyes], -1)))
+    return CAMERA.project(eyeballs + 0.0105 * gaze[:, None]), rotation, eyeballs
+
+
+def test_both_eyes_give_the_direction_that_they_share() -> None:
+    eyes = np.radians(np.linspace(-25, 25, 21))
+    for head in np.radians([-30.0, 0.0, 40.0]):
+        irises, rotation, eyeballs = _seen_from_the_side(float(head), eyes)
+        mean, sd = common_gaze(irises, rotation, eyeballs, 0.0105, CAMERA, np.ones((21, 2), bool))
+        near = np.abs(head + eyes) < np.radians(50)
+        np.testing.assert_allclose(mean[near, 0], eyes[near], atol=np.radians(2.0))
+        np.testing.assert_allclose(mean[near, 1], 0.0, atol=np.radians(2.0))
+        assert (sd[near] > np.radians(2)).all()
+        assert (sd[near] < np.radians(8)).all()
+
+
+def test_an_iris_at_the_rim_overrules_a_hidden_eye_that_seems_to_look_at_the_camera() -> None:
+    eyes = np.full(5, np.radians(25.0))
+    irises, rotation, eyeballs = _seen_from_the_side(np.radians(55.0), eyes)  # turned to the subject's left
+    irises[:, 0] = CAMERA.project(eyeballs[:, 0] + [0.0, 0.0, -0.0105])  # the left eye, behind the nose, is guessed
+    mean, sd = common_gaze(irises, rotation, eyeballs, 0.0105, CAMERA, np.ones((5, 2), bool))
+    assert (np.degrees(mean[:, 0]) > 5).all()
+    assert (np.degrees(mean[:, 0]) > 0.5 * (25.0 - 55.0) + 15).all()  # far from the mean of the two angles
+    none = common_gaze(irises, rotation, eyeballs, 0.0105, CAMERA, np.zeros((5, 2), bool))[1]
+    assert np.isnan(none).all()
+    assert np.isfinite(sd).all()
+
+
+def test_an_unsure_gaze_is_drawn_to_the_partner_and_a_sure_one_is_not() -> None:
+    n = 100
+    partner = np.tile([0.5, 0.0, 0.7], (n, 1))
+    to_partner = np.arctan2(0.5, 0.8)
+    head = np.tile(np.diag([1.0, -1.0, -1.0]), (n, 1, 1))
+
+    def stored(yaw: float, noise: float) -> HeadTrack:
+        measured = _unit(np.full(n, yaw), np.zeros(n)).astype(np.float32)
+        sd = np.full(n, noise, np.float32)
+        gaze = GazeTrack(measured, np.zeros((n, 2, 3), np.float32), sd, np.zeros(n, bool), head)
+        return personal_offset(_head(n), gaze, partner, np.full(4, 1e-4), 25.0)
+
+    beside = to_partner - np.radians(8.0)
+    off = {}
+    for noise in (1.0, 10.0):
+        track = stored(beside, np.radians(noise))
+        off[noise] = np.degrees(looking_at_partner(track.gaze, track.head_centre, partner)).mean()
+    assert off[1.0] > 7.0
+    assert off[10.0] < 5.0
+    away = stored(-to_partner, np.radians(5.0))  # the other way: nothing draws
+    np.testing.assert_allclose(away.gaze, _unit(np.full(n, -to_partner), np.zeros(n)), atol=0.01)
+    assert away.gaze_sd[0] == pytest.approx(np.radians(5.0), rel=0.1)
 
 
 def test_probability_within_is_the_rice_distribution() -> None:
