@@ -269,9 +269,10 @@ class HeadFitter:
                 )
             partner = partial[1 - k][0].head_centre if len(partial) == 2 else np.full((len(times), 3), np.nan)
             offset_sd = prior_sd(fits[k].foreign, self.head.eyeball_radius, track.scale_log_sd)
-            read = chains[k].track.gaze is None  # off irises
-            iris_error = self.options.iris_error if read else 0.0
-            heads.append(personal_offset(track, gaze, partner, offset_sd, self.options.fps, iris_error, not read))
+            iris_error = self.options.iris_error if chains[k].track.gaze is None else 0.0  # no irises were read
+            # A detector's irises are off by more than a ball's place explains; exact ones are not.
+            angular = iris_error > 0 or chains[k].track.gaze is not None
+            heads.append(personal_offset(track, gaze, partner, offset_sd, self.options.fps, iris_error, angular))
         if len(heads) == 1:
             heads.append(nobody(heads[0]))
         return FittedPair(

@@ -54,7 +54,8 @@ def personal_offset(
         partner: [T, 3] metres, the partner's head centre, camera frame; NaN where unknown.
         sd: [4], see `prior_sd`. iris_error: radians per axis, of what is neither constant nor noise (see
             ``FitOptions``).
-        angular: the gaze was not read off irises; its error is a constant angle, not an eyeball out of place.
+        angular: its error is a constant angle, not an eyeball out of place: of an appearance model, and of a detector's
+            irises, whose own errors at the rim an eyeball would have to move far to explain.
     """
     centre = track.head_centre.astype(np.float64)
     target = partner.astype(np.float64) - centre
