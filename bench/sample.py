@@ -1,6 +1,6 @@
 """Person-frames a second of generating ONE dyad: audio encoding, every sampler step and guidance included.
 
-    python bench/sample.py [--seconds 10] [--steps 10] [--widths 128 256] [--compile] [--json]
+    python bench/sample.py [--seconds 10] [--steps 6] [--widths 128 256] [--compile] [--json]
 
 Networks are untrained: the work does not depend on the weights. Times are CPU seconds on a CPU (one thread), wall
 seconds on a GPU, from sound to head tracks; the fastest of three.
@@ -61,7 +61,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--widths", type=int, nargs="+", default=[128, 256])
     parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()

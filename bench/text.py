@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("--free", action="store_true", help="facing holds in the first frame only, not over the clip")
     parser.add_argument("--checkpoint", help="of a network of the embedded head")
     parser.add_argument("--pairs", type=int, default=2000, help="of the learning benchmark's set")
-    parser.add_argument("--steps", type=int, default=1500, help="of its training")
+    parser.add_argument("--steps", type=int, default=3000, help="of its training")
     parser.add_argument("--most", type=int, default=48, help="test pairs that score it")
     parser.add_argument("--folder", help="of the learning benchmark")
     options = parser.parse_args()

@@ -25,7 +25,7 @@ class DiffusionOptions:
     """
 
     audio_dropout: float = 0.1
-    steps: int = 10
+    steps: int = 6
     guidance: float = 2.5
     clip: float = 10.0
 
