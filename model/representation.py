@@ -5,11 +5,10 @@ zero faces the partner where both stood at the anchor frame. Rotation and transl
 not depend on where the camera stood, and "looking at you" is near zero. The head's rotation, which may turn all the way
 round, is six continuous numbers (Zhou et al. 2019, "On the continuity of rotation representations": the first two
 columns of its matrix) less those of the anchor frame: how people sit is given, and would drown how they move; jaw and
-neck turn little and stay axis-angle. Eyes are written as where they look: both optical
-axes in the partner frame, so that meeting the partner's eyes is one place, whatever the head does meanwhile (as joint
-angles it is a sum of head and eyes that must come out right to a few degrees; docs/training.md has both measured).
-Translation, too, is relative to the anchor frame, the first one unless a window goes on from an earlier one (Talking
-Together, Shan et al., CVPR 2026, section 3).
+neck turn little and stay axis-angle. Eyes are written as where they look, both optical axes in the partner frame, so
+that meeting the partner's eyes is one place whatever the head does meanwhile; as joint angles it would be a sum of head
+and eyes that has to come out right to a few degrees. Translation, too, is relative to the anchor frame, the first one
+unless a window goes on from an earlier one (Talking Together, Shan et al., CVPR 2026, section 3).
 """
 
 from __future__ import annotations

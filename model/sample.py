@@ -26,7 +26,7 @@ from .network import DualStream
 from .representation import Scene, Statistics, decode, flip, from_six, part_slices, partner_frames, to_six
 
 BATCH = 64  # windows denoised at once
-HELD = 0.14  # radians: 8 degrees, so that a placement in the middle of a layout code's bin stays in it
+HELD = 0.035  # radians: 2 degrees, so that a placement well inside the bin of a layout code stays there
 FADE = 25  # frames within which a given first place and turn pass into the network's own
 EDGE = 1e-3  # weight of a window's outermost frame against its neighbour's
 

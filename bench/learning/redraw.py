@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from duologue.fitting.reduce import reduce
 from duologue.model.data import Batch
-from duologue.model.representation import encode, scene_of
+from duologue.model.representation import Scene, encode, scene_of
 from duologue.schemas.heads import HeadTrack
 from duologue.schemas.row import Pair
 from duologue.synthesis.parameters import OUTLINE, Conversation, behave_again, make_conversation
@@ -30,11 +30,11 @@ def _talks(seed: int, index: int, draws: int) -> tuple[Conversation, ...]:
     return tuple(behave_again(MODEL, outline, talk, seed, draw) for draw in range(draws))
 
 
-def redrawn(pair: Pair, batch: Batch, draws: int) -> Tensor:
-    """[draws, 2, W, D] raw numbers of other behaviours in the place of a synthetic pair's, each in a scene of its own.
+def redrawn(pair: Pair, batch: Batch, scene: Scene, draws: int) -> Tensor:
+    """[draws, 2, W, D] raw numbers of other behaviours in the place of a synthetic pair's, each where it stands itself.
 
     Args:
-        batch: of this pair alone, its whole clip.
+        batch: of this pair alone, its whole clip. scene: its own; rotations are relative to this one's.
     """
     _, seed, index, first = pair.person_a.split("-")
     order = (int(first), 1 - int(first))
@@ -49,5 +49,5 @@ def redrawn(pair: Pair, batch: Batch, draws: int) -> Tensor:
                 both = np.stack([getattr(talk.heads[who], name)[part] for who in order])
                 arrays[name] = torch.from_numpy(both.astype(np.float32))[None]
         other = replace(batch, **arrays)
-        out.append(encode(other, scene_of(other)))
+        out.append(encode(other, replace(scene_of(other), facing=scene.facing)))
     return torch.cat(out)

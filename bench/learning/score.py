@@ -176,7 +176,7 @@ def add_baselines(
     both = [torch.from_numpy(near.predict(known[0, 1 - p].numpy(), frames, DRAWS)) for p in (0, 1)]
     nearest = statistics.restore(start.lead(torch.stack(both, 1)))
     scores.add_draws("nearest_neighbour", "nearest_eight", nearest, scene, net, pair)
-    again = statistics.restore(start.lead(statistics.normalise(redrawn(pair, batch, DRAWS))))[:, :, :frames]
+    again = statistics.restore(start.lead(statistics.normalise(redrawn(pair, batch, scene, DRAWS))))[:, :, :frames]
     scores.add_draws("redrawn", "redrawn_eight", again, scene, net, pair)
 
 

@@ -14,7 +14,14 @@ from duologue.schemas.verify import verify
 from duologue.synthesis import voices
 from duologue.synthesis.behaviour import Manner, gaze_plan, voice_signals
 from duologue.synthesis.motion import RATE
-from duologue.synthesis.parameters import OUTLINE, ParameterOptions, draw_layout, make_conversation, write_parameters
+from duologue.synthesis.parameters import (
+    OUTLINE,
+    ParameterOptions,
+    behave_again,
+    draw_layout,
+    make_conversation,
+    write_parameters,
+)
 from duologue.synthesis.script import Line
 from duologue.synthesis.smalltalk import sentence
 from duologue.synthesis.voices import Phoneme, Utterance
@@ -130,6 +137,13 @@ def test_a_conversation_is_seeded_and_its_heads_stay_in_the_picture() -> None:
     np.testing.assert_array_equal(one.sound, two.sound)
     np.testing.assert_array_equal(one.heads[0].rotation, two.heads[0].rotation)
     assert np.abs(one.heads[0].rotation - other.heads[0].rotation).max() > 0.01
+    again, same, third = (behave_again(model, outline, one, 4, draw) for draw in (0, 0, 1))
+    assert again.lines is one.lines
+    np.testing.assert_array_equal(again.heads[0].shape, one.heads[0].shape)
+    np.testing.assert_array_equal(again.heads[0].gaze, same.heads[0].gaze)
+    for drawn in (one, third):  # they behave anew, in the same places
+        assert np.abs(again.heads[0].gaze - drawn.heads[0].gaze).max() > 0.1
+        assert np.linalg.norm(again.heads[1].head_centre - drawn.heads[1].head_centre, axis=1).mean() < 0.15
     for head in one.heads:
         assert head.box[:, :2].min() >= 0
         assert (head.box[:, 2] <= 1920).all()
