@@ -49,8 +49,7 @@ class FitOptions:
             metres, kernel modes per axis. 0 turns it off.
         identity_frames: frames that determine the identity.
         constant_share: how much less the landmarks weigh there, for errors that are constant over those frames.
-        identity_prior_weight: factor on the prior of ``anatomy_modes``, for the same reason. (On the head model's own
-            modes it only shrank them, and with them turned the head.)
+        identity_prior_weight: factor on the identity's prior, for the same reason.
         pose_iterations, identity_iterations, track_iterations: most Levenberg-Marquardt steps.
         window, overlap: frames solved together and shared by neighbouring windows.
         min_valid_frames: fewer measured frames of a face cannot be fitted.

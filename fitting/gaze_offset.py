@@ -140,6 +140,7 @@ def offset_posterior(
             where unknown. noise: [N] radians per axis, of what is measured. sd: [4], of the Gaussian prior.
     """
     offsets = _SAMPLE * sd
+    offsets[:, 3] = 0.0  # where eyes rest says next to nothing of their size: estimated with the rest, it only did harm
     step = max(round(fps * FIXATION_S / 4), 1)
     direction, head, ray = direction[::step], head[::step], ray[::step]
     toward, noise = toward[::step], noise[::step]
@@ -155,7 +156,9 @@ def offset_posterior(
         weight = np.exp(log_weight - log_weight.max())
         weight /= weight.sum()
     mean = weight @ offsets
-    return mean, np.einsum("g,gi,gj->ij", weight, offsets - mean, offsets - mean)
+    covariance = np.einsum("g,gi,gj->ij", weight, offsets - mean, offsets - mean)
+    covariance[3, 3] = sd[3] ** 2
+    return mean, covariance
 
 
 def _left(direction: Array, head: Array, ray: Array, covariance: Array) -> Array:

@@ -31,8 +31,8 @@ class LMOptions:
         chunk: frames assembled at a time.
         assembled: steps for which the Hessian of the data is assembled anew; later ones keep the last (chord steps: the
             gradient, and with it the answer, stays exact).
-        shape_weight: factor on the prior of the adaptive modes. A landmark's error is mostly constant over a track, so
-            that K frames say less about what is constant than K independent ones would.
+        shape_weight: factor on the identity's prior. A landmark's error is mostly constant over a track, so that K
+            frames say less about the identity than K independent ones would.
         adaptive_from: identity modes from this one on share a prior variance that is estimated with them, from the
             head model's own value (1) with ``adaptive_student`` degrees of freedom. None leaves it at 1.
     """
@@ -78,9 +78,7 @@ def solve(
     """Minimise data + motion (+ identity) terms from ``state``. Every step is accepted on the true cost, per chain."""
     lin = linearise(model, data, state, options.robust_scale, with_shape, options.chunk)
     motion = motion_term(prior, state)
-    precision = torch.ones_like(state.shape)
-    if options.adaptive_from is not None:
-        precision[:, options.adaptive_from :] = options.shape_weight
+    precision = options.shape_weight * torch.ones_like(state.shape)
     cost = _total(lin, motion, state, precision, with_shape)
     start_cost = cost
     damping = torch.full_like(cost, options.damping)
