@@ -17,6 +17,7 @@ from .lips import clock, lip_signal
 from .turn_edges import pauses_of, snap
 
 _OFF, _A, _B, _BOTH = range(4)
+_CHANGES: Float64 = np.array([[0, 1, 1, 2], [1, 0, 2, 1], [1, 2, 0, 1], [2, 1, 1, 0]], np.float64)  # of persons
 _SUREST = 4.0  # bound of the lips' log-likelihood ratio of one moment
 _UNSEEN_S = 0.3  # of an unseen voice's turn that no lips follow, to be a turn of nobody in the picture
 _IN_PAUSE = 0.1  # of a speaker's probability stays where nobody is heard
@@ -33,7 +34,7 @@ class SpeakingOptions:
             audiovisual speech", PLoS Computational Biology 5(7), 2009).
         voice_weight: log-odds per frame that a heard voice is its owner's.
         overlap_cost: log-odds per frame against both speaking while one voice is heard.
-        change_cost: log-odds against a change of speakers from one frame to the next.
+        change_cost: log-odds against one person's starting or stopping from one frame to the next.
         correct_offset: read the lips at the measured A/V offset.
         out_of_sync: what is done with sound that is out of sync by more than ``least_offset_s``: "correct" moves the
             video's sound and turns by its common offset, "keep" leaves them. What is left is stored, and selection
@@ -51,8 +52,8 @@ class SpeakingOptions:
     lip_weight: float = 0.33
     lip_lead_s: float = 0.14
     voice_weight: float = 0.63
-    overlap_cost: float = 0.09
-    change_cost: float = 3.2
+    overlap_cost: float = 0.1
+    change_cost: float = 3.0
     correct_offset: bool = True
     out_of_sync: Literal["correct", "keep"] = "correct"
     least_offset_s: float = 0.04
@@ -109,12 +110,20 @@ class SpeakingResult:
 
 
 def forward_backward(score: Float64, change_cost: float) -> Float64:
-    """Posterior of each state when every change costs ``change_cost``. Log scores [T, S] -> [T, S] summing to one."""
-    steps, states = score.shape
-    stay = np.log1p(-(states - 1) * np.exp(-change_cost)) if (states - 1) * np.exp(-change_cost) < 1 else 0.0
-    move = np.full((states, states), -change_cost)
-    np.fill_diagonal(move, stay)
-    move = np.exp(move)
+    """Posterior of nobody, a, b and both speaking when every start or end of a person's speech costs ``change_cost``.
+
+    People start and stop on their own: from a to b is two changes, by way of both or not.
+
+    Args:
+        score: [T, 4] log scores.
+
+    Returns:
+        [T, 4], each row summing to one.
+    """
+    steps, _ = score.shape
+    move = np.exp(-change_cost * _CHANGES)
+    np.fill_diagonal(move, 0.0)
+    np.fill_diagonal(move, np.maximum(1.0 - move.sum(axis=1), 0.05))
     emission = np.exp(score - score.max(axis=1, keepdims=True))
     ahead, behind = np.empty_like(emission), np.empty_like(emission)
     ahead[0] = emission[0] / emission[0].sum()

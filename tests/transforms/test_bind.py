@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -200,12 +201,15 @@ def test_no_turns_no_speech(spoken: dict[str, list]) -> None:
 
 def test_forward_backward_is_exact_on_a_short_chain() -> None:
     rng = np.random.default_rng(0)
-    score, cost = rng.normal(size=(4, 3)), 2.0
-    stay = np.log1p(-2 * np.exp(-cost))
-    weight = np.zeros((4, 3))
-    for path in np.ndindex(3, 3, 3, 3):
+    score, cost = rng.normal(size=(4, 4)), 2.0
+    speak = ((0, 0), (1, 0), (0, 1), (1, 1))  # nobody, a, b, both
+    stay = np.log1p(-2 * np.exp(-cost) - np.exp(-2 * cost))
+    weight = np.zeros((4, 4))
+    for path in np.ndindex(4, 4, 4, 4):
         p = sum(score[t, s] for t, s in enumerate(path))
-        p += sum(stay if path[t] == path[t - 1] else -cost for t in range(1, 4))
+        for was, now in pairwise(path):
+            changes = sum(x != y for x, y in zip(speak[was], speak[now], strict=True))
+            p += -cost * changes if changes else stay
         for t, s in enumerate(path):
             weight[t, s] += np.exp(p)
     assert np.allclose(forward_backward(score, cost), weight / weight.sum(1, keepdims=True))
