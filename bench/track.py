@@ -68,7 +68,7 @@ class _Mesh(_Clocked):
 class _Detector(_Clocked):
     def __init__(self) -> None:
         super().__init__()
-        self.model = FaceDetector()
+        self.model = FaceDetector(wide=True)
 
     def detect(
         self, rgb: np.ndarray, smallest_px: float, enough: int = 0, seen: Detections | None = None

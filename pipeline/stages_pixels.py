@@ -226,7 +226,7 @@ class TrackStage:
 
     def run(self, element: TrackTask, work: WorkStore) -> list[Any]:
         span, video = element.span, element.span.video
-        faces = Shared.get("face detector", detect_faces.face_detector, self.detector, self.detector_path)
+        faces = Shared.get("face detector", detect_faces.face_detector, self.detector, self.detector_path, True)
         mesh = Shared.get("face mesh", face_mesh.FaceMesh)
         identifier = Shared.get("identifier", identify.face_identifier, self.identity_backend, self.identity_path)
         network = Shared.get("gaze", appearance_gaze.gaze_backend, self.gaze_backend, self.gaze_path)

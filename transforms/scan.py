@@ -40,7 +40,7 @@ class ScanOptions:
     reject_scale_px: a span whose second face is smaller than this is dropped.
     sample_s: seconds between two face counts.
     thorough_s: seconds between searches for small faces while they bring something; twice that while they do not,
-        four times that while two large faces are sure and nobody else was seen; none while there are three or more.
+        four times that while two faces are sure and nobody else was seen; none while there are four or more.
     min_score: detections under this are ignored.
     clip_s, shortest_s: the windows in which people are counted, and the shortest piece of use, seconds.
     absence_s: a person counts as present through a gap this long, seconds.
@@ -172,6 +172,7 @@ class _FaceSampler:
         self._picture: npt.NDArray[np.int16] | None = None
         self._last_thorough = self._next_thorough = -math.inf
         self._next_seam = -math.inf
+        self._count = 0  # sure faces at the last sample
 
     def push(self, frame: Frame) -> None:
         time_s = frame.time_s
@@ -189,10 +190,11 @@ class _FaceSampler:
         # Two faces so large that a bystander worth counting mostly shows at first sight need no second look.
         large = len(sure) == 2 and self.options.bystander * float(sure[1]) > MOSTLY_SEEN * self._sight_px(rgb)
         clear = len(sure) > 2 or large
-        if changed:
+        if changed or len(sure) < min(self._count, 2):
             self._next_thorough = min(self._next_thorough, self._last_thorough + self.options.thorough_s)
         elif len(sure) < 2:
             self._next_thorough = min(self._next_thorough, self._last_thorough + 2 * self.options.thorough_s)
+        self._count = len(sure)
         thorough = not clear and time_s >= self._next_thorough
         if thorough:
             if len(found) < 2:
@@ -201,7 +203,7 @@ class _FaceSampler:
                 smallest = max(smallest, 0.9 * self.options.bystander * float(sure[1]))
             found = self.detector.detect(rgb, smallest, enough=3, seen=found)
             useful = bool((found.widths < self._sight_px(rgb)).any())
-            crowd = int((found.scores >= SURE).sum()) > 2  # looked at closely until it is certain
+            crowd = int((found.scores >= SURE).sum()) > 3  # looked at closely until it is certain
             self._last_thorough = time_s - 1e-6
             patience = 0 if crowd else 1 if useful else 4 if len(sure) == 2 else 2
             self._next_thorough = self._last_thorough + patience * self.options.thorough_s

@@ -29,7 +29,7 @@ PORTRAIT_BOX_PX = 104.0  # the face box of skimage's astronaut at full size
 
 @pytest.fixture(scope="module")
 def detector() -> FaceDetector:
-    return FaceDetector()
+    return FaceDetector(wide=True)
 
 
 def scene(faces: list[tuple[float, int, int]], width: int = 1280, height: int = 720) -> np.ndarray:
