@@ -50,7 +50,7 @@ SCALES = (24.0, 27.0, 32.0, 40.0, 60.0, 100.0)
 SECONDS, FPS = 3.5, 4.0
 CRFS = (23, 32)  # of H.264: good and poor quality
 ENOUGH = 0.75  # of a clip window: a cut that one of both misses moves the windows
-FACTORS = (0.85, 0.6, 0.5, 0.4)
+FACTORS = (0.85, 0.6, 0.45, 0.35)
 
 
 class _Everywhere:
