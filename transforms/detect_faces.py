@@ -255,8 +255,8 @@ class FaceDetector(_TiledDetector):
     def _detect_tile(self, rgb: UInt8) -> Detections:
         height, width = rgb.shape[:2]
         longest = self.input_px
-        size = input_size(width, height, longest) if self.wide else (longest, longest)
-        found = self._graph(*size).process(rgb)
+        shape = input_size(width, height, longest) if self.wide else (longest, longest)
+        found = self._graph(*shape).process(rgb)
         if not found:
             return no_detections()
         size = np.array([width, height], np.float32)
