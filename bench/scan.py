@@ -192,7 +192,7 @@ def compare(path: Path, video: Video, detector: FaceDetector, options: ScanOptio
         for at in np.arange(start, end - options.shortest_s + 1e-6, options.clip_s)
     ]
     shared = [sum(max(0.0, min(e, b) - max(s, a)) for a, b in cheap) / (e - s) for s, e in clips]
-    return len(clips), sum(share >= ENOUGH for share in shared)
+    return len(clips), sum(bool(share >= ENOUGH) for share in shared)
 
 
 def shrunk(frames: list[Frame], factor: float, size: tuple[int, int], rng: np.random.Generator) -> list[Frame]:
