@@ -2,9 +2,10 @@
 
 The landmark network answers a mirrored picture with other than the mirrored landmarks: on talk between real people by 3
 to 7 % of face scale, which turns a fitted head by 2 degrees. The half difference of the two answers is the part of its
-error that has a side. It depends on the person, the pose and the light, all of which change slowly: it is measured once
-a second, on the crop that the network saw anyway, and taken off the frames between. (Three times a second, it would be
-0.6 instead of 0.85 % of face scale from what every frame says; without, 1.4 %: twelve tracks of three real clips.)
+error that has a side. It depends on the person, the pose and the light, all of which change slowly: it is measured
+three times a second, on the crop that the network saw anyway, and taken off the frames between. (Twice a second,
+heads of a mirrored video are 1.5 degrees and 5.8 cm from the mirrored heads, median of five real clips, instead of 1.1
+and 2.3.)
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ class TrackOptions:
     identify_every_s: float = 1.0
     look_back_s: float = 0.5
     shortest_s: float = 0.3
-    mirror_every_s: float = 1.0
+    mirror_every_s: float = 0.33
 
 
 @dataclass(frozen=True)
