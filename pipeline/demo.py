@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import NoReturn
 
+from ..cli import leave
 from ..cli import main as cli
 from ..schemas.errors import UsageError
 
@@ -31,9 +33,15 @@ def main(argv: list[str] | None = None) -> int:
     return cli(["curate", *inputs, "--out", args.out, "--workers", str(args.workers)])
 
 
-if __name__ == "__main__":
+def program() -> NoReturn:
+    """``main``, then the process ends as the installed program does."""
     try:
-        raise SystemExit(main())
+        code = main()
     except UsageError as error:
         print(f"make demo: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        code = 2
+    leave(code)
+
+
+if __name__ == "__main__":
+    program()
