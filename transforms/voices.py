@@ -46,8 +46,8 @@ class VoiceOptions:
     least_gap: float = 0.08
     gap_error: float = 0.25
     gap_windows: int = 300
-    new_voice: float = 0.84
-    min_voice_s: float = 2.0
+    new_voice: float = 0.8
+    min_voice_s: float = 3.0
     min_voice_share: float = 0.08
     max_windows: int = 2000
     smooth_s: float = 0.15
