@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,8 +22,9 @@ import numpy.typing as npt
 from ..schemas.errors import UsageError
 from ..schemas.records import Backend
 from ..schemas.tracks import Float32
+from .detection_graph import DetectionGraph, for_input, full_range_graph
 from .onnx_pack import open_from_pack
-from .quiet import load_mediapipe, without_noise
+from .quiet import without_noise
 
 UInt8 = npt.NDArray[np.uint8]
 Tile = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels, end-exclusive
@@ -230,15 +230,15 @@ class FaceDetector(_TiledDetector):
 
     def __init__(self, min_score: float = 0.45, wide: bool = False) -> None:
         self.wide = wide
-        self._text, model = _full_range_graph(min_score)
+        self._text, model = full_range_graph(min_score)
         self._model = model.read_bytes()
         weights = hashlib.sha256(self._model).hexdigest()
         self.backend = Backend("faces", "mediapipe-full-range", weights, "Apache-2.0")
-        self._graphs: dict[tuple[int, int], _Graph] = {}
+        self._graphs: dict[tuple[int, int], DetectionGraph] = {}
         cv2.setNumThreads(1)  # work is spread over processes
         self._graph(self.input_px, self.input_px)
 
-    def _graph(self, width: int, height: int) -> _Graph:
+    def _graph(self, width: int, height: int) -> DetectionGraph:
         """The running graph whose input has this size."""
         if (width, height) not in self._graphs:
             model, square = self._model, (width, height) == (self.input_px, self.input_px)
@@ -247,7 +247,7 @@ class FaceDetector(_TiledDetector):
 
                 model = resized(model, width, height)
             with without_noise():
-                graph = _Graph(_for_input(self._text, width, height), model)
+                graph = DetectionGraph(for_input(self._text, width, height), model)
                 graph.process(np.zeros((height, width, 3), np.uint8))
             self._graphs[width, height] = graph
         return self._graphs[width, height]
@@ -286,109 +286,6 @@ def input_size(width: int, height: int, longest: int) -> tuple[int, int]:
     if width * longest <= 0.92 * part * height:
         return part, longest
     return longest, longest
-
-
-class _Graph:
-    """A running detection graph: an image in, MediaPipe's detection messages out, all in the caller's thread.
-
-    Args:
-        model: the ``.tflite`` file's content.
-    """
-
-    def __init__(self, text: str, model: bytes) -> None:
-        from google.protobuf import text_format  # type: ignore[import-untyped]
-        from mediapipe.framework import calculator_pb2
-        from mediapipe.framework.formats import detection_pb2  # noqa: F401 - what the graph's packets hold
-        from mediapipe.python import packet_creator, packet_getter
-        from mediapipe.python._framework_bindings import calculator_graph, image_frame
-
-        self._create, self._get = packet_creator.create_image_frame, packet_getter.get_proto_list
-        self._format = image_frame.ImageFormat.SRGB
-        self._clock = 0
-        self._packets: dict[str, Any] = {}
-        config = text_format.Parse(text, calculator_pb2.CalculatorGraphConfig())
-        self._graph = calculator_graph.CalculatorGraph(graph_config=config)
-        self._graph.observe_output_stream("detections", self._packets.__setitem__, True)
-        self._graph.start_run({"model": packet_creator.create_string(model)})
-
-    def process(self, rgb: UInt8) -> list[Any]:
-        self._clock += 1
-        packet = self._create(np.ascontiguousarray(rgb), image_format=self._format, copy=True)
-        self._graph.add_packet_to_input_stream("image", packet.at(self._clock))
-        self._graph.wait_until_idle()
-        found = self._packets["detections"]
-        return [] if found.is_empty() else list(self._get(found))
-
-    def close(self) -> None:
-        self._graph.close_all_packet_sources()
-        self._graph.wait_until_done()
-
-
-def _for_input(text: str, width: int, height: int) -> str:
-    """The graph for an input of this size instead of the wheel's square one."""
-    square = FaceDetector.input_px
-    for name, old, new in (
-        ("output_tensor_width", square, width),
-        ("output_tensor_height", square, height),
-        ("input_size_width", square, width),
-        ("input_size_height", square, height),
-        ("num_boxes", square**2 // 16, width * height // 16),
-        ("x_scale", square, width),
-        ("y_scale", square, height),
-        ("w_scale", square, width),
-        ("h_scale", square, height),
-    ):
-        text, count = re.subn(rf"\b{name}: {old}\b", f"{name}: {new}", text)
-        if count != 1:
-            raise UsageError(f"faces backend 'mediapipe': {_NOT_THAT} ({name})")
-    return text
-
-
-_NOT_THAT = "this mediapipe's detection graph is not that of 0.10.21"
-
-
-def _full_range_graph(min_score: float) -> tuple[str, Path]:
-    """The wheel's full-range graph as text, its model in a side packet ``model``, and the model's file.
-
-    Its score threshold is replaced, and it is given one inference thread and no threads of its own: handing a tile
-    from thread to thread costs a fifth of the detection.
-    """
-    try:
-        mediapipe = load_mediapipe()
-        # The modules that define the options named in the graph's text must be imported for it to parse.
-        from mediapipe.calculators.tensor import (  # noqa: F401
-            image_to_tensor_calculator_pb2,
-            inference_calculator_pb2,
-            tensors_to_detections_calculator_pb2,
-        )
-        from mediapipe.calculators.tflite import ssd_anchors_calculator_pb2  # noqa: F401
-        from mediapipe.calculators.util import non_max_suppression_calculator_pb2  # noqa: F401
-        from mediapipe.modules.face_detection import face_detection_pb2  # noqa: F401
-        from mediapipe.python._framework_bindings.validated_graph_config import ValidatedGraphConfig
-    except ImportError as error:
-        raise UsageError(f"faces backend 'mediapipe' needs mediapipe 0.10.21: {error}") from error
-    folder = Path(mediapipe.__file__).parent / "modules" / "face_detection"
-    graph_file = folder / "face_detection_full_range_cpu.binarypb"
-    model_file = folder / "face_detection_full_range_sparse.tflite"
-    if not (graph_file.is_file() and model_file.is_file()):
-        raise UsageError(f"faces backend 'mediapipe' needs mediapipe 0.10.21, whose wheel holds {model_file.name}")
-    config = ValidatedGraphConfig()
-    config.initialize(binary_graph_path=str(graph_file))
-    text, changes = config.text_config, []
-    loader = 'node { calculator: "TfLiteModelCalculator" input_side_packet: "MODEL_BLOB:model" '
-    loader += 'output_side_packet: "MODEL:loaded_model" }\n'
-    for old, new in (
-        (r'model_path: "[^"]*"', ""),
-        (r'calculator: "InferenceCalculatorCpu"', r'\g<0> input_side_packet: "MODEL:loaded_model"'),
-        (r"min_score_thresh: [\d.]+", f"min_score_thresh: {min_score:.4f}"),
-        (r"xnnpack \{\s*\}", "xnnpack { num_threads: 1 }"),
-        (r"executor \{\s*\}", 'executor { type: "ApplicationThreadExecutor" }'),
-    ):
-        text, n = re.subn(old, new, text)
-        changes.append(n)
-    if changes != [1] * 5:
-        raise UsageError(f"faces backend 'mediapipe': {_NOT_THAT}")
-    return text + '\ninput_side_packet: "model"\n' + loader, model_file
 
 
 class InsightFaceDetector(_TiledDetector):
