@@ -39,6 +39,7 @@ __all__ = [
 
 BACKENDS = ("pyav", "decord", "ffmpeg")
 _FRAME_HEADER = struct.Struct("<dIBBB")  # of decode_child, which cannot be imported without its decoder
+RING_BYTES = 96 << 20
 _SLACK = 1.05  # 29.97 and 30.3 frames a second are "at most 30"
 
 
@@ -50,7 +51,8 @@ class DecodeOptions:
         backend: "pyav", "decord" or "ffmpeg"; equal frames.
         fast: no loop filter, planes shrunk by area averaging before conversion (pyav only): a third cheaper on small
             frames, pixels differ a little.
-        slots: frames in the shared ring; the decoder runs so many frames ahead.
+        slots: most frames in the shared ring; the decoder runs so many frames ahead. Large frames get fewer
+            (:func:`ring_slots`).
         progress_timeout_s: the child is killed after so long without progress, in seconds.
         memory_mb: address space of the child, in MiB; 350 of it are taken before the first file.
         max_frames: decoded frames in one read.
@@ -59,7 +61,7 @@ class DecodeOptions:
 
     backend: str = "pyav"
     fast: bool = False
-    slots: int = 8
+    slots: int = 32
     progress_timeout_s: float = 60.0
     memory_mb: int = 4096
     max_frames: int = 5_000_000
@@ -117,7 +119,7 @@ class FrameReader:
         self.width = int(str(request["width"]))
         self.height = int(str(request["height"]))
         self.damage = ""
-        self._slots = child.ring(options.slots, self.height * self.width * 3)
+        self._slots = child.ring(int(str(request["slots"])), self.height * self.width * 3)
         self._converter = Converter()
         self._answers = child.request("frames", options.progress_timeout_s, **request)
         self._iterator = self._frames()
@@ -126,7 +128,7 @@ class FrameReader:
         return self._iterator
 
     def _frames(self) -> Iterator[Frame]:
-        at_once, count = freed_at_once(self._options.slots), 0
+        at_once, count = freed_at_once(len(self._slots)), 0
         for kind, payload in self._answers:
             if kind == DONE:
                 self.damage = str(json.loads(payload)["damage"])
@@ -155,6 +157,11 @@ def freed_at_once(slots: int) -> int:
     of the other's data.
     """
     return slots // 2
+
+
+def ring_slots(most: int, frame_bytes: int) -> int:
+    """Frames in the ring: ``most``, or as many as ``RING_BYTES`` hold, but not under 8 for that."""
+    return min(most, max(8, RING_BYTES // frame_bytes))
 
 
 def output_size(video: Video, longest_side: int | None) -> tuple[int, int]:
@@ -206,12 +213,13 @@ def read_frames(
     if not (math.isfinite(start_s) and math.isfinite(end_s) and start_s < end_s and max_fps > 0):
         raise UsageError(f"cannot read frames of [{start_s}, {end_s}) at {max_fps} a second")
     width, height = output_size(video, longest_side)
+    slots = ring_slots(options.slots, 3 * width * height)
     request: dict[str, object] = {
         "path": path,
         "backend": options.backend,
         "fast": options.fast,
-        "slots": options.slots,
-        "freed_at_once": freed_at_once(options.slots),
+        "slots": slots,
+        "freed_at_once": freed_at_once(slots),
         "memory_mb": options.memory_mb,
         "max_frames": options.max_frames,
         "max_pixels": options.max_pixels,

@@ -21,7 +21,7 @@ from .shots import black_runs, find_cuts, join_traces
 from .split_screen import split_detail
 
 HALF_DISSOLVE_S = 0.5  # either side of a dissolve's middle two pictures are seen at once
-CERTAIN = 0.8  # a bystander counts only if he was once found with this score
+CERTAIN = 0.8  # a bystander counts only if he was found twice with this score
 
 
 @dataclass(frozen=True)
@@ -157,6 +157,10 @@ class Person:
     widths: Float32
     scores: Float32
 
+    def certain(self) -> bool:
+        """Whether this is no pattern that passes for a face: those score so well once in a while, not twice."""
+        return int((self.scores >= CERTAIN).sum()) >= 2
+
     def present(self, options: ScanOptions) -> tuple[float, float]:
         """First and last moment, margins included."""
         return float(self.times[0]) - options.edge_s, float(self.times[-1]) + options.edge_s
@@ -239,7 +243,7 @@ def _judge_window(people: Sequence[Person], start: float, end: float, options: S
     limit = options.bystander * float(np.median(second[both]))
     sightings: dict[float, int] = {}
     for _, size, p, inside in here:
-        if size >= limit and p.scores.max() >= CERTAIN:  # patterns that pass for faces never score so well
+        if size >= limit and p.certain():
             for t in p.times[inside & (p.scores >= SURE)]:
                 sightings[float(t)] = sightings.get(float(t), 0) + 1
     crowd = step * sum(1 for n in sightings.values() if n >= 3)
@@ -262,7 +266,7 @@ def _judge_alone(
         return "no_face", f"one face for {alone:.1f} s at most"
     sightings: dict[float, int] = {}
     for _, width, person, inside in here:
-        if width >= options.bystander * size and person.scores.max() >= CERTAIN:
+        if width >= options.bystander * size and person.certain():
             for t in person.times[inside & (person.scores >= SURE)]:
                 sightings[float(t)] = sightings.get(float(t), 0) + 1
     crowd = options.sample_s * sum(1 for n in sightings.values() if n >= 2)

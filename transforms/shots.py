@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -149,8 +150,6 @@ class PySceneDetectShots:
 
     def push(self, time_s: float, picture: Pixels) -> None:
         """Take the next frame, of any size, the same for all frames of a piece."""
-        from scenedetect.common import FrameTimecode
-
         if self._times and time_s <= self._times[-1]:
             raise ValueError(f"frame times must rise: {time_s} after {self._times[-1]}")
         small = _reduce(picture, self.width)
@@ -160,7 +159,7 @@ class PySceneDetectShots:
         fingerprint = cv2.resize(small, (16, 9), interpolation=cv2.INTER_AREA).astype(np.int16)
         self._small.append((time_s, fingerprint))
         # Times are kept here: to the detector every frame is one tick, so variable frame rates need no rounding.
-        tick = FrameTimecode(len(self._times) - 1, fps=Fraction(25))
+        tick = _tick(len(self._times) - 1)
         bgr = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
         for cut in self._detector.process_frame(tick, bgr):
             at = cut.frame_num
@@ -298,6 +297,14 @@ def shot_detector(options: ShotOptions) -> ShotDetector:
     if options.backend == "transnetv2":
         return TransNetV2Shots(options)
     raise UsageError(f"unknown shots backend '{options.backend}': choose pyscenedetect or transnetv2")
+
+
+@lru_cache(maxsize=16384)
+def _tick(number: int) -> Any:
+    """PySceneDetect's name for a frame. To make one costs a tenth of judging the frame."""
+    from scenedetect.common import FrameTimecode
+
+    return FrameTimecode(number, fps=Fraction(25))
 
 
 def find_cuts(trace: ShotTrace, options: ShotOptions | None = None) -> list[Cut]:

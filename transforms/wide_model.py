@@ -7,10 +7,7 @@ weights stay as they are.
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from collections.abc import Sequence
 
 SQUARE = 192  # side of the wheel's input
 CELL = 4  # pixels of the input to one place where a face is told
@@ -28,51 +25,50 @@ def resized(model: bytes, width: int, height: int) -> bytes:
     Raises:
         ValueError: another size, or not that model.
     """
-    import flatbuffers  # type: ignore[import-untyped]
     from mediapipe.tasks.metadata import schema_py_generated as schema
 
     if width % DEEPEST or height % DEEPEST:
         raise ValueError(f"the detector's input has sides of whole {DEEPEST} pixels, not {width} x {height}")
-    net: Any = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model, 0))
-    graph, places = net.subgraphs[0], (SQUARE // CELL) ** 2
+    # Only whole numbers change and none becomes longer: they are written over in a copy of the file.
+    changed = bytearray(model)
+    old, new = (schema.Model.GetRootAs(data, 0) for data in (model, changed))
+    graph, graph_new, places = old.Subgraphs(0), new.Subgraphs(0), (SQUARE // CELL) ** 2
 
-    def side(old: int, whole: int) -> int:
-        border = 0 if old in _SIDES else 2  # a layer padded before a convolution of three
-        if old - border not in _SIDES:
-            raise ValueError(f"a layer of the detector has a side of {old}")
-        return (old - border) * whole // SQUARE + border
+    def side(size: int, whole: int) -> int:
+        border = 0 if size in _SIDES else 2  # a layer padded before a convolution of three
+        if size - border not in _SIDES:
+            raise ValueError(f"a layer of the detector has a side of {size}")
+        return (size - border) * whole // SQUARE + border
 
-    def rewrite(tensor: Any, values: list[int]) -> None:
-        buffer = schema.BufferT()
-        buffer.data = np.array(values, "<i4").view(np.uint8)
-        net.buffers.append(buffer)
-        tensor.buffer = len(net.buffers) - 1
+    def flat(shape: Sequence[int]) -> list[int]:
+        return [width * height // CELL**2 if n == places else n for n in shape]
 
-    for tensor in graph.tensors:
-        shape = [int(n) for n in tensor.shape]
-        if net.buffers[tensor.buffer].data is not None:
+    for index in range(graph.TensorsLength()):
+        tensor = graph.Tensors(index)
+        if old.Buffers(tensor.Buffer()).DataLength():
             continue  # weights
+        shape = [int(n) for n in tensor.ShapeAsNumpy()]
         if len(shape) == 4 and shape[0] == 1 and shape[1] == shape[2] > 3:
-            tensor.shape = np.array([1, side(shape[1], height), side(shape[2], width), shape[3]], np.int32)
-        elif len(shape) == 3 and shape[1] == places:
-            tensor.shape = np.array([1, width * height // CELL**2, shape[2]], np.int32)
-    for step in graph.operators:
-        code = net.operatorCodes[step.opcodeIndex]
-        kind = max(code.builtinCode, code.deprecatedBuiltinCode)
+            shape = [1, side(shape[1], height), side(shape[2], width), shape[3]]
+        elif len(shape) == 3:
+            shape = flat(shape)
+        graph_new.Tensors(index).ShapeAsNumpy()[:] = shape
+    for index in range(graph.OperatorsLength()):
+        step = graph.Operators(index)
+        code = old.OperatorCodes(step.OpcodeIndex())
+        kind = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+        if kind not in (schema.BuiltinOperator.RESIZE_BILINEAR, schema.BuiltinOperator.RESHAPE):
+            continue
+        buffer = graph.Tensors(step.Inputs(1)).Buffer()
+        values = [int(n) for n in old.Buffers(buffer).DataAsNumpy().view("<i4")]
         if kind == schema.BuiltinOperator.RESIZE_BILINEAR:
-            size = graph.tensors[step.inputs[1]]
-            high, wide = _integers(net, size)
-            rewrite(size, [side(high, height), side(wide, width)])
-        elif kind == schema.BuiltinOperator.RESHAPE:
-            shape_of = graph.tensors[step.inputs[1]]
-            rewrite(shape_of, [width * height // CELL**2 if n == places else n for n in _integers(net, shape_of)])
-            if step.builtinOptions is not None:
-                step.builtinOptions.newShape = None  # the tensor says it
-    builder = flatbuffers.Builder(len(model) + (1 << 16))
-    builder.Finish(net.Pack(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output())
-
-
-def _integers(net: Any, tensor: Any) -> list[int]:
-    data: npt.NDArray[np.uint8] = np.asarray(net.buffers[tensor.buffer].data, np.uint8)
-    return [int(n) for n in data.view("<i4")]
+            values = [side(values[0], height), side(values[1], width)]
+        else:
+            values = flat(values)
+            if step.BuiltinOptions() is not None:
+                told = schema.ReshapeOptions()
+                told.Init(changed, step.BuiltinOptions().Pos)
+                if told.NewShapeLength():
+                    told.NewShapeAsNumpy()[:] = values
+        new.Buffers(buffer).DataAsNumpy().view("<i4")[:] = values
+    return bytes(changed)

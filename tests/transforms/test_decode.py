@@ -14,7 +14,7 @@ import media_factory as factory
 from decode_factory import facts, frames
 from duologue.schemas.errors import BadInput, UsageError
 from duologue.schemas.records import Video
-from duologue.transforms.decode import DecodeOptions, output_size, read_frames, thinning_rate
+from duologue.transforms.decode import DecodeOptions, output_size, read_frames, ring_slots, thinning_rate
 from duologue.transforms.decode_child import select_frames
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -212,3 +212,10 @@ def test_impossible_requests_are_usage_errors(media: Path) -> None:
         DecodeOptions(backend="decord", fast=True)
     with pytest.raises(UsageError), read_frames("x", video, start_s=2.0, end_s=1.0):
         pass
+
+
+def test_large_frames_get_fewer_slots() -> None:
+    assert ring_slots(32, 480 * 270 * 3) == 32
+    assert ring_slots(32, 1920 * 1080 * 3) == 16
+    assert ring_slots(32, 8192 * 4320 * 3) == 8
+    assert ring_slots(4, 8192 * 4320 * 3) == 4
