@@ -6,7 +6,8 @@ Every system begins at the truth's first places and turns. The network is given 
 first-frame layout ("audio" track); nearest_neighbour (what a training person did while their partner moved most like
 this one) and copy_partner (as in ``evaluate``: the partner's true face and eyes at one's own first place and turn) are
 given the partner's true motion. "swapped" is both people's whole true motion exchanged, which leaves mutual gaze as it
-was and so is no contender for it. "redrawn" is the behaviour that made the truth drawn again with other people's
+was and so is no contender for it. "answer" is the network as those two are served: each person generated
+while the partner's true motion is given. "redrawn" is the behaviour that made the truth drawn again with other people's
 manners: what a perfect network would do. Figures are means over people and pairs of the test split; of one motion, and
 of the mean of eight (eight samples, the eight nearest neighbours, eight redrawn). Mutual gaze of eight is the mean
 of how much both look at each other in each: no single motion can rank frames by how likely something is.
@@ -137,7 +138,8 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 where = folder / f"{variant}-{options.ablate}-{seed}"
                 steps = round(options.ablate * (TRANSFORMER_STEPS if variant == "transformer" else 1))
                 stages = stages_of(steps, first, None if variant == "no_stage_two" else second)
-                tree = settings(where, seed, VARIANTS[variant], stages, features, options.ablate_batch)
+                switch = {**VARIANTS[variant], "diffusion": {"partner_given": 0.0}}
+                tree = settings(where, seed, switch, stages, features, options.ablate_batch)
                 runs.setdefault(variant, []).append(learn(where, tree, exact, options.most_ablated, False))
         out |= {"ablation_steps": options.ablate, "ablation_seeds": len(options.seeds)}
         out["ablation"] = {variant: summary(each) for variant, each in runs.items()}

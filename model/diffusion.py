@@ -20,18 +20,22 @@ from ..schemas.errors import UsageError
 class DiffusionOptions:
     """Attributes:
     audio_dropout: share of samples trained without sound, so that guidance has something to lean away from.
+    partner_given: share of samples in which one person is seen as they are (time 0) and only the other is wanted back,
+        so that a network can also answer a partner whose motion is known; 0 leaves it out.
     steps: of the sampler. guidance: weight of the sound, 1 is none.
     clip: predictions are kept within so many standard deviations while sampling.
     """
 
     audio_dropout: float = 0.1
+    partner_given: float = 0.2
     steps: int = 6
     guidance: float = 2.5
     clip: float = 10.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.audio_dropout < 1:
-            raise UsageError(f"diffusion.audio_dropout is {self.audio_dropout:g}; it must lie in 0..1")
+        for name in ("audio_dropout", "partner_given"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UsageError(f"diffusion.{name} is {getattr(self, name):g}; it must lie in 0..1")
         if self.steps < 1:
             raise UsageError(f"diffusion.steps is {self.steps}; it must be positive")
 
@@ -45,8 +49,8 @@ def signal_and_noise(t: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def add_noise(x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-    """Diffuse [B, ...] to times [B]."""
-    signal, spread = (v.view(-1, *[1] * (x.ndim - 1)) for v in signal_and_noise(t))
+    """Diffuse [B, ...] to times [B], or [B, P, ...] to times [B, P]."""
+    signal, spread = (v.view(*t.shape, *[1] * (x.ndim - t.ndim)) for v in signal_and_noise(t))
     return signal * x + spread * noise
 
 

@@ -57,7 +57,7 @@ class NetworkOptions:
 
 
 def time_embedding(t: Tensor, width: int) -> Tensor:
-    """[B] diffusion times in 0..1 to [B, width] sines and cosines."""
+    """[N] diffusion times in 0..1 to [N, width] sines and cosines."""
     rates = torch.exp(torch.arange(width // 2, device=t.device) * (-math.log(1e4) / max(width // 2 - 1, 1)))
     angles = 1000.0 * t[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], -1)

@@ -204,7 +204,8 @@ class DualStream(nn.Module):
         """Clean motion.
 
         Args:
-            x: [B, 2, W, D] noisy. t: [B] times in 0..1. condition: [B, 2, K, W], or :meth:`told` of it.
+            x: [B, 2, W, D] noisy. t: [B] times in 0..1, or [B, 2] of each person; 0 is a person as they are.
+            condition: [B, 2, K, W], or :meth:`told` of it.
 
         Returns:
             [B, 2, W, D].
@@ -212,8 +213,8 @@ class DualStream(nn.Module):
         told = condition if isinstance(condition, Told) else self.told(condition)
         batch, people, frames, _ = x.shape
         kind = told.enter.dtype
-        when = self.time(time_embedding(t, self.options.condition).to(kind))
-        when = when[:, None].expand(-1, people, -1).flatten(0, 1)
+        each = (t if t.ndim == 2 else t[:, None].expand(-1, people)).flatten()
+        when = self.time(time_embedding(each, self.options.condition).to(kind))
         h = x.flatten(0, 1).transpose(1, 2).to(kind)
         extra = told.enter.shape[-1] - frames
         if extra:

@@ -32,6 +32,7 @@ class Objective(nn.Module):
         t = (FIRST_T + (1 - FIRST_T) * torch.rand(size, generator=draw)).to(device)
         silent = torch.rand(size, generator=draw) < self.config.diffusion.audio_dropout
         silent = silent.to(device) | ~batch.audio_valid
+        seen = self._seen(size, draw).to(device)  # [B, 2] people whose clean motion is given
         own = torch.Generator(device).manual_seed(seed)
         noise = torch.randn((size, 2, frames, self.statistics.dims), generator=own, device=device)
         scene = scene_of(batch, wished.to(device))
@@ -42,8 +43,10 @@ class Objective(nn.Module):
         condition = self.model.condition_on(
             heard, batch.speaking, scene.layout(), (~continues).float().to(device), silent
         )
-        predicted = self.model(add_noise(truth, t, noise), t, condition)
-        terms = self.loss(predicted, truth, batch.valid, batch.gaze_valid, batch.speaking, batch.mouth_only)
+        times = torch.where(seen, 0.0, t[:, None])
+        predicted = self.model(add_noise(truth, times, noise), times, condition)
+        wanted = batch.valid & ~seen[..., None]
+        terms = self.loss(predicted, truth, wanted, batch.gaze_valid, batch.speaking, batch.mouth_only)
         if self.config.losses.masks:
             inside = torch.arange(frames, device=device)[None] < batch.frames[:, None]
             terms["masks"] = mask_loss(
@@ -51,3 +54,9 @@ class Objective(nn.Module):
             )
             terms["loss"] = terms["loss"] + self.config.losses.masks * terms["masks"]
         return terms
+
+    def _seen(self, size: int, draw: torch.Generator) -> Tensor:
+        """[size, 2] bool: nobody, or one of both, in ``diffusion.partner_given`` of the samples."""
+        chosen = torch.rand(size, generator=draw) < self.config.diffusion.partner_given
+        first = torch.rand(size, generator=draw) < 0.5
+        return chosen[:, None] & torch.stack([first, ~first], 1)

@@ -14,9 +14,10 @@ from ..fitting.head_model import HeadModel, rotation_matrix
 from ..schemas.errors import UsageError
 from .data import Batch
 from .dyad_metrics import FLIP
+from .given import given
 from .network import DualStream
 from .representation import Scene, Statistics, decode, encode, eye_directions, part_slices, scene_of
-from .sample import given, sample_motion
+from .sample import sample_motion
 from .train_config import TrainConfig
 
 Array = npt.NDArray[np.float64]

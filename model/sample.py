@@ -22,12 +22,11 @@ from ..schemas.tracks import Float32
 from .checkpoint import Trained, load_trained
 from .diffusion import guided, multistep
 from .dyad_metrics import gaze_directions
+from .given import Given, given
 from .network import DualStream
-from .representation import Scene, Statistics, decode, flip, from_six, part_slices, partner_frames, to_six
+from .representation import Scene, decode, flip, part_slices, partner_frames
 
 BATCH = 64  # windows denoised at once
-HELD = 0.035  # radians: 2 degrees, so that a placement well inside the bin of a layout code stays there
-FADE = 25  # frames within which a given first place and turn pass into the network's own
 EDGE = 1e-3  # weight of a window's outermost frame against its neighbour's
 
 
@@ -40,7 +39,7 @@ class Placement:
         rotation: [3] axis-angle of the head, zero facing the camera; None faces the partner.
         shape: [S] identity coefficients; None is the mean head.
         held: the head's turn about the vertical stays about that of ``rotation``: its median over the clip lies within
-            :data:`HELD` of it. Otherwise only the first frame has it.
+            :data:`.given.HELD` of it. Otherwise only the first frame has it.
     """
 
     head_centre: tuple[float, float, float] | Float32
@@ -202,8 +201,8 @@ def sample_motion(
 
     Args:
         features: [B, T, F] of the front end. speaking: [B, 2, T] or None. layout: [B, 2, L].
-        known: what is known (:func:`given`): every clean prediction is moved there, so that it holds exactly and the
-            other frames are denoised to go with it.
+        known: what is known (:func:`.given.given`): every clean prediction is moved there, so that it holds exactly and
+            the other frames are denoised to go with it. People whose motion is known enter as they are, at time 0.
 
     Returns:
         [B, 2, T, D] and the speaking masks [B, 2, T] that were used.
@@ -231,18 +230,17 @@ def sample_motion(
     condition = model.told(torch.cat(with_sound))
     branches = len(with_sound)
 
+    seen = torch.zeros((batch, 2), dtype=torch.bool, device=device) if known is None else known.seen
+
     def begun(x: Tensor) -> Tensor:
         return x if known is None else known.lead(x)
 
     def predict(x: Tensor, t: float) -> Tensor:
-        pieces = cut(x, 2).repeat(branches, 1, 1, 1)
+        pieces = cut(x if known is None else known.clean(x), 2).repeat(branches, 1, 1, 1)
+        times = torch.where(seen, 0.0, t).repeat(len(pieces) // batch, 1)
         clean = torch.cat(
             [
-                model(
-                    pieces[k : k + BATCH],
-                    pieces.new_full((len(pieces[k : k + BATCH]),), t),
-                    condition.rows(k, k + BATCH),
-                )
+                model(pieces[k : k + BATCH], times[k : k + BATCH], condition.rows(k, k + BATCH))
                 for k in range(0, len(pieces), BATCH)
             ]
         )
@@ -257,82 +255,6 @@ def sample_motion(
     # Drawn on the CPU, so that a seed means the same on every device.
     noise = torch.randn((batch, 2, frames, model.dims), generator=torch.Generator().manual_seed(seed)).to(device)
     return begun(multistep(predict, noise, steps, clip)), masks  # again: the sampler clips
-
-
-@dataclass(frozen=True)
-class Given:
-    """What of the motion is known before it is generated.
-
-    Attributes:
-        values: [B, 2, D] normalised numbers at the first frame, NaN where free.
-        facing: [B, 2, 6] of the anchor frame, to which rotations are relative.
-        turn: [B, 2] radians about the vertical from the partner that a head's median lies within :data:`HELD` of; NaN
-            where free. statistics: of the numbers.
-    """
-
-    values: Tensor
-    facing: Tensor
-    turn: Tensor
-    statistics: Statistics
-
-    def lead(self, x: Tensor) -> Tensor:
-        """[B, 2, T, D] moved so that it begins there, less and less within :data:`FADE` frames: nothing jumps; and
-        turned so that it faces where it must, more and more within them.
-
-        The known numbers of its own first frame are taken from the two after it, which lie less at the edge of what
-        convolutions see.
-        """
-        if not bool(self.turn.isnan().all()):
-            x = self._turned(x)
-        start = x[:, :, 0] if x.shape[2] < 3 else 2 * x[:, :, 1] - x[:, :, 2]
-        start = torch.where(self.values.isnan(), x[:, :, 0], start)
-        x = torch.cat([start[:, :, None], x[:, :, 1:]], dim=2)
-        away = torch.where(self.values.isnan(), 0.0, self.values - start)
-        return x + away[:, :, None] * (1 - _ramp(x))
-
-    def _turned(self, x: Tensor) -> Tensor:
-        where = part_slices(self.statistics.expression)["rotation"]
-        raw = self.statistics.restore(x)
-        anchor = self.facing[:, :, None]
-        head = from_six(raw[..., where] + anchor)
-        yaw = torch.atan2(head[..., 0, 2], head[..., 2, 2])
-        middle = torch.atan2(yaw.sin().median(-1).values, yaw.cos().median(-1).values)  # as layout codes take it
-        wrong = torch.remainder(self.turn - middle + torch.pi, 2 * torch.pi) - torch.pi
-        wrong = torch.where(self.turn.isnan(), 0.0, wrong.sign() * (wrong.abs() - HELD).clamp_min(0))
-        turn = wrong[:, :, None] * _ramp(x)[:, 0]
-        zero = torch.zeros_like(turn)
-        raw[..., where] = to_six(exp_so3(torch.stack([zero, turn, zero], -1)) @ head) - anchor
-        return self.statistics.normalise(raw)
-
-    def repeat(self, count: int) -> Given:
-        """For ``count`` samples of each scene."""
-        return Given(
-            self.values.repeat(count, 1, 1),
-            self.facing.repeat(count, 1, 1),
-            self.turn.repeat(count, 1),
-            self.statistics,
-        )
-
-
-def _ramp(x: Tensor) -> Tensor:
-    """[T, 1] from 0 at the first frame to 1 after :data:`FADE` frames, for x [B, 2, T, D]."""
-    rise = 0.5 - 0.5 * torch.cos(torch.linspace(0, torch.pi, FADE, device=x.device))[: x.shape[2]]
-    return torch.nn.functional.pad(rise, (0, x.shape[2] - len(rise)), value=1.0)[:, None]
-
-
-def given(scene: Scene, statistics: Statistics, held: Tensor | None = None) -> Given:
-    """What a scene fixes: people's places and, where known, which way their heads face; of those ``held`` [B, 2] bool
-    throughout."""
-    where = part_slices(statistics.expression)
-    raw = scene.centre.new_zeros((*scene.centre.shape[:2], statistics.dims))
-    fixed = torch.zeros_like(raw, dtype=torch.bool)
-    fixed[..., where["translation"]] = scene.known[:, None, None]
-    fixed[..., where["rotation"]] = scene.facing_known[..., None]
-    free = torch.full_like(scene.centre[..., 0], torch.nan)
-    turn = torch.atan2(scene.facing[..., 0, 2], scene.facing[..., 2, 2])
-    kept = free if held is None else torch.where(held & scene.facing_known, turn, free)
-    values = torch.where(fixed, statistics.normalise(raw), torch.nan)
-    return Given(values, to_six(scene.facing), kept, statistics)
 
 
 def _scene(placement: tuple[Placement, Placement], net: Trained) -> Scene:

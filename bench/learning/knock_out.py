@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from duologue.model.checkpoint import Trained
+from duologue.model.given import given
 from duologue.model.layers import CrossPersonAttention
 from duologue.schemas.dataset import Dataset
 
@@ -48,7 +49,9 @@ def knock_outs(data: Path, net: Trained, most: int, split: str = "test") -> dict
         lesser, scores = without(net, what), Scores()
         for batch, scene, pair in pairs:
             scores.labels.append(pair.relation.mutual_gaze)
-            raw = net.statistics.restore(sampled(lesser, batch, scene))[:, :, : int(batch.frames[0])]
+            raw = net.statistics.restore(sampled(lesser, batch, scene, given(scene, net.statistics)))[
+                :, :, : int(batch.frames[0])
+            ]
             scores.add_draws("sample", "mean_of_eight", raw, scene, net, pair)
         whole = whole or scores.tables
         row: dict[str, Any] = {}

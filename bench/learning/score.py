@@ -23,9 +23,10 @@ from duologue.model.dyad_metrics import (
     space_errors,
 )
 from duologue.model.evaluate_pairs import as_partner
+from duologue.model.given import Given, given
 from duologue.model.metrics import residual_correlation
 from duologue.model.representation import Scene, axes_of, decode, encode, flip, part_slices, scene_of
-from duologue.model.sample import given, sample_motion
+from duologue.model.sample import sample_motion
 from duologue.schemas.dataset import Dataset
 from duologue.schemas.heads import HeadTrack
 from duologue.schemas.row import Pair
@@ -142,23 +143,32 @@ class Scores:
         self.add(eight, heads_of(raw.mean(0, keepdim=True), scene, net, pair), pair, looking)
 
 
-def sampled(net: Trained, batch: Batch, scene: Scene) -> Tensor:
-    """[DRAWS, 2, T, D] normalised motions of the network for one pair."""
+def sampled(net: Trained, batch: Batch, scene: Scene, known: Given) -> Tensor:
+    """[DRAWS, 2, T, D] normalised motions of the network for one pair; ``known`` of that pair alone."""
     options = net.config.diffusion
     return sample_motion(
         net.model, net.front(batch.audio).repeat(DRAWS, 1, 1), batch.speaking.repeat(DRAWS, 1, 1),
         scene.layout().repeat(DRAWS, 1, 1), seed=0, steps=options.steps, guidance=options.guidance,
         clip=options.clip, window=net.config.load.window, overlap=50,
-        known=given(scene, net.statistics).repeat(DRAWS),
+        known=known.repeat(DRAWS),
     )[0]  # fmt: skip
+
+
+def answered(net: Trained, batch: Batch, scene: Scene, x: Tensor) -> Tensor:
+    """[DRAWS, 2, T, D] normalised motions: each person generated while the partner's true motion is given."""
+    start, both = given(scene, net.statistics), []
+    for person in (0, 1):
+        seen = torch.tensor([[person == 1, person == 0]])
+        both.append(sampled(net, batch, scene, start.seeing(seen, x))[:, person])
+    return torch.stack(both, 1)
 
 
 def add_baselines(
     scores: Scores, near: NearestNeighbour, net: Trained, batch: Batch, scene: Scene, x: Tensor, pair: Pair
 ) -> None:
-    """Motions without a network; ``x`` is the normalised truth [1, 2, W, D]."""
+    """Motions without a network; ``x`` is the normalised truth [1, 2, W, D], zero where not measured."""
     frames, statistics = int(batch.frames[0]), net.statistics
-    known = torch.where(batch.valid[..., None], x, torch.zeros_like(x))[:, :, :frames]
+    known = x[:, :, :frames]
     where = part_slices(statistics.expression)
     zero = torch.zeros_like(known)
     straight = axes_of(torch.zeros(1, 2, 2, 3), scene.facing)
@@ -187,8 +197,13 @@ def evaluate(data: Path, net: Trained, most: int, baselines: bool, split: str = 
     for batch, scene, x in motions(data, net, split, most):
         pair = dataset.pair(batch.pair_ids[0])
         scores.labels.append(pair.relation.mutual_gaze)
-        raw = net.statistics.restore(sampled(net, batch, scene))[:, :, : int(batch.frames[0])]
+        frames = int(batch.frames[0])
+        raw = net.statistics.restore(sampled(net, batch, scene, given(scene, net.statistics)))[:, :, :frames]
         scores.add_draws("sample", "mean_of_eight", raw, scene, net, pair)
+        x = torch.where(batch.valid[..., None], x, 0.0)
+        if net.config.diffusion.partner_given and baselines:
+            raw = net.statistics.restore(answered(net, batch, scene, x))[:, :, :frames]
+            scores.add_draws("answer", "answer_of_eight", raw, scene, net, pair)
         if near is not None:
             add_baselines(scores, near, net, batch, scene, x, pair)
     return scores.means()

@@ -1,0 +1,103 @@
+"""What of a motion is known before it is generated: where people begin, how they face, one person's whole motion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..fitting.rotations import exp_so3
+from .representation import Scene, Statistics, from_six, part_slices, to_six
+
+HELD = 0.035  # radians: 2 degrees, so that a placement well inside the bin of a layout code stays there
+FADE = 25  # frames within which a given first place and turn pass into the network's own
+
+
+@dataclass(frozen=True)
+class Given:
+    """What of the motion is known before it is generated.
+
+    Attributes:
+        values: [B, 2, D] normalised numbers at the first frame, NaN where free.
+        facing: [B, 2, 6] of the anchor frame, to which rotations are relative.
+        turn: [B, 2] radians about the vertical from the partner that a head's median lies within :data:`HELD` of; NaN
+            where free. statistics: of the numbers.
+        seen: [B, 2] bool: people whose whole motion is known. motion: [B, 2, T, D] normalised, theirs; None: nobody's.
+    """
+
+    values: Tensor
+    facing: Tensor
+    turn: Tensor
+    statistics: Statistics
+    seen: Tensor
+    motion: Tensor | None = None
+
+    def clean(self, x: Tensor) -> Tensor:
+        """[B, 2, T, D] with the known people as they are."""
+        return x if self.motion is None else torch.where(self.seen[..., None, None], self.motion, x)
+
+    def seeing(self, seen: Tensor, motion: Tensor) -> Given:
+        """The same with the motion of ``seen`` people known."""
+        return replace(self, seen=seen, motion=motion)
+
+    def lead(self, x: Tensor) -> Tensor:
+        """[B, 2, T, D] moved so that it begins there, less and less within :data:`FADE` frames: nothing jumps; and
+        turned so that it faces where it must, more and more within them.
+
+        The known numbers of its own first frame are taken from the two after it, which lie less at the edge of what
+        convolutions see.
+        """
+        if not bool(self.turn.isnan().all()):
+            x = self._turned(x)
+        start = x[:, :, 0] if x.shape[2] < 3 else 2 * x[:, :, 1] - x[:, :, 2]
+        start = torch.where(self.values.isnan(), x[:, :, 0], start)
+        x = torch.cat([start[:, :, None], x[:, :, 1:]], dim=2)
+        away = torch.where(self.values.isnan(), 0.0, self.values - start)
+        return self.clean(x + away[:, :, None] * (1 - _ramp(x)))
+
+    def _turned(self, x: Tensor) -> Tensor:
+        where = part_slices(self.statistics.expression)["rotation"]
+        raw = self.statistics.restore(x)
+        anchor = self.facing[:, :, None]
+        head = from_six(raw[..., where] + anchor)
+        yaw = torch.atan2(head[..., 0, 2], head[..., 2, 2])
+        middle = torch.atan2(yaw.sin().median(-1).values, yaw.cos().median(-1).values)  # as layout codes take it
+        wrong = torch.remainder(self.turn - middle + torch.pi, 2 * torch.pi) - torch.pi
+        wrong = torch.where(self.turn.isnan(), 0.0, wrong.sign() * (wrong.abs() - HELD).clamp_min(0))
+        turn = wrong[:, :, None] * _ramp(x)[:, 0]
+        zero = torch.zeros_like(turn)
+        raw[..., where] = to_six(exp_so3(torch.stack([zero, turn, zero], -1)) @ head) - anchor
+        return self.statistics.normalise(raw)
+
+    def repeat(self, count: int) -> Given:
+        """For ``count`` samples of each scene."""
+        return Given(
+            self.values.repeat(count, 1, 1),
+            self.facing.repeat(count, 1, 1),
+            self.turn.repeat(count, 1),
+            self.statistics,
+            self.seen.repeat(count, 1),
+            None if self.motion is None else self.motion.repeat(count, 1, 1, 1),
+        )
+
+
+def _ramp(x: Tensor) -> Tensor:
+    """[T, 1] from 0 at the first frame to 1 after :data:`FADE` frames, for x [B, 2, T, D]."""
+    rise = 0.5 - 0.5 * torch.cos(torch.linspace(0, torch.pi, FADE, device=x.device))[: x.shape[2]]
+    return torch.nn.functional.pad(rise, (0, x.shape[2] - len(rise)), value=1.0)[:, None]
+
+
+def given(scene: Scene, statistics: Statistics, held: Tensor | None = None) -> Given:
+    """What a scene fixes: people's places and, where known, which way their heads face; of those ``held`` [B, 2] bool
+    throughout."""
+    where = part_slices(statistics.expression)
+    raw = scene.centre.new_zeros((*scene.centre.shape[:2], statistics.dims))
+    fixed = torch.zeros_like(raw, dtype=torch.bool)
+    fixed[..., where["translation"]] = scene.known[:, None, None]
+    fixed[..., where["rotation"]] = scene.facing_known[..., None]
+    free = torch.full_like(scene.centre[..., 0], torch.nan)
+    turn = torch.atan2(scene.facing[..., 0, 2], scene.facing[..., 2, 2])
+    kept = free if held is None else torch.where(held & scene.facing_known, turn, free)
+    values = torch.where(fixed, statistics.normalise(raw), torch.nan)
+    return Given(values, to_six(scene.facing), kept, statistics, torch.zeros_like(scene.facing_known))
