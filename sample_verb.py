@@ -11,21 +11,33 @@ import json
 import os
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .schemas.errors import UsageError
+from .schemas.heads import HeadTrack
+from .schemas.tracks import Float32
+
+if TYPE_CHECKING:
+    from .model.sample import Placement
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.description = (
-        "Animate both people of a conversation from its mixed sound. DIR becomes a data set of one row, with "
-        "scene.glb, film.mp4 and view/index.html. --text says where the two are; without it they sit face to face."
+        "Animate both people of a conversation from its mixed sound, or one of them as the answer to the other's "
+        "measured motion. DIR becomes a data set of one row, with scene.glb, film.mp4 and view/index.html. --text "
+        "says where the two are; without it they sit face to face."
     )
     add = parser.add_argument
-    add("audio", metavar="AUDIO", help="WAV, FLAC, Ogg or MP3; other rates than 16 kHz are resampled")
+    add("audio", nargs="?", metavar="AUDIO", help="WAV, FLAC, Ogg or MP3; other rates than 16 kHz are resampled")
+    add(
+        "--answer", nargs=3, metavar=("SET", "PAIR_ID", "PERSON"),
+        help="instead of AUDIO: take a row's sound, places, turns and the motion of PERSON (a or b); animate the other",
+    )  # fmt: skip
     add("--checkpoint", required=True, metavar="CKPT", help="a checkpoint of duologue train, or its run's folder")
     add("--text", metavar="SENTENCE", help='where they are, as "they sit side by side, half a metre apart"')
     add("--llm", metavar="URL", help="let this OpenAI-compatible endpoint read the text, as http://localhost:8000/v1")
@@ -41,41 +53,38 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Generate, write everything, and say where it is."""
-    from .fitting.layout import parse
-    from .fitting.layout_llm import KEY_VARIABLE, Endpoint
     from .fitting.load_head import load_head_model
-    from .fitting.scene_text import EXAMPLE, scene_from_text
     from .model.checkpoint import LAST, load_trained
-    from .model.sample import Placement, generate
+    from .model.sample import generate
     from .schemas.manifest import MANIFEST
     from .schemas.records import Backend
-    from .transforms.speech_file import read_speech
     from .viewer.generated import GeneratedMotion, generated_pair, write_generated
 
     if (Path(args.out) / MANIFEST).exists():
         raise UsageError(f"{args.out} holds a data set already: choose another folder")
+    if bool(args.audio) == bool(args.answer):
+        raise UsageError("give AUDIO, or --answer SET PAIR_ID PERSON")
+    if args.answer and (args.text or args.llm):
+        raise UsageError("--answer takes both people's places from the row: leave --text and --llm out")
     if bool(args.llm) != bool(args.llm_model) or (args.llm and not args.text):
         raise UsageError("--llm URL, --llm-model NAME and --text go together")
-    sound, note = read_speech(args.audio)
-    reader = Endpoint(args.llm, args.llm_model, os.environ.get(KEY_VARIABLE, "")) if args.llm else parse
-    scene = scene_from_text(args.text or EXAMPLE, reader)
+    asked = _answer(*args.answer) if args.answer else _from_sound(args)
     trained = load_trained(args.checkpoint, args.device)
     model = load_head_model(args.head_model)
-    if trained.statistics.head_model_id != model.model_id:
-        raise UsageError(
-            f"{args.checkpoint} was trained with head model {trained.statistics.head_model_id}, this is "
-            f"{model.model_id}: give the right one with --head-model"
-        )
-    for text in ([f"{args.audio}: {note}"] if note else []) + (
-        [f"not understood: {scene.unread}"] if scene.unread else []
-    ):
-        print(f"note: {text}", file=sys.stderr)
-    one, two = (
-        Placement(scene.centre[k].astype(np.float32), scene.rotation[k].astype(np.float32), held=scene.turned[k])
-        for k in (0, 1)
-    )
+    for of, known in ((args.checkpoint, trained.statistics.head_model_id), (asked.source, asked.head_model_id)):
+        if known not in ("", model.model_id):
+            raise UsageError(
+                f"{of} was made with head model {known}, this is {model.model_id}: give the right one with --head-model"
+            )
+    if asked.fps not in (0.0, trained.config.load.fps):
+        raise UsageError(f"{asked.source} has {asked.fps:g} frames a second, the network {trained.config.load.fps:g}")
+    for note in asked.notes:
+        print(f"note: {note}", file=sys.stderr)
     began = time.perf_counter()
-    made = generate(trained, sound, (one, two), seed=args.seed, guidance=args.guidance, steps=args.steps)
+    made = generate(
+        trained, asked.sound, asked.places, speaking=asked.speaking, partner=asked.partner, seed=args.seed,
+        guidance=args.guidance, steps=args.steps,
+    )  # fmt: skip
     took = time.perf_counter() - began
     heads = (made.a, made.b)
     names = ("shape", "expression", "jaw", "neck", "rotation", "translation", "eyes")
@@ -83,27 +92,87 @@ def run(args: argparse.Namespace) -> int:
         **{name: np.stack([getattr(head, name) for head in heads]) for name in names},
         speaking=np.asarray(made.speaking, dtype=np.float32),
         fps=made.fps,
+        scale=(made.a.scale, made.b.scale),
     )
     file = Path(args.checkpoint) / LAST if Path(args.checkpoint).is_dir() else Path(args.checkpoint)
     backend = Backend("sample", f"dual-stream, step {trained.step}", hashlib.sha256(file.read_bytes()).hexdigest())
-    pair = generated_pair(motion, sound, model, source_uri=str(args.audio), backend=backend)
+    pair = generated_pair(motion, asked.sound, model, source_uri=asked.source, backend=backend)
     facts = {
-        "audio": str(args.audio), "text": args.text or "", "codes": list(scene.codes), "seed": args.seed,
-        "checkpoint_sha256": backend.weights_sha256, "guidance": args.guidance, "steps": args.steps,
+        "audio": str(args.audio or ""), "answer": args.answer or [], "text": args.text or "",
+        "codes": list(asked.codes), "seed": args.seed, "checkpoint_sha256": backend.weights_sha256,
+        "guidance": args.guidance, "steps": args.steps,
     }  # fmt: skip
     written = write_generated(pair, model, args.out, json.dumps({"sample": facts}, indent=1) + "\n")
     frames = motion.expression.shape[1]
-    asked, got = set(scene.codes), set(pair.relation.codes)
+    wanted, got = set(asked.codes), set(pair.relation.codes)
     if args.json:
         facts |= {
             "pair_id": written.pair_id, "scene": str(written.scene), "film": str(written.film), "frames": frames,
-            "page": str(written.page), "codes_found": sorted(asked & got), "person_frames_per_s": 2 * frames / took,
+            "page": str(written.page), "codes_found": sorted(wanted & got), "person_frames_per_s": 2 * frames / took,
         }  # fmt: skip
         print(json.dumps(facts))
         return 0
-    print(
-        f"{frames / made.fps:.1f} s of two heads in {took:.1f} s; {len(asked & got)} of {len(asked)} layout codes hold"
-    )
+    held = f"; {len(wanted & got)} of {len(wanted)} layout codes hold" if wanted else ""
+    print(f"{frames / made.fps:.1f} s of two heads in {took:.1f} s{held}")
     for path in (written.page, written.film, written.scene):
         print(f"     {path}")
     return 0
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What to animate: sound, places, and what is known beside; "" and 0 where nothing is."""
+
+    source: str
+    sound: Float32
+    places: tuple[Placement, Placement]
+    codes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    speaking: Float32 | None = None
+    partner: tuple[HeadTrack | None, HeadTrack | None] = (None, None)
+    head_model_id: str = ""
+    fps: float = 0.0
+
+
+def _from_sound(args: argparse.Namespace) -> _Asked:
+    from .fitting.layout import parse
+    from .fitting.layout_llm import KEY_VARIABLE, Endpoint
+    from .fitting.scene_text import EXAMPLE, scene_from_text
+    from .model.sample import Placement
+    from .transforms.speech_file import read_speech
+
+    sound, note = read_speech(args.audio)
+    reader = Endpoint(args.llm, args.llm_model, os.environ.get(KEY_VARIABLE, "")) if args.llm else parse
+    scene = scene_from_text(args.text or EXAMPLE, reader)
+    notes = [f"{args.audio}: {note}"] if note else []
+    notes += [f"not understood: {scene.unread}"] if scene.unread else []
+    one, two = (
+        Placement(scene.centre[k].astype(np.float32), scene.rotation[k].astype(np.float32), held=scene.turned[k])
+        for k in (0, 1)
+    )
+    return _Asked(str(args.audio), sound, (one, two), tuple(scene.codes), tuple(notes))
+
+
+def _answer(folder: str, identifier: str, person: str) -> _Asked:
+    from .model.sample import place_like
+    from .schemas.dataset import Dataset
+    from .schemas.pair import SAMPLE_RATE
+
+    if person not in ("a", "b"):
+        raise UsageError(f"--answer: PERSON is a or b, not {person!r}")
+    pair = Dataset(folder).pair(identifier)
+    fitted = pair.fitted
+    sound = pair.voices.samples()
+    if not len(sound):
+        raise UsageError(f"--answer: {identifier} has no sound")
+    length = round(len(fitted.times) / fitted.fps * SAMPLE_RATE)
+    sound = np.pad(sound[:length], (0, max(0, length - len(sound))))
+    return _Asked(
+        pair.source.source_uri,
+        sound,
+        place_like((fitted.a, fitted.b)),
+        speaking=np.stack([pair.voices.speaking_a, pair.voices.speaking_b]),
+        partner=(fitted.a, None) if person == "a" else (None, fitted.b),
+        head_model_id=fitted.head_model_id,
+        fps=fitted.fps,
+    )

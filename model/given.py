@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..fitting.rotations import exp_so3
-from .representation import Scene, Statistics, from_six, part_slices, to_six
+from ..schemas.errors import UsageError
+from ..schemas.heads import HeadTrack
+from .representation import Poses, Scene, Statistics, encode, from_six, part_slices, to_six
 
 HELD = 0.035  # radians: 2 degrees, so that a placement well inside the bin of a layout code stays there
 FADE = 25  # frames within which a given first place and turn pass into the network's own
@@ -101,3 +105,36 @@ def given(scene: Scene, statistics: Statistics, held: Tensor | None = None) -> G
     kept = free if held is None else torch.where(held & scene.facing_known, turn, free)
     values = torch.where(fixed, statistics.normalise(raw), torch.nan)
     return Given(values, to_six(scene.facing), kept, statistics, torch.zeros_like(scene.facing_known))
+
+
+def bridged(head: HeadTrack) -> HeadTrack:
+    """The head with its gaps bridged in straight lines, and held at the ends; ``valid`` and gaze stay.
+
+    Raises:
+        UsageError: no frame was measured.
+    """
+    frames = np.arange(len(head.valid))
+    arrays: dict[str, Any] = {}
+    for name in (*(field.name for field in fields(Poses)), "head_centre"):
+        values = getattr(head, name)
+        flat = values.reshape(len(frames), -1)
+        good = head.valid & np.isfinite(flat).all(1)
+        if not good.any():
+            raise UsageError(f"the partner's {name} was measured in no frame")
+        lines = np.stack([np.interp(frames, frames[good], column[good]) for column in flat.T], 1)
+        arrays[name] = lines.reshape(values.shape).astype(np.float32)
+    return replace(head, **arrays)
+
+
+def motion_of(head: HeadTrack, who: int, scene: Scene, statistics: Statistics) -> Tensor:
+    """[1, 2, T, D] normalised numbers of one measured person ``who``, 0 or 1 (the other's mean nothing).
+
+    Args:
+        head: without gaps (:func:`bridged`). scene: of one pair; this person's place in it is that of one frame.
+    """
+    device = scene.centre.device
+    away = np.linalg.norm(head.head_centre - scene.centre[0, who].cpu().numpy(), axis=-1)
+    arrays = {f.name: torch.from_numpy(getattr(head, f.name)).float().to(device) for f in fields(Poses)}
+    root = arrays["translation"][int(away.argmin())].expand(1, 2, 3)
+    poses = Poses(**{name: value[None, None].expand(1, 2, *value.shape) for name, value in arrays.items()})
+    return statistics.normalise(encode(poses, replace(scene, translation=root)))

@@ -154,7 +154,19 @@ def scene_of(batch: Batch, anchor: Tensor | None = None) -> Scene:
     return Scene(frame, centre, pick(batch.translation), facing, known, seen)
 
 
-def encode(batch: Batch, scene: Scene) -> Tensor:
+@dataclass(frozen=True)
+class Poses:
+    """What of a batch :func:`encode` reads: camera-frame arrays [B, 2, W, ...] by name of the pair row."""
+
+    expression: Tensor
+    jaw: Tensor
+    neck: Tensor
+    rotation: Tensor
+    eyes: Tensor
+    translation: Tensor
+
+
+def encode(batch: Batch | Poses, scene: Scene) -> Tensor:
     """[B, 2, W, D] raw numbers of a batch; where not valid they mean nothing."""
     turned = scene.frame.transpose(-1, -2)[:, :, None] @ exp_so3(batch.rotation)
     moved = torch.einsum("bpji,bpwj->bpwi", scene.frame, batch.translation - scene.translation[:, :, None])

@@ -22,7 +22,7 @@ from ..schemas.tracks import Float32
 from .checkpoint import Trained, load_trained
 from .diffusion import guided, multistep
 from .dyad_metrics import gaze_directions
-from .given import Given, given
+from .given import Given, bridged, given, motion_of
 from .network import DualStream
 from .representation import Scene, decode, flip, part_slices, partner_frames
 
@@ -75,6 +75,7 @@ def generate(
     placement: tuple[Placement, Placement] = FACE_TO_FACE,
     *,
     speaking: Float32 | None = None,
+    partner: tuple[HeadTrack | None, HeadTrack | None] = (None, None),
     seed: int = 0,
     guidance: float | None = None,
     steps: int | None = None,
@@ -88,12 +89,15 @@ def generate(
         audio: [N] mixed sound at 16 kHz, -1..1, at least 0.2 s. T = floor(fps N / 16000) frames come out.
         placement: of person a (left in the image) and b.
         speaking: [2, T] who speaks when; None lets the network hear it (which voice is whose is then its choice).
+        partner: the measured motion of a or of b over the same T frames, who then comes back as measured, gaps bridged;
+            the other one is generated to go with it. ``placement`` is :func:`place_like` of the measured pair.
         seed: the same gives the same motion. guidance, steps: of the sampler; None takes the configuration's.
         overlap_s: seconds that neighbouring windows share.
         device: where a path is loaded.
 
     Raises:
-        UsageError: sound that is not such an array, masks of another length, a place that is no place.
+        UsageError: sound that is not such an array, masks or a partner of another length, a place that is no place, a
+            network that was not trained to answer a partner.
     """
     net = load_trained(trained, device) if isinstance(trained, str) else trained
     fps, options = net.config.load.fps, net.config.diffusion
@@ -109,6 +113,14 @@ def generate(
             raise UsageError(f"speaking masks have shape {list(wanted.shape)}, this sound needs [2, {frames}]")
         masks = torch.from_numpy(np.nan_to_num(wanted))[None].to(net.device)
     scene = _scene(placement, net)
+    known = given(scene, net.statistics, torch.tensor([[p.held for p in placement]], device=net.device))
+    kept: list[HeadTrack | None] = [None, None]
+    for who, head in enumerate(partner):
+        if head is not None:
+            _check_partner(partner, head, frames, net)
+            kept[who] = whole = bridged(head)
+            seen = torch.tensor([[who == 0, who == 1]], device=net.device)
+            known = known.seeing(seen, motion_of(whole, who, scene, net.statistics))
     x, masks = sample_motion(
         net.model,
         features[None],
@@ -120,11 +132,27 @@ def generate(
         clip=options.clip,
         window=net.config.load.window,
         overlap=round(overlap_s * fps),
-        known=given(scene, net.statistics, torch.tensor([[p.held for p in placement]], device=net.device)),
+        known=known,
     )
     raw = net.statistics.restore(x)
-    tracks = _tracks(raw, scene, placement, net)
-    return Generated(fps, net.statistics.head_model_id, *tracks, masks[0].float().cpu().numpy())
+    a, b = (mine or made for mine, made in zip(kept, _tracks(raw, scene, placement, net), strict=True))
+    return Generated(fps, net.statistics.head_model_id, a, b, masks[0].float().cpu().numpy())
+
+
+def _check_partner(
+    partner: tuple[HeadTrack | None, HeadTrack | None], head: HeadTrack, frames: int, net: Trained
+) -> None:
+    if None not in partner:
+        raise UsageError("both people's motion is given: there is nothing to generate")
+    if not net.config.diffusion.partner_given:
+        raise UsageError("this network was not trained to answer a partner (diffusion.partner_given 0)")
+    if len(head.valid) != frames:
+        raise UsageError(f"the partner's motion has {len(head.valid)} frames, this sound needs {frames}")
+    if head.expression.shape[1] != net.statistics.expression:
+        raise UsageError(
+            f"the partner's motion has {head.expression.shape[1]} expression coefficients; this network's head model "
+            f"({net.statistics.head_model_id}) has {net.statistics.expression}"
+        )
 
 
 def _checked(audio: Float32, fps: float) -> Float32:

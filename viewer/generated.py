@@ -42,6 +42,7 @@ class GeneratedMotion:
     Attributes:
         shape [2, S], expression [2, T, E], jaw, neck, rotation, translation [2, T, 3], eyes [2, T, 2, 3], speaking
             [2, T] 0..1.
+        scale: factors on the head model, as :class:`HeadTrack`'s.
     """
 
     shape: Float32
@@ -53,6 +54,7 @@ class GeneratedMotion:
     eyes: Float32
     speaking: Float32
     fps: float = 25.0
+    scale: tuple[float, float] = (1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ def _head(motion: GeneratedMotion, who: int, model: HeadModel) -> HeadTrack:
     rotation = Rotation.from_rotvec(motion.rotation[who].astype(np.float64)).as_matrix()
     turn = rotation @ np.diag([1.0, -1.0, -1.0])
     frames = len(turn)
-    middle = 0.5 * (joints[3] + joints[4]) - joints[0]
+    middle = motion.scale[who] * (0.5 * (joints[3] + joints[4]) - joints[0])
     axes = Rotation.from_rotvec(motion.eyes[who].reshape(-1, 3).astype(np.float64)).as_matrix()[..., 2]
     axis = axes.reshape(frames, 2, 3).mean(1)
     gaze = np.einsum("tij,tj->ti", turn, axis / np.linalg.norm(axis, axis=1, keepdims=True))
@@ -172,6 +174,7 @@ def _head(motion: GeneratedMotion, who: int, model: HeadModel) -> HeadTrack:
         confidence=np.ones(frames, single),
         valid=np.ones(frames, dtype=bool),
         scale_log_sd=0.0,
+        scale=motion.scale[who],
     )
 
 

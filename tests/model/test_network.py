@@ -230,6 +230,8 @@ def test_one_network_for_both_people(backbone: str) -> None:
     other[:, 1] += 1
     c = model.condition_on(heard, speaking, layout, begins)
     assert (model(other, t, c)[:, 0] - out[:, 0]).abs().max() > 1e-3  # the partner is seen
+    torch.testing.assert_close(model(x, t[:, None].expand(2, 2), c), out)  # each may have a time of their own
+    assert (model(x, torch.stack([t, 0 * t], 1), c)[:, 0] - out[:, 0]).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("switch", ["cross_attention", "roles", "masks", "audio", "layout"])

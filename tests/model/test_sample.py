@@ -12,13 +12,12 @@ from duologue.fitting.load_head import load_head_model
 from duologue.fitting.rotations import exp_so3, geodesic
 from duologue.model import checkpoint
 from duologue.model.dyad_metrics import gaze_directions
+from duologue.model.given import HELD, bridged, given, motion_of
 from duologue.model.representation import encode, from_six, part_slices, scene_of, statistics_of, to_six
 from duologue.model.sample import (
     FACE_TO_FACE,
-    HELD,
     Placement,
     generate,
-    given,
     place_like,
     window_starts,
     window_weights,
@@ -119,6 +118,59 @@ def test_windows_leave_no_seam(trained: checkpoint.Trained) -> None:
     hard = np.linalg.norm(np.diff(butt, axis=0), axis=1)
     at = np.arange(49, 499, 50)
     assert hard[at].mean() > 1.3 * np.delete(hard, at).mean()  # the test can see a seam
+
+
+def test_a_partner_comes_back_as_measured_and_is_answered(trained: checkpoint.Trained, folder: Path) -> None:
+    pair = next(iter(Dataset(folder).pairs(selected=False)))
+    a, b = pair.fitted.a, pair.fitted.b
+    gap = a.valid.copy()
+    gap[20:24] = False
+    a = replace(a, valid=gap, jaw=np.where(gap[:, None], a.jaw, np.nan).astype(np.float32))
+    masks = np.stack([pair.voices.speaking_a, pair.voices.speaking_b])
+    sound = 0.1 * np.random.default_rng(0).normal(size=len(gap) * 640).astype(np.float32)
+    places = place_like((a, b))
+
+    made = generate(trained, sound, places, speaking=masks, partner=(a, None), steps=3)
+    for name in ("jaw", "rotation", "translation", "expression", "eyes", "head_centre"):
+        np.testing.assert_array_equal(getattr(made.a, name)[gap], getattr(a, name)[gap])
+        assert np.isfinite(getattr(made.a, name)).all()
+    np.testing.assert_allclose(made.a.jaw[21], a.jaw[19] + (a.jaw[24] - a.jaw[19]) * 2 / 5, atol=1e-6)
+    np.testing.assert_allclose(made.b.head_centre[0], places[1].head_centre, atol=1e-5)
+
+    alone = generate(trained, sound, places, speaking=masks, steps=3)
+    other = replace(a, jaw=a.jaw + 0.3, eyes=a.eyes + 0.4)
+    answered = generate(trained, sound, places, speaking=masks, partner=(other, None), steps=3)
+    for before in (alone, answered):  # b is generated, and depends on what a does
+        assert np.abs(before.b.jaw - made.b.jaw).max() > 1e-5
+    again = generate(trained, sound, places, speaking=masks, partner=(a, None), steps=3)
+    np.testing.assert_array_equal(again.b.jaw, made.b.jaw)
+
+    for partner, words in (
+        ((a, b), "nothing to generate"),
+        ((replace(a, valid=gap[:50]), None), "50 frames"),
+        ((None, replace(b, valid=np.zeros_like(gap))), "measured in no frame"),
+        ((None, replace(b, expression=b.expression[:, :3])), "3 expression"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            generate(trained, sound, places, speaking=masks, partner=partner)
+    deaf = replace(trained.config, diffusion=replace(trained.config.diffusion, partner_given=0.0))
+    with pytest.raises(UsageError, match="not trained to answer"):
+        generate(replace(trained, config=deaf), sound, places, speaking=masks, partner=(a, None))
+
+
+def test_a_partners_numbers_are_those_that_training_sees(trained: checkpoint.Trained, folder: Path) -> None:
+    pair = next(iter(Dataset(folder).pairs(selected=False)))
+    batch = batch_of(folder)
+    row = batch.pair_ids.index(pair.pair_id)
+    scene = scene_of(batch)
+    wanted = trained.statistics.normalise(encode(batch, scene))[row]
+    one = scene_of(
+        replace(batch, **{k: v[row : row + 1] for k, v in vars(batch).items() if isinstance(v, torch.Tensor)})
+    )
+    for who, head in enumerate((pair.fitted.a, pair.fitted.b)):
+        got = motion_of(bridged(head), who, one, trained.statistics)[0, who]
+        valid = batch.valid[row, who]
+        torch.testing.assert_close(got[valid], wanted[who][valid], atol=2e-3, rtol=1e-3)
 
 
 def test_sampling_refuses_bad_sound(trained: checkpoint.Trained, folder: Path) -> None:

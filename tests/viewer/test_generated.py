@@ -293,6 +293,29 @@ def test_sample_animates_a_sound_file(checkpoint: Path, tmp_path: Path, capsys: 
     unpack(Path(facts["scene"]).read_bytes())
 
 
+def test_sample_answers_a_measured_person(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = next(iter(Dataset(checkpoint.parent / "set").pairs(selected=False)))
+    out = tmp_path / "made"
+    answer = ["--answer", str(checkpoint.parent / "set"), row.pair_id, "b"]
+    command = ["sample", "--checkpoint", str(checkpoint), "--steps", "2", "--json"]
+    assert main([*command, *answer, "--out", str(out)]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    made = Dataset(out).pair(facts["pair_id"])
+    for name in ("rotation", "translation", "jaw", "expression"):
+        np.testing.assert_allclose(getattr(made.fitted.b, name), getattr(row.fitted.b, name), atol=2e-3)
+    assert np.abs(made.fitted.a.jaw - row.fitted.a.jaw).max() > 1e-3
+    for extra, message in (
+        ([*answer, "--text", "they sit side by side"], "leave --text"),
+        ([], "give AUDIO, or --answer"),
+        (["x.wav", *answer], "give AUDIO, or --answer"),
+        ([*answer[:-1], "c"], "PERSON is a or b"),
+    ):
+        assert main([*command, *extra, "--out", str(tmp_path / "x")]) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
