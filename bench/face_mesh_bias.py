@@ -41,7 +41,7 @@ def track(name: str, landmarks: npt.NDArray[np.float32], valid: bool) -> FaceTra
 
 
 def fitted(landmarks: npt.NDArray[np.float32], focal_px: float, options: FitOptions) -> tuple[Array, Array]:
-    """Rotations [N, 3, 3] and their stored standard deviations [N], radians, of unrelated pictures of one face."""
+    """Rotations [N, 3, 3] and their stored standard deviations [N, 3], radians, of unrelated pictures of one face."""
     n = len(landmarks)
     clip = ClipTracks("stills", 0, 0.0, n / FPS, WIDTH, HEIGHT, np.arange(n) / FPS, track("a", landmarks, True),
                       track("", landmarks, False), focal_px)  # fmt: skip
@@ -69,7 +69,7 @@ def errors(stills: Stills, bias: LandmarkBias | None) -> dict[str, Array]:
             out["yaw"].append(np.degrees(np.arctan2(-side * true[:, 0, 2], true[:, 2, 2])))
             out["fitted"].append(np.degrees(np.arctan2(-side * found[:, 0, 2], found[:, 2, 2])))
             out["error"].append(angles_deg(found, true))
-            out["inside"].append((np.abs(vector) < 2.0 * sd[:, None]).mean(1))
+            out["inside"].append((np.abs(vector) < 2.0 * sd).mean(1))
     return {key: np.concatenate(value) for key, value in out.items()}
 
 

@@ -141,7 +141,7 @@ def face_figures(
         "depth_without_size_pct": float(100 * (depth.mean() * truth.size / (size * size_of(target, track)) - 1)),
         "jitter_deg": jitter(r, v),
         "jitter_truth_deg": jitter(truth_r, v),
-        "coverage_rotation": float((np.abs(vectors) < 2 * sd[:, None]).mean()),
+        "coverage_rotation": float((np.abs(vectors) < 2 * sd).mean()),
         "coverage_position": float((offset < 2 * track.translation_sd[v]).mean()),
         "rotation_sd_deg": float(sd.mean()),
         "residual": float(np.median(track.residual[v])),

@@ -50,7 +50,7 @@ def head(rng: np.random.Generator, x: float, name: str) -> HeadTrack:
         track_id=name, shape=rng.normal(size=COEFFICIENTS).astype(np.float32),
         expression=walk(rng, 0.05, COEFFICIENTS), jaw=walk(rng, 0.004, 3), neck=np.zeros((FRAMES, 3), np.float32),
         rotation=walk(rng, 0.004, 3), translation=centre, eyes=walk(rng, 0.01, 2, 3), gaze_raw=gaze, gaze=gaze,
-        head_centre=centre, rotation_sd=abs(walk(rng, 0.01)), translation_sd=abs(walk(rng, 0.1)),
+        head_centre=centre, rotation_sd=abs(walk(rng, 0.01, 3)), translation_sd=abs(walk(rng, 0.1)),
         gaze_sd=abs(walk(rng, 0.07)), residual=abs(walk(rng, 0.03)), box=box,
         confidence=np.clip(0.9 + walk(rng, 0.01), 0, 1), valid=np.ones(FRAMES, bool), scale_log_sd=0.06,
     )  # fmt: skip

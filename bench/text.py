@@ -82,7 +82,13 @@ def clip_codes(
 def exact(head: Any) -> Any:
     """A generated head without uncertainty, as its written row has it."""
     zeros = np.zeros(len(head.valid), np.float32)
-    return replace(head, rotation_sd=zeros, translation_sd=zeros, gaze_sd=zeros, residual=zeros)
+    return replace(
+        head,
+        rotation_sd=np.zeros((len(head.valid), 3), np.float32),
+        translation_sd=zeros,
+        gaze_sd=zeros,
+        residual=zeros,
+    )
 
 
 def share(hits: list[bool]) -> dict[str, float]:

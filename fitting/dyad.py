@@ -137,11 +137,12 @@ def _layout(
     put("distance_change_m", end - start if last > first else 0.0, 0.02 + 0.1 * distance_sd)
     for name, track, sign in (("a", pair.a, 1.0), ("b", pair.b, -1.0)):
         facing, tilt = _facing(track, to_dyad, both, sign)
-        own = np.degrees(float(np.nanmedian(track.rotation_sd[both])))
+        # About the vertical a head faces elsewhere, about the line of sight it tilts.
+        _, turn, roll = np.degrees(np.nanmedian(track.rotation_sd[both].astype(np.float64), axis=0))
         # The direction to the partner is unsure too.
         across = np.degrees(np.sqrt(max(np.trace(cov) - distance_sd**2, 0.0) / 2) / out["distance_m"])
-        put(f"facing_{name}_deg", facing, float(np.hypot(np.hypot(own, across), options.facing_sd_deg)))
-        put(f"tilt_{name}_deg", tilt, float(np.hypot(own, 1.0)))
+        put(f"facing_{name}_deg", facing, float(np.hypot(np.hypot(turn, across), options.facing_sd_deg)))
+        put(f"tilt_{name}_deg", tilt, float(np.hypot(roll, 1.0)))
     for name, values in (("look_a_share", looking[0]), ("look_b_share", looking[1]), ("mutual_share", mutual)):
         known = values[np.isfinite(values)]
         if len(known) >= 10:

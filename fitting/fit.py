@@ -55,8 +55,9 @@ class FitOptions:
         min_valid_frames: fewer measured frames of a face cannot be fitted.
         detector_bias: take FaceMesh's own mean error on turned faces off the landmarks before they are fitted (see
             ``fitting/landmark_bias.py``). False for landmarks without that fault.
-        turned_error: sd of the rotation error that is left on turned faces, as a share of the angle between the
-            face and the line of sight (of 15 degrees at least); stored in ``rotation_sd``. 0 for landmarks without it.
+        turned_error: sd, radians, of the detector's own rotation error, about the axes across the way the face looks:
+            half of it about that way, more of it near profile (see ``detector_variance``); stored in ``rotation_sd``.
+            0 for landmarks without it.
         iris_error: sd, radians per axis, of the gaze error that is neither noise nor constant: FaceMesh's irises, and
             eyeballs whose error changes with the pose. It decides how far a gaze is drawn to the partner, and is stored
             in ``gaze_sd``. 0 for irises without that.
@@ -89,7 +90,7 @@ class FitOptions:
     overlap: int = 40
     min_valid_frames: int = 12
     detector_bias: bool = True
-    turned_error: float = 0.08
+    turned_error: float = 0.037
     iris_error: float = 0.105
     held_out: tuple[int, ...] = ()
     device: str = "cpu"
@@ -257,7 +258,17 @@ class HeadFitter:
         times = clip_times(clip.start_s, clip.end_s, self.options.fps)
         source = np.asarray(clip.times, dtype=np.float64)
         partial = [
-            head_track(c, f, self.model, self.head, self.n_shape, times, source, self.options.turned_error)
+            head_track(
+                c,
+                f,
+                self.model,
+                self.head,
+                self.n_shape,
+                times,
+                source,
+                self.options.turned_error,
+                self.options.iris_error,
+            )
             for c, f in zip(chains, fits, strict=True)
         ]
         heads = []

@@ -16,8 +16,8 @@ from scipy.special import chndtr
 from ..schemas.heads import HeadTrack
 from ..schemas.tracks import LEFT_IRIS, RIGHT_IRIS
 from .camera import Camera
-from .common_gaze import NOISE_SHARE, OUTWARD, common_gaze
-from .fixations import smooth_fixations
+from .common_gaze import NOISE_SHARE, OUTWARD, common_gaze, iris_evidence
+from .fixations import find_fixations, smooth_fixations
 from .rotations import exp_so3
 from .trajectory import Resampling
 
@@ -147,6 +147,7 @@ def solve_gaze(
     times: Array,
     plan: Resampling,
     appearance: npt.NDArray[np.floating] | None = None,
+    iris_error: float = 0.0,
 ) -> GazeTrack:
     """Gaze at the N measured frames, smoothed between saccades, resampled to the clip clock.
 
@@ -154,6 +155,7 @@ def solve_gaze(
         landmarks: [N, 478, >=2] pixels. rotation: [N, 3, 3] model to camera. eyeballs: [N, 2, 3] metres (left, right).
         radius: metres, eyeball centre to iris centre. times: [N] seconds.
         appearance: [N, 3] gaze by an appearance model, camera frame, NaN where none; it then takes the irises' place.
+        iris_error: radians, of what no averaging over a fixation removes (see ``FitOptions``).
     """
     irises = landmarks[:, [LEFT_IRIS[0], RIGHT_IRIS[0]], :2]
     opened = eyes_open(landmarks)
@@ -172,8 +174,14 @@ def solve_gaze(
         mean = angles_of(np.nan_to_num(np.einsum("nij,ni->nj", rotation, appearance.astype(np.float64)), nan=0.0))
         seen = opened.any(-1) & np.isfinite(appearance).all(-1)
         noise = np.where(seen, APPEARANCE_SD, np.nan)
-    steady, smooth_sd = smooth_fixations(direction_of(mean), rotation, noise, times)
-    smooth = angles_of(steady)
+        steady, smooth_sd = smooth_fixations(direction_of(mean), rotation, noise, times)
+        smooth = angles_of(steady)
+    else:
+        fixations = find_fixations(direction_of(mean), rotation, noise, times)
+        smooth, smooth_sd = mean, noise
+        if fixations is not None:
+            evidence = iris_evidence(irises, rotation, eyeballs, radius, camera, usable, iris_error * radius)
+            smooth, smooth_sd = evidence.pooled(fixations, rotation).direction()
     vergence = np.nan_to_num(_nanmedian(own))
     eyes = _eye_vectors(smooth[:, None] + vergence[None])
     # Two unit vectors of slightly different yaw: their mean direction is the direction of the mean angles.
@@ -321,10 +329,19 @@ def mutual_gaze(
         off = angles_of(own * _FACE_FORWARD) / spread
         elsewhere = np.exp(-0.5 * (off**2).sum(-1)) / (2 * np.pi * spread.prod(-1))
         turned = looking_at_partner(-head[:, :, 2], track.head_centre, partner.head_centre)
-        unsure = np.sqrt(track.rotation_sd.astype(np.float64) ** 2 + direction_sd**2 + REACH_SD**2)
+        unsure = np.sqrt(across_variance(track.rotation_sd, -head[:, :, 2]) + direction_sd**2 + REACH_SD**2)
         reach = probability_within(turned, unsure, np.full(len(turned), REACH))
         sides.append(looking_probability(angle, sd, elsewhere, PARTNER_SHARE * reach, distance, fps))
     return sides[0] * sides[1], sides[0], sides[1]
+
+
+def across_variance(rotation_sd: npt.NDArray[np.floating], direction: npt.NDArray[np.floating]) -> Array:
+    """Mean variance per axis, [T], by which ``rotation_sd`` [T, 3] moves a direction [T, 3] that turns with the head.
+
+    A turn about the direction itself does not move it; one about an axis across it moves it by the whole turn.
+    """
+    across = 1 - direction.astype(np.float64) ** 2
+    return np.asarray((across * rotation_sd.astype(np.float64) ** 2).sum(-1) / 2)
 
 
 def rotate(vector: npt.NDArray[np.floating]) -> Array:

@@ -10,7 +10,17 @@ import numpy.typing as npt
 from scipy.special import ndtri
 
 from ..schemas.heads import HeadTrack
-from .gaze import CENTRE_SD, PARTNER_SD, PARTNER_SHARE, REACH, REACH_SD, GazeTrack, angles_of, direction_of
+from .gaze import (
+    CENTRE_SD,
+    PARTNER_SD,
+    PARTNER_SHARE,
+    REACH,
+    REACH_SD,
+    GazeTrack,
+    across_variance,
+    angles_of,
+    direction_of,
+)
 
 Array = npt.NDArray[np.float64]
 
@@ -72,7 +82,7 @@ def personal_offset(
     corrected = np.full(gaze.direction.shape, np.nan)
     corrected[seen] = np.einsum("tij,tj->ti", head, direction_of(own))
     total = np.full(len(seen), np.nan)
-    total[seen] = np.sqrt(left + track.rotation_sd[seen].astype(np.float64) ** 2)
+    total[seen] = np.sqrt(left + across_variance(track.rotation_sd[seen], corrected[seen]))
     return replace(track, gaze=corrected.astype(np.float32), gaze_sd=total.astype(np.float32))
 
 

@@ -19,8 +19,7 @@ from .reduced import ReducedModel
 from .residuals import Observations, State
 from .rotations import FLIP, log_so3
 from .trajectory import resampling
-
-LEAST_TURN = np.radians(15.0)  # the detector's pose error on a frontal face is that of one turned so far
+from .uncertainty import detector_variance
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class TrackFit:
     position: npt.NDArray[np.float64]  # [N, 3] of the pivot
     shape: Tensor
     residual: npt.NDArray[np.float64]  # [N] median over landmarks, fraction of face scale
-    rotation_sd: npt.NDArray[np.float64]
+    rotation_sd: npt.NDArray[np.float64]  # [N, 3] about the camera's axes
     depth_log_sd: npt.NDArray[np.float64]
     foreign: float  # metres of anatomy beyond the model
 
@@ -79,13 +78,14 @@ def head_track(
     times: npt.NDArray[np.float64],
     source: npt.NDArray[np.floating],
     turned_error: float,
+    iris_error: float,
 ) -> tuple[HeadTrack, GazeTrack]:
     """A fitted track on the clip's clock; ``gaze`` and ``gaze_sd`` are filled once the partner is known.
 
     Args:
         n_shape: identity modes of the head model itself; what follows them in the solver is not stored.
         times: [T] clip times. source: [M] times of the source's frames, measured or not.
-        turned_error: see :class:`~duologue.fitting.fit.FitOptions`.
+        turned_error, iris_error: see :class:`~duologue.fitting.fit.FitOptions`.
     """
     camera, track = measured.camera, measured.track
     eyes = (model.eyes.cpu() + torch.einsum("s,sij->ij", fit.shape, model.eyes_shape.cpu())).numpy()
@@ -109,15 +109,15 @@ def head_track(
     own_size = 1 + float(model.growth.cpu()[:n_shape] @ fit.shape[:n_shape])  # that the coefficients bring with them
     centre = (size.scale * np.einsum("tij,j->ti", full_rotation, eyes.mean(0)) + position).astype(np.float32)
     ray = position / np.linalg.norm(position, axis=-1, keepdims=True)
-    off_axis = np.linalg.norm(ray[:, :2], axis=-1) * ray[:, 2]  # d(viewing angle) / d(log focal)
-    turned = np.arccos(np.clip(np.einsum("ti,ti->t", rotation[:, :, 2], ray), -1.0, 1.0))
-    measured_sd = np.hypot(plan.linear(fit.rotation_sd), turned_error * np.hypot(turned, LEAST_TURN))
-    rotation_sd = np.hypot(measured_sd, off_axis * camera.log_sd)
+    # d(viewing angle) / d(log focal): a head turns with its line of sight, about the axis across the way to the centre.
+    swing = np.stack([-ray[:, 1], ray[:, 0], np.zeros(len(ray))], -1) * ray[:, 2:]
+    left = turned_error**2 * detector_variance(rotation[:, :, 2], ray)
+    rotation_sd = np.sqrt(plan.linear(fit.rotation_sd) ** 2 + left + (swing * camera.log_sd) ** 2)
     log_sd = np.sqrt(plan.linear(fit.depth_log_sd) ** 2 + size.log_sd**2 + camera.log_sd**2)
     seen = None if track.gaze is None else track.gaze[measured.frames]
     # Eyeballs are as large in a small head as in a large one; here lengths are those of a head of the model's size.
     radius = head.eyeball_radius / size.scale
-    gaze = solve_gaze(landmarks, fit.rotation, eye_positions, radius, camera, measured.times, plan, seen)
+    gaze = solve_gaze(landmarks, fit.rotation, eye_positions, radius, camera, measured.times, plan, seen, iris_error)
     empty = np.full((len(times), 3), np.nan, dtype=np.float32)
     valid = plan.valid
     return (

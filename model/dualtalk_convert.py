@@ -136,7 +136,7 @@ def _head(side: Side, who: str, track_id: str) -> HeadTrack:
         gaze_raw=np.repeat(nan[:, None], 3, axis=1),
         gaze=np.repeat(nan[:, None], 3, axis=1),
         head_centre=centre.astype(np.float32),
-        rotation_sd=np.full(frames, ROTATION_SD, np.float32),
+        rotation_sd=np.full((frames, 3), ROTATION_SD, np.float32),
         translation_sd=np.full(frames, PLACE_SD_M, np.float32),
         gaze_sd=nan,
         residual=np.zeros(frames, np.float32),
@@ -161,7 +161,7 @@ def _nobody(frames: int) -> HeadTrack:
     return HeadTrack(
         track_id="", shape=np.zeros(N_SHAPE, np.float32), expression=nan(N_EXPRESSION), jaw=nan(3), neck=nan(3),
         rotation=nan(3), translation=nan(3), eyes=nan(2, 3), gaze_raw=nan(3), gaze=nan(3), head_centre=nan(3),
-        rotation_sd=nan(), translation_sd=nan(), gaze_sd=nan(), residual=nan(), box=nan(4),
+        rotation_sd=nan(3), translation_sd=nan(), gaze_sd=nan(), residual=nan(), box=nan(4),
         confidence=np.zeros(frames, np.float32), valid=np.zeros(frames, bool), scale_log_sd=0.0,
     )  # fmt: skip
 

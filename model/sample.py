@@ -330,7 +330,7 @@ def _track(arrays: dict[str, Any], index: int, placement: Placement, net: Traine
             raise UsageError(f"{len(placement.shape)} identity coefficients; this head model has {len(shape)}")
         shape = np.asarray(placement.shape, np.float32)
     return HeadTrack(
-        track_id="ab"[index], shape=shape, **mine, gaze_raw=gaze, gaze=gaze, rotation_sd=unknown,
+        track_id="ab"[index], shape=shape, **mine, gaze_raw=gaze, gaze=gaze, rotation_sd=unknown[:, None].repeat(3, 1),
         translation_sd=unknown, gaze_sd=unknown, residual=unknown, box=np.full((frames, 4), np.nan, np.float32),
         confidence=np.ones(frames, np.float32), valid=np.ones(frames, bool), scale_log_sd=0.0,
     )  # fmt: skip

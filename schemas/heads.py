@@ -31,7 +31,8 @@ class HeadTrack:
         gaze: [T, 3] the same with the per-person constant offset removed, and drawn to the partner as far as the
             measurement is unsure.
         head_centre: [T, 3] metres, camera frame: midpoint between the eyeballs.
-        rotation_sd: [T] radians. translation_sd: [T] metres, along the line of sight, scale uncertainty included.
+        rotation_sd: [T, 3] radians, of the small turn about the camera's x, y and z axes by which ``rotation`` is off.
+        translation_sd: [T] metres, along the line of sight, scale uncertainty included.
         gaze_sd: [T] radians.
         residual: [T] robust mean reprojection error as a fraction of face scale.
         box: [T, 4] pixels. confidence: [T] 0..1. valid: [T].

@@ -208,7 +208,15 @@ _PERSON: tuple[tuple[str, tuple[str, ...], str, str, float, bool, str], ...] = (
     ),
     ("gaze_raw", ("T", "3"), "", CAMERA, 2.0**-15, True, "unit mean of both eyes' optical axes"),
     ("head_centre", ("T", "3"), "m", CAMERA, 2.0**-15, True, "midpoint between the eyeballs"),
-    ("rotation_sd", ("T",), "rad", "", 2.0**-15, True, "standard deviation of the head rotation"),
+    (
+        "rotation_sd",
+        ("T", "3"),
+        "rad",
+        CAMERA,
+        2.0**-15,
+        True,
+        "standard deviation of the head rotation about the camera's x, y and z axes",
+    ),
     ("translation_sd", ("T",), "m", "", 2.0**-15, True, "standard deviation along the line of sight, scale included"),
     ("gaze_sd", ("T",), "rad", "", 2.0**-15, True, "standard deviation of the gaze direction"),
     (
@@ -306,6 +314,8 @@ BY_NAME: dict[str, Column] = {column.name: column for column in COLUMNS}
 PERSON_ARRAYS: tuple[str, ...] = tuple(entry[0] for entry in _PERSON)
 # Scores that came later: a shard without one was not measured for it, and reads as null.
 MAY_LACK: tuple[str, ...] = ("scores.laughter_share",)
+# Columns that had one number a frame for all three axes: a shard of that type is read as three equal ones.
+ONE_FOR_ALL_AXES: dict[str, pa.DataType] = {f"{who}.rotation_sd": _array(SINGLE, 1) for who in "ab"}
 ARRAYS: tuple[str, ...] = tuple(column.name for column in COLUMNS if column.shape)
 LIGHT: tuple[str, ...] = tuple(c.name for c in COLUMNS if not c.shape and c.name != "audio")
 

@@ -250,6 +250,13 @@ def column_arrays(column: pa.Array | pa.ChunkedArray, shape: tuple[str, ...]) ->
     return [values[first:last] for first, last in pairwise(bounds)]
 
 
+def _read_array(values: pa.ChunkedArray, column: schema.Column) -> list[np.ndarray]:
+    """One array a row; what an older version stored once for all axes (`schema.ONE_FOR_ALL_AXES`) stands for each."""
+    if values.type == schema.ONE_FOR_ALL_AXES.get(column.name):
+        return [np.repeat(array[:, None], 3, axis=1) for array in column_arrays(values, column.shape[:1])]
+    return column_arrays(values, column.shape)
+
+
 def table_to_rows(table: pa.Table, known: Mapping[str, schema.Column] = schema.BY_NAME) -> Iterator[Row]:
     """Rows of a table with any subset of the ``known`` columns; arrays as numpy, the rest as Python values."""
     names = [name for name in table.column_names if name in known]
@@ -258,7 +265,7 @@ def table_to_rows(table: pa.Table, known: Mapping[str, schema.Column] = schema.B
         column = known[name]
         if column.shape:
             try:
-                columns[name] = column_arrays(table[name], column.shape)
+                columns[name] = _read_array(table[name], column)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
         else:

@@ -176,6 +176,9 @@ def schema_problem(shard: pq.ParquetFile, expected: pa.Schema) -> str | None:
     actual = shard.schema_arrow
     later = [n for n in expected.names if n in schema.MAY_LACK and n not in actual.names]
     expected = pa.schema([field for field in expected if field.name not in later])
+    for name, older in schema.ONE_FOR_ALL_AXES.items():
+        if name in expected.names and name in actual.names and actual.field(name).type == older:
+            expected = expected.set(expected.get_field_index(name), pa.field(name, older))
     if actual.equals(expected, check_metadata=False):
         version = (actual.metadata or {}).get(b"duologue.schema_version", b"none").decode()
         return None if version == str(schema.SCHEMA_VERSION) else f"schema version {version}"

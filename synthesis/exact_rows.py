@@ -63,7 +63,7 @@ def exact_head(
         gaze_raw=seen,
         gaze=seen,
         head_centre=told(head_centre),
-        rotation_sd=told(zeros),
+        rotation_sd=told(np.zeros((len(known), 3))),
         translation_sd=told(zeros),
         gaze_sd=told(zeros, known & ~shut),
         residual=told(zeros),

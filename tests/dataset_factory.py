@@ -58,7 +58,7 @@ def make_head(
         "gaze_raw": gaze,
         "gaze": gaze,
         "head_centre": centre,
-        "rotation_sd": np.full(frames, 0.02),
+        "rotation_sd": np.full((frames, 3), 0.02),
         "translation_sd": np.full(frames, 0.12),
         "gaze_sd": np.full(frames, 0.07),
         "residual": np.full(frames, 0.03) + 0.005 * np.sin(t),

@@ -166,7 +166,7 @@ def _head(motion: GeneratedMotion, who: int, model: HeadModel) -> HeadTrack:
         gaze_raw=gaze.astype(single),
         gaze=gaze.astype(single),
         head_centre=(motion.translation[who] + turn @ middle).astype(single),
-        rotation_sd=zeros,
+        rotation_sd=np.zeros((frames, 3), single),
         translation_sd=zeros,
         gaze_sd=np.where(shut, np.nan, 0.0).astype(single),
         residual=zeros,

@@ -166,6 +166,6 @@ def _exact_head(person: TruePerson, name: str) -> HeadTrack:
     return HeadTrack(
         track_id=name, shape=np.zeros(1, single), expression=np.zeros((count, 1), single), jaw=still, neck=still,
         rotation=rotation, translation=centre, eyes=np.zeros((count, 2, 3), single), gaze_raw=gaze, gaze=gaze,
-        head_centre=centre, rotation_sd=small, translation_sd=small, gaze_sd=small, residual=none,
+        head_centre=centre, rotation_sd=small[:, None].repeat(3, 1), translation_sd=small, gaze_sd=small, residual=none,
         box=person.box.astype(single), confidence=np.ones(count, single), valid=person.visible, scale_log_sd=0.0,
     )  # fmt: skip

@@ -96,7 +96,7 @@ def _person(
     error = np.where(valid, angles_deg(measured, exact), np.nan)
     score.values[f"rotation_deg.{who}"] = _mean(error)
     vector = _small(measured[valid] @ exact[valid].transpose(0, 2, 1))
-    _calibrated(score, "rotation", vector, row[f"{who}.rotation_sd"][valid, None])
+    _calibrated(score, "rotation", vector, row[f"{who}.rotation_sd"][valid])
     places = (row[f"{who}.head_centre"][valid], true.head_centre[valid])
     off_range = np.subtract(*(np.linalg.norm(place, axis=-1) for place in places))
     _calibrated(score, "depth", off_range, row[f"{who}.translation_sd"][valid])
@@ -128,7 +128,7 @@ def _both(
     relative = angles_deg((ra.transpose(0, 2, 1) @ rb)[both], (ta.transpose(0, 2, 1) @ tb)[both])
     score.values["relative_rotation_deg"] = _mean(relative)
     turn = _small((ra @ rb.transpose(0, 2, 1) @ (ta @ tb.transpose(0, 2, 1)).transpose(0, 2, 1))[both])
-    sd_both = np.hypot(row["a.rotation_sd"], row["b.rotation_sd"])[both, None]
+    sd_both = np.hypot(row["a.rotation_sd"], row["b.rotation_sd"])[both]
     _calibrated(score, "relative_rotation", turn, sd_both)
     one, other = (clip.people[k] for k in order)
     exact = other.head_centre - one.head_centre

@@ -26,9 +26,9 @@ def head(
     return HeadTrack(
         track_id=name, shape=np.zeros(1, np.float32), expression=np.zeros((T, 1), np.float32), jaw=zero, neck=zero,
         rotation=rotation, translation=middle, eyes=np.zeros((T, 2, 3), np.float32), gaze_raw=gaze, gaze=gaze,
-        head_centre=middle, rotation_sd=0.01 * ones, translation_sd=0.05 * 1.5 * ones, gaze_sd=0.04 * ones,
-        residual=0.02 * ones, box=np.zeros((T, 4), np.float32), confidence=ones, valid=np.ones(T, bool),
-        scale_log_sd=0.048,
+        head_centre=middle, rotation_sd=np.full((T, 3), 0.01, np.float32), translation_sd=0.05 * 1.5 * ones,
+        gaze_sd=0.04 * ones, residual=0.02 * ones, box=np.zeros((T, 4), np.float32), confidence=ones,
+        valid=np.ones(T, bool), scale_log_sd=0.048,
     )  # fmt: skip
 
 

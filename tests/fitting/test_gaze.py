@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 from duologue.fitting.camera import Camera
-from duologue.fitting.common_gaze import common_gaze
-from duologue.fitting.fixations import smooth_fixations
+from duologue.fitting.common_gaze import common_gaze, iris_evidence
+from duologue.fitting.fixations import Fixations, smooth_fixations
 from duologue.fitting.gaze import (
     ENTER_DEG,
     PARTNER_SD,
     GazeTrack,
+    across_variance,
     direction_of,
     gaze_rays,
     lid_aperture,
@@ -116,9 +117,9 @@ def _head(n: int) -> HeadTrack:
     return HeadTrack(
         track_id="a", shape=np.zeros(2, np.float32), expression=np.zeros((n, 2), np.float32), jaw=zero, neck=zero,
         rotation=zero, translation=zero, eyes=np.zeros((n, 2, 3), dtype=np.float32), gaze_raw=zero, gaze=zero,
-        head_centre=np.tile(np.array([0, 0, 1.5], dtype=np.float32), (n, 1)), rotation_sd=one, translation_sd=one,
-        gaze_sd=one, residual=one, box=np.zeros((n, 4), dtype=np.float32), confidence=one, valid=np.ones(n, dtype=bool),
-        scale_log_sd=0.048,
+        head_centre=np.tile(np.array([0, 0, 1.5], dtype=np.float32), (n, 1)), rotation_sd=np.repeat(one[:, None], 3, 1),
+        translation_sd=one, gaze_sd=one, residual=one, box=np.zeros((n, 4), dtype=np.float32), confidence=one,
+        valid=np.ones(n, dtype=bool), scale_log_sd=0.048,
     )  # fmt: skip
 
 
@@ -305,3 +306,38 @@ def test_lid_aperture_is_relative_to_the_eye() -> None:
     landmarks[0, 386], landmarks[0, 374], landmarks[0, 362], landmarks[0, 263] = [0, 0], [0, 3], [-5, 0], [5, 0]
     landmarks[0, 159], landmarks[0, 145], landmarks[0, 133], landmarks[0, 33] = [0, 0], [0, 1], [-5, 0], [5, 0]
     np.testing.assert_allclose(lid_aperture(landmarks), [[0.3, 0.1]])
+
+
+def test_frames_of_a_fixation_add_up() -> None:
+    shares = np.zeros((2, 5, 3))
+    shares[0, 2, 2] = 1.0  # frames 0 to 2, held in the head
+    shares[1, 4, 1] = 1.0  # frames 3 and 4, held in the world
+    head, world = Fixations(shares).pooled(np.arange(5.0)[:, None], 10 * np.arange(5.0)[:, None])
+    np.testing.assert_allclose(head[:, 0], [3, 3, 3, 0, 0], atol=1e-12)
+    np.testing.assert_allclose(world[:, 0], [0, 0, 0, 70, 70], atol=1e-12)
+
+
+def test_a_fixation_at_the_rim_is_not_bent_by_noise() -> None:
+    rng = np.random.default_rng(8)
+    n, radius = 40, 0.0105
+    turned = exp_so3(torch.tensor([0.0, -np.radians(20.0), 0.0], dtype=torch.float64)).numpy()
+    rotation = np.tile(turned @ np.diag([1.0, -1.0, -1.0]), (n, 1, 1))
+    eyeballs = np.tile([[0.0315, 0.0, 1.5], [-0.0315, 0.0, 1.5]], (n, 1, 1))
+    truth = direction_of(np.radians([50.0, 0.0]))  # 70 degrees past the camera
+    irises = CAMERA.project(eyeballs + radius * rotation[0] @ truth) + 0.5 * rng.standard_normal((n, 2, 2))
+    evidence = iris_evidence(irises, rotation, eyeballs, radius, CAMERA, np.ones((n, 2), bool), 0.0)
+    shares = np.zeros((2, n, n))
+    shares[0, n - 1, n - 1] = 1.0
+    by_frame, _ = evidence.direction()
+    together, sd = evidence.pooled(Fixations(shares), rotation).direction()
+    assert abs(np.degrees(by_frame[:, 0].mean()) - 50.0) > 3.0
+    np.testing.assert_allclose(np.degrees(together[:, 0]), 50.0, atol=1.0)
+    # What is constant is not averaged out.
+    constant = iris_evidence(irises, rotation, eyeballs, radius, CAMERA, np.ones((n, 2), bool), 0.001)
+    assert (constant.pooled(Fixations(shares), rotation).direction()[1] > 2 * sd).all()
+
+
+def test_a_turn_moves_a_direction_across_its_axis_only() -> None:
+    sd = np.array([[0.0, 0.2, 0.0], [0.1, 0.1, 0.1]])
+    np.testing.assert_allclose(across_variance(sd, np.array([[0.0, 1.0, 0.0], [0.0, 0.0, -1.0]])), [0.0, 0.01])
+    np.testing.assert_allclose(across_variance(sd[:1], np.array([[0.0, 0.0, -1.0]])), [0.02])

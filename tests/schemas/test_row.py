@@ -145,3 +145,15 @@ def test_a_row_of_another_version_is_one_line() -> None:
     del row["a.scale"]
     with pytest.raises(UsageError, match=r"lacks a\.scale"):
         pair_from_row(row)
+
+
+def test_one_deviation_for_all_axes_is_read_as_three_equal_ones() -> None:
+    row = pair_row(make_pair())
+    table = rows_to_table([row])
+    for who in "ab":
+        place = table.column_names.index(f"{who}.rotation_sd")
+        older = nested_array([row[f"{who}.rotation_sd"][:, 1]], pa.float32())
+        table = table.set_column(place, f"{who}.rotation_sd", older)
+    read = next(table_to_rows(table))
+    for who in "ab":
+        np.testing.assert_array_equal(read[f"{who}.rotation_sd"], row[f"{who}.rotation_sd"][:, [1, 1, 1]])

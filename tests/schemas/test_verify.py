@@ -18,7 +18,7 @@ from duologue.schemas.pair import pair_schema
 from duologue.schemas.row import Row, pair_row, rows_to_table, table_to_rows
 from duologue.schemas.shard import read_table, shard_index, table_bytes
 from duologue.schemas.takedown import Takedown, takedown_bytes
-from duologue.schemas.verify import verify
+from duologue.schemas.verify import schema_problem, verify
 from duologue.tests.dataset_factory import CONFIG_HASH, make_pair, make_pairs, without_audio, write_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -269,3 +269,15 @@ def test_an_empty_data_set_is_sound(tmp_path: Path) -> None:
     assert report.problems == []
     assert report.pairs == 0
     assert pq.read_schema(shard_of(tmp_path)).equals(pair_schema())
+
+
+def test_a_shard_with_one_rotation_deviation_for_all_axes_is_sound() -> None:
+    row = pair_row(make_pair())
+    table = rows_to_table([row])
+    for who in "ab":
+        place = table.column_names.index(f"{who}.rotation_sd")
+        older = pa.array([row[f"{who}.rotation_sd"][:, 0].tolist()], pa.list_(pa.float32()))
+        table = table.set_column(place, pa.field(f"{who}.rotation_sd", older.type), older)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.replace_schema_metadata(pair_schema().metadata), sink)
+    assert schema_problem(pq.ParquetFile(pa.BufferReader(sink.getvalue())), pair_schema()) is None
