@@ -52,14 +52,14 @@ class ScanOptions:
     """
 
     smallest_scale_px: float = 24.0
-    reject_scale_px: float = 16.0
+    reject_scale_px: float = 14.0
     sample_s: float = 0.5
     thorough_s: float = 1.0
     min_score: float = 0.45
     clip_s: float = 10.0
     shortest_s: float = 3.0
     absence_s: float = 5.0
-    edge_s: float = 1.0
+    edge_s: float = 1.5
     bystander: float = 0.6
     bystander_s: float = 2.5
     least_second: float = 0.2

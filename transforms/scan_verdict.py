@@ -169,7 +169,8 @@ class Person:
 def link_people(scan: ShotScan, options: ScanOptions) -> list[Person]:
     """Link the detections of a shot's samples into people by place and size (nearest first).
 
-    A link spans at most ``absence_s``. What never scored well is dropped as false.
+    A link spans at most ``absence_s``. What never scored well is dropped as false, unless it is seen again beside
+    somebody.
     """
     open_: list[dict[str, list[Any]]] = []
     done: list[dict[str, list[Any]]] = []
@@ -197,15 +198,19 @@ def link_people(scan: ShotScan, options: ScanOptions) -> list[Person]:
             if r not in taken_rows:
                 open_.append({"times": [], "boxes": [], "scores": []})
                 _sight(open_[-1], time_s, scan.boxes[r], scan.scores[r])
-    people = []
-    for p in done + open_:
-        scores = np.array(p["scores"])
+    people: list[Person] = []
+    doubtful: list[Person] = []
+    for track in done + open_:
+        scores = np.array(track["scores"], np.float32)
+        boxes = np.stack(track["boxes"])
+        one = Person(np.array(track["times"]), boxes[:, 2] - boxes[:, 0], scores)
         # Real faces are seen well at least once, or nearly always; what is not is a cup or a pattern.
-        if not (scores.max() >= (SURE if len(scores) > 1 else 0.7) or (len(scores) >= 4 and scores.mean() >= 0.52)):
-            continue
-        boxes = np.stack(p["boxes"])
-        people.append(Person(np.array(p["times"]), boxes[:, 2] - boxes[:, 0], np.array(p["scores"], np.float32)))
-    return people
+        if scores.max() >= (SURE if len(scores) > 1 else 0.7) or (len(scores) >= 4 and scores.mean() >= 0.52):
+            people.append(one)
+        # Beside somebody, a small face that only the few close looks see need not be seen so well.
+        elif (len(scores) > 1 and scores.max() >= 0.55) or (len(scores) > 2 and scores.mean() >= 0.48):
+            doubtful.append(one)
+    return people + doubtful if people else []
 
 
 def _sight(person: dict[str, list[Any]], time_s: float, box: Float32, score: float) -> None:

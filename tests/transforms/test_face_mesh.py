@@ -1,3 +1,5 @@
+import av
+import cv2
 import numpy as np
 import pytest
 import skimage.data
@@ -11,6 +13,7 @@ from duologue.transforms.face_mesh import (
     sharpness,
 )
 from duologue.transforms.face_quality import implausible
+from duologue.transforms.planar import Colour, Converter, PlanarPicture, Planes, plane_views
 
 
 @pytest.fixture(scope="module")
@@ -141,3 +144,28 @@ def test_sharpness_falls_with_blur(mesh, portrait):
         for s in (0.5, 1.5, 4)
     ]
     assert values[0] > 2 * values[1] > 4 * values[2]
+
+
+@pytest.mark.parametrize("range_", [1, 2])
+@pytest.mark.parametrize("region", [
+    Region(230.0, 140.0, 150.0, 0.3), Region(222.3, 122.6, 192.0), Region(240.0, 160.0, 700.0, -0.2),
+    Region(20.0, 10.0, 90.0), Region(505.0, 500.0, 120.0, 1.0),
+])  # fmt: skip
+def test_a_crop_of_planes_is_about_the_crop_of_their_rgb(region: Region, range_: int) -> None:
+    smooth = cv2.GaussianBlur(skimage.data.astronaut(), (0, 0), 1.0)
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(smooth), format="rgb24").reformat(
+        format="yuv420p", dst_color_range=range_
+    )
+    planes = Planes(tuple(plane_views(frame)), Colour("yuv420p", 2, range_))
+    flat = np.zeros(512 * 512 * 3, np.uint8)
+    planes.write(flat)
+    picture = PlanarPicture(flat, 512, 512, planes.colour, Converter())
+    got, to_frame = crop_region(picture, region)
+    want, same = crop_region(picture.rgb(), region)
+    np.testing.assert_array_equal(to_frame, same)
+    apart = np.abs(got.astype(int) - want)
+    assert got.shape == (192, 192, 3)
+    assert apart.mean() < 1.5
+    assert np.quantile(apart, 0.99) <= 12  # at edges of colour, and at the frame's
+    shift = [np.abs(np.roll(got.astype(int), k, 1)[20:-20, 20:-20] - want[20:-20, 20:-20]).mean() for k in (-1, 0, 1)]
+    assert np.argmin(shift) == 1

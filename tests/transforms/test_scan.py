@@ -139,6 +139,28 @@ def test_link_people_keeps_neighbours_apart() -> None:
     assert sorted(len(p.times) for p in people) == [20, 20]
 
 
+def test_a_small_face_seen_badly_but_again_counts_beside_somebody_only() -> None:
+    small = {0.0: 0.5, 1.0: 0.47, 3.0: 0.49}
+
+    def beside(t: float) -> list[Face]:
+        return [ANN, *([(850, 310, 60, small[t])] if t in small else [])]
+
+    assert verdict(beside, 4.0) == ([(0.0, 4.0)], [])
+    assert verdict(lambda t: beside(t)[1:], 4.0) == ([], ["no_face"])
+    small.pop(3.0)  # two looks need one of 0.55
+    assert verdict(beside, 4.0) == ([], ["one_face"])
+    small[1.0] = 0.56
+    assert verdict(beside, 4.0) == ([(0.0, 4.0)], [])
+
+
+def test_a_third_face_that_was_sure_once_is_no_crowd() -> None:
+    def three(t: float, sure: int) -> list[Face]:
+        return [ANN, BOB, (1100, 300, 120, 0.85 if t < 0.5 * sure else 0.7)]
+
+    assert verdict(lambda t: three(t, 1)) == ([(0.0, 10.0)], [])
+    assert verdict(lambda t: three(t, 2)) == ([], ["many_faces"])
+
+
 def test_scan_size() -> None:
     assert scan_longest_side(video(1280, 720)) == 480
     assert scan_longest_side(video(1920, 1080)) == 704
