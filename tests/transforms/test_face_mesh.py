@@ -152,7 +152,7 @@ def test_sharpness_falls_with_blur(mesh, portrait):
     Region(20.0, 10.0, 90.0), Region(505.0, 500.0, 120.0, 1.0),
 ])  # fmt: skip
 def test_a_crop_of_planes_is_about_the_crop_of_their_rgb(region: Region, range_: int) -> None:
-    smooth = cv2.GaussianBlur(skimage.data.astronaut(), (0, 0), 1.0)
+    smooth = cv2.GaussianBlur(skimage.data.astronaut(), (0, 0), 3.0)  # areas of four are averaged at other places
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(smooth), format="rgb24").reformat(
         format="yuv420p", dst_color_range=range_
     )
@@ -168,9 +168,9 @@ def test_a_crop_of_planes_is_about_the_crop_of_their_rgb(region: Region, range_:
     edge = 3 * region.side / 192 + 3  # within whole steps of shrinking the frame's last pixels are left out
     inside = ((places > edge) & (places < 511 - edge)).all(-1)
     apart = np.abs(got.astype(int) - want)
-    assert apart[inside].mean() < 1.5
+    assert apart[inside].mean() < 1.2
     assert np.quantile(apart[inside], 0.99) <= 12  # where colours meet
     outside = ((places < -edge) | (places > 511 + edge)).any(-1)
     assert not got[outside].any()  # black
-    shift = [np.abs(np.roll(got.astype(int), k, 1)[20:-20, 20:-20] - want[20:-20, 20:-20]).mean() for k in (-1, 0, 1)]
-    assert np.argmin(shift) == 1
+    grey = [cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY).astype(np.float64) for crop in (got, want)]
+    assert np.hypot(*cv2.phaseCorrelate(*grey)[0]) < 0.05
