@@ -167,10 +167,11 @@ def test_a_crop_of_planes_is_about_the_crop_of_their_rgb(region: Region, range_:
     places = np.stack([*np.meshgrid(np.arange(192), np.arange(192)), np.ones((192, 192))], -1) @ to_frame.T
     edge = 3 * region.side / 192 + 3  # within whole steps of shrinking the frame's last pixels are left out
     inside = ((places > edge) & (places < 511 - edge)).all(-1)
-    apart = np.abs(got.astype(int) - want)
-    assert apart[inside].mean() < 1.2
-    assert np.quantile(apart[inside], 0.99) <= 12  # where colours meet
+    apart = (got.astype(int) - want)[inside]
+    assert np.abs(apart.mean(0)).max() < 0.5
+    assert np.abs(apart).mean() < 2.0  # planes are rounded twice
+    assert np.quantile(np.abs(apart), 0.99) <= 12  # where colours meet
     outside = ((places < -edge) | (places > 511 + edge)).any(-1)
     assert not got[outside].any()  # black
     grey = [cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY).astype(np.float64) for crop in (got, want)]
-    assert np.hypot(*cv2.phaseCorrelate(*grey)[0]) < 0.05
+    assert np.hypot(*cv2.phaseCorrelate(*grey)[0]) < 0.1  # pixels of the crop
