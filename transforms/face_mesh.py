@@ -213,6 +213,8 @@ def _crop_planes(
 ) -> UInt8:
     """The same from planes, turned into RGB last: what is cut out is smaller than what it is cut from.
 
+    Colour is cut out at half the crop's size, as decoders keep it.
+
     Args:
         part: x0, y0, x1, y1, multiples of ``2 * shrink``.
         to_part: from pixels of the crop to those of the shrunk part. ``size`` is even.
