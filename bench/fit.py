@@ -6,11 +6,11 @@ Two faces at 1.5 m (58 px between the pupils), 468 landmarks with white noise an
 scale each (three times that on the far side), 2 % outliers, occluders, a lost span; 250 frames. Identities, sizes of
 irises and errors of their rims come in opposite pairs, so that what a handful of heads draws cancels in the mean depth
 (an unpaired mean of 16 heads scatters by 1 %); the mean depth of many heads, in short clips, is printed beside it, and
-``coverage_2sigma`` is the mean of the rotations' coverage and of these heads' depths'. Where generator and fit are different head models, their frames
-are aligned person by person on the neutral landmarks, because every model defines its own "straight ahead", and
-ICT-FaceKit one for each person (its identity modes turn the face by 1.6 degrees sd in pitch): the truth's neutral face
-is laid on the fitted one. The errors with the model's mean face in its place, and under one alignment for all persons,
-are printed beside it.
+``coverage_2sigma`` is the mean of the rotations' coverage and of these heads' places'. Where generator and fit are
+different head models, their frames are aligned person by person on the neutral landmarks, because every model defines
+its own "straight ahead", and ICT-FaceKit one for each person (its identity modes turn the face by 1.6 degrees sd in
+pitch): the truth's neutral face is laid on the fitted one. The errors with the model's mean face in its place, and
+under one alignment for all persons, are printed beside it.
 
 Figures of the cases are means over clips of the clip's mean absolute error, with medians over clips beside them;
 ``relative_position_cm`` is the median over clips (head size makes a long tail); its mean and a 95 % bootstrap interval
