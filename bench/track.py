@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -58,8 +58,8 @@ class _Mesh(_Clocked):
     def measure(self, picture: Pixels, region: Region) -> MeshFace:
         return self.measure_all(picture, [region])[0]
 
-    def measure_all(self, picture: Pixels, regions: Sequence[Region], mirrored: Collection[int] = ()) -> list[MeshFace]:
-        faces = self.run(lambda: self.model.measure_all(picture, regions, mirrored))
+    def measure_all(self, picture: Pixels, regions: Sequence[Region]) -> list[MeshFace]:
+        faces = self.run(lambda: self.model.measure_all(picture, regions))
         self.calls += len(faces) - 1
         self.crops += [face.crop for face in faces]
         return faces

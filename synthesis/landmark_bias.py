@@ -25,8 +25,8 @@ from ..fitting.head_model import HeadModel
 from ..fitting.landmark_bias import PATH, LandmarkBias, apparent_direction, features, rolled
 from ..fitting.load_head import load_head_model
 from ..schemas.tracks import LEFT_IRIS, RIGHT_IRIS, face_scale_px
-from ..transforms.face_mesh import FaceMesh, mirror_map, region_from_landmarks
-from ..transforms.mirror import side_error, without_side_error
+from ..transforms.face_mesh import FaceMesh, region_from_landmarks
+from ..transforms.mirror import mirror_map, side_error, without_side_error
 from .actor import Actor
 from .avatar import build_avatar
 from .dress import FLIP

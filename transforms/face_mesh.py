@@ -10,16 +10,15 @@ from __future__ import annotations
 import hashlib
 import math
 import pathlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..fitting.canonical import load_embedded
 from ..schemas.errors import UsageError
 from ..schemas.records import Backend
 from ..schemas.tracks import N_LANDMARKS, Float32
@@ -60,21 +59,6 @@ node {
 }
 """
 _OUTPUTS = ("mesh", "lips", "eye_0", "eye_1", "iris_0", "iris_1", "presence")
-
-
-# Centre, then a ring that runs from the image's right by the top in the subject's right eye, and mirrored in the left.
-_IRISES = (473, 476, 475, 474, 477, 468, 471, 470, 469, 472)
-
-
-@cache
-def mirror_map() -> npt.NDArray[np.intp]:
-    """[478] the landmark on the other side of the face, from the symmetry of the embedded head."""
-    skin = load_embedded("canonical").vertices[:468]
-    apart = np.linalg.norm(skin[:, None] * [-1.0, 1.0, 1.0] - skin[None], axis=-1)
-    other = np.concatenate([apart.argmin(1), _IRISES])
-    if not np.array_equal(other[other], np.arange(N_LANDMARKS)):
-        raise RuntimeError("the embedded head is not symmetric")
-    return np.asarray(other, dtype=np.intp)
 
 
 @dataclass(frozen=True)
@@ -329,21 +313,15 @@ class FaceMesh:
         """Landmarks of the face in a region of an upright frame."""
         return self.measure_all(picture, [region])[0]
 
-    def measure_all(self, picture: Pixels, regions: Sequence[Region], mirrored: Collection[int] = ()) -> list[MeshFace]:
+    def measure_all(self, picture: Pixels, regions: Sequence[Region]) -> list[MeshFace]:
         """The same for several regions of one frame.
 
         They are cut out one after the other before the network runs: each run leaves the caches full of its weights.
-
-        Args:
-            mirrored: indices of regions of which the network sees the mirror image; its answer is mirrored back.
         """
         crops = [crop_region(picture, region) for region in regions]
         if self.enhance is not None:
             crops = [(self.enhance(crop), to_frame) for crop, to_frame in crops]
-        answers = [
-            self._infer_mirrored(crop) if index in mirrored else self.infer(crop)
-            for index, (crop, _) in enumerate(crops)
-        ]
+        answers = [self.infer(crop) for crop, _ in crops]
         faces = []
         for region, (crop, to_frame), (points, logit) in zip(regions, crops, answers, strict=True):
             landmarks = np.empty((N_LANDMARKS, 3), dtype=np.float64)
@@ -352,12 +330,6 @@ class FaceMesh:
             landmarks[:, 2] = points[:, 2] * (region.side / CROP_PX)
             faces.append(MeshFace(landmarks.astype(np.float32), logit, crop, region))
         return faces
-
-    def _infer_mirrored(self, crop: UInt8) -> tuple[Float32, float]:
-        points, logit = self.infer(np.asarray(cv2.flip(crop, 1), np.uint8))
-        points = points[mirror_map()]
-        points[:, 0] = CROP_PX - points[:, 0]
-        return points, logit
 
     def infer(self, crop: UInt8) -> tuple[Float32, float]:
         """The bare network: [478, 3] landmarks in crop pixels (0..192) and the presence logit.

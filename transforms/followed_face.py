@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ..schemas.tracks import N_LANDMARKS, Float32
 from .face_mesh import MeshFace, Region
 from .face_quality import confidence_from_error
-from .mirror import errors_between, without_side_error
+from .mirror import without_side_error
 from .mouth_crop import CROP
 from .tracklet import Tracklet
 
@@ -29,7 +29,6 @@ class Row:
     sharp: float = math.nan
     crop: UInt8 | None = None
     side_error: Float32 | None = None
-    mirrored: bool = False  # the network saw the mirror image
     gaze: Float32 | None = None
 
 
@@ -42,7 +41,7 @@ class FollowedFace:
     region: Region | None = None
     region_time: float = 0.0
     velocity: tuple[float, float, float] = (0.0, 0.0, 0.0)  # px/s, px/s, log-size/s
-    landmarks: Float32 | None = None  # the last measured, as if not mirrored
+    landmarks: Float32 | None = None
     seen_time: float = -math.inf  # last sighting of any kind
     mesh_time: float = -math.inf  # last measured landmarks
     lost_since: float | None = None
@@ -116,12 +115,11 @@ def tracklet_of(
 ) -> Tracklet:  # fmt: skip
     times = all_times[start:stop]
     n = len(times)
-    seen = {index: row.landmarks for index, row in face.rows.items() if row.landmarks is not None}
-    mirrored = {index for index, row in face.rows.items() if row.mirrored}
-    errors = errors_between(seen, mirrored, all_times)
-    errors |= {index: row.side_error for index, row in face.rows.items() if row.side_error is not None}
-    kept = {index: seen[index] for index in rows if index in seen}
-    measured = without_side_error(kept, errors, all_times, mirrored)
+    measured = without_side_error(
+        {index: row.landmarks for index, row in rows.items() if row.landmarks is not None},
+        {index: row.side_error for index, row in face.rows.items() if row.side_error is not None},
+        all_times,
+    )
     landmarks = np.full((n, N_LANDMARKS, 3), np.nan, np.float32)
     box = np.full((n, 4), np.nan, np.float32)
     valid = np.zeros(n, np.bool_)

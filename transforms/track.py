@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -25,23 +25,20 @@ from .face_quality import disagreement, expected_error, implausible, rigid_chang
 from .face_search import CONFIRM_LOGIT, FaceSearch, Finder, awake, missing
 from .followed_face import FollowedFace, Kept, Row, apart, owner_of, tracklet_of, without_doubles
 from .identify import Identifier, similarity
-from .mirror import CLOSE_S, in_own_square, in_pixels, region_without_side_error, side_error
+from .mirror import region_without_side_error, side_error
 from .mouth_crop import mouth_crop
 from .planar import Pixels, keep
 from .tracklet import PieceTracks
 
 UInt8 = npt.NDArray[np.uint8]
 
-SECOND_LOOK_S = 0.33  # between looks at the mirrored picture besides the plain one
 _FIRST_LOGIT = 0.0  # of a face in the square of a detection; in its own square it is more by up to 10
 
 
 class Mesher(Protocol):
     def measure(self, picture: Pixels, region: Region) -> MeshFace: ...
 
-    def measure_all(
-        self, picture: Pixels, regions: Sequence[Region], mirrored: Collection[int] = ()
-    ) -> list[MeshFace]: ...
+    def measure_all(self, picture: Pixels, regions: Sequence[Region]) -> list[MeshFace]: ...
 
 
 @dataclass(frozen=True)
@@ -63,9 +60,8 @@ class TrackOptions:
         identify_every_s: time between appearance descriptors of one face.
         look_back_s: when a face is found again, the frames since it was lost are searched backwards this far.
         shortest_s: tracks seen for less are dropped.
-        mirror_every_s: so often the landmark network sees the mirrored face, and what it answers differently on the
-            two sides is taken off all frames; 0 for never. Where frames are over ``mirror.CLOSE_S`` apart, it sees the
-            face both ways then.
+        mirror_every_s: so often the landmark network also sees the mirrored face, and what it answers differently on
+            the two sides is taken off all frames; 0 for never.
     """
 
     detect_every_s: float = 1.0
@@ -80,7 +76,7 @@ class TrackOptions:
     identify_every_s: float = 1.0
     look_back_s: float = 0.5
     shortest_s: float = 0.3
-    mirror_every_s: float = 0.2
+    mirror_every_s: float = 0.33
 
 
 @dataclass(frozen=True)
@@ -143,8 +139,6 @@ class _Tracker:
         self.ended: list[FollowedFace] = []
         self.born = 0
         self.judged: dict[int, _Judged] = {}  # of this frame
-        # Faces of this frame that were seen mirrored: what the plain picture would have given, and what was measured.
-        self.mirrored: dict[int, tuple[MeshFace, MeshFace]] = {}
         self.recent: deque[tuple[int, float, Pixels]] = deque()  # frames since a face was lost
         self.spare: list[Pixels] = []  # their memory: to ask for it anew costs more than to fill it
 
@@ -156,21 +150,11 @@ class _Tracker:
         index = len(self.times) - 1
         found: dict[int, MeshFace] = {}
         self.judged.clear()
-        self.mirrored.clear()
         # The detector looks for those that are asleep.
         followed = [f for f in self.faces if f.landmarks is not None and time - f.mesh_time <= 0.3]
-        places = [face.predict(time) for face in followed]
-        mirrored = [k for k, face in enumerate(followed) if self._mirror_due(face, index)]
-        looks = self.mesh.measure_all(picture, places, mirrored)
-        for k, (face, seen) in enumerate(zip(followed, looks, strict=True)):
-            if k in mirrored:
-                face.mirror_time = time
-                if self._is_face(seen):
-                    raw, seen = seen, self._as_if_plain(face, seen)
-                    self.mirrored[face.number] = (seen, raw)
-                else:  # of a face near its limits one side may fail alone
-                    seen = self.mesh.measure(picture, places[k])
-            if self._is_face(seen):
+        looks = self.mesh.measure_all(picture, [face.predict(time) for face in followed])
+        for face, seen in zip(followed, looks, strict=True):
+            if seen.logit >= self.options.keep_logit and not implausible(seen):
                 judged = self._judge(face, seen, time)
                 self.judged[face.number] = judged
                 if judged.error <= self.options.worst_error:
@@ -201,10 +185,7 @@ class _Tracker:
         row = face.rows[index] = Row(seen.box, seen.landmarks, judged.error, judged.sharp, crop)
         if self.look is not None:
             row.gaze = self.look(picture, seen.landmarks)
-        plain, measured = self.mirrored.get(face.number, (None, seen))
-        if plain is seen:
-            row.landmarks, row.mirrored = measured.landmarks, True
-        elif self._second_look_due(face, index):
+        if 0 < self.options.mirror_every_s <= time - face.mirror_time + 1e-6:
             row.side_error = face.side_error = side_error(self.mesh, seen, self.options.keep_logit)
             face.mirror_time = time
         face.landmarks = seen.landmarks
@@ -217,9 +198,6 @@ class _Tracker:
         if time - face.identity_time >= self.options.identify_every_s and not unsure:
             face.identities.append((index, self.identifier.describe(picture, seen.landmarks)))
             face.identity_time = time
-
-    def _is_face(self, seen: MeshFace) -> bool:
-        return seen.logit >= self.options.keep_logit and not implausible(seen)
 
     def _crop(self, picture: Pixels, seen: MeshFace) -> UInt8 | None:
         return mouth_crop(picture, seen.landmarks) if self.keep_crops else None
@@ -259,47 +237,6 @@ class _Tracker:
             change = rigid_change(face.landmarks, seen.landmarks)
         sharp = sharpness(seen.crop)
         return _Judged(seen, expected_error(seen.landmarks, seen.logit, change, sharp), sharp)
-
-    # the mirrored picture
-
-    def _close(self, index: int) -> bool:
-        """Whether the frame before is so near that a face moved little since."""
-        return index > 0 and self.times[index] - self.times[index - 1] <= CLOSE_S
-
-    def _mirror_due(self, face: FollowedFace, index: int) -> bool:
-        """Whether this frame of a face is measured in the mirrored picture."""
-        before = face.rows.get(index - 1)
-        if before is None or before.landmarks is None or before.mirrored or not self._close(index):
-            return False
-        return 0 < self.options.mirror_every_s <= self.times[index] - face.mirror_time + 1e-6
-
-    def _second_look_due(self, face: FollowedFace, index: int) -> bool:
-        """Whether the face just measured is looked at again, mirrored: frames far apart cannot be compared."""
-        if index == 0 or self._close(index) or self.options.mirror_every_s <= 0:
-            return False
-        return self.times[index] - face.mirror_time >= max(self.options.mirror_every_s, SECOND_LOOK_S) - 1e-6
-
-    @staticmethod
-    def _as_if_plain(face: FollowedFace, seen: MeshFace) -> MeshFace:
-        """About what the plain picture would have given instead of the mirrored one: to compare and to look on.
-
-        Refines the face's side error by what differs from the frame before, moved as the face moves.
-        """
-        assert face.landmarks is not None
-        assert face.region is not None
-        then, now = face.region, seen.region
-        grown = now.side / then.side
-        expected = face.landmarks.astype(np.float64) * grown
-        expected[:, :2] += (now.x - then.x * grown, now.y - then.y * grown)
-        error = in_own_square((seen.landmarks - expected) / 2, now)
-        if error is None:
-            error = face.side_error
-        elif face.side_error is not None:
-            error = np.asarray((error + face.side_error) / 2, np.float32)
-        if error is None:
-            return seen
-        face.side_error = error
-        return replace(seen, landmarks=seen.landmarks - 2 * in_pixels(error, now))
 
     # the detector
 

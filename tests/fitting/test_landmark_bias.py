@@ -3,7 +3,7 @@ from duologue.fitting.canonical import canonical_skin
 from duologue.fitting.landmark_bias import LandmarkBias, apparent_direction, features, load_bias
 from duologue.schemas.tracks import face_scale_px
 from duologue.synthesis.motion import head_rotation
-from duologue.transforms.face_mesh import mirror_map
+from duologue.transforms.mirror import mirror_map
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

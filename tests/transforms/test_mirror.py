@@ -6,15 +6,8 @@ import numpy as np
 import pytest
 import skimage.data
 from duologue.schemas.tracks import face_scale_px
-from duologue.transforms.face_mesh import FaceMesh, MeshFace, Region, mirror_map, region_from_landmarks
-from duologue.transforms.mirror import (
-    errors_between,
-    in_own_square,
-    in_pixels,
-    region_without_side_error,
-    side_error,
-    without_side_error,
-)
+from duologue.transforms.face_mesh import FaceMesh, MeshFace, Region, region_from_landmarks
+from duologue.transforms.mirror import mirror_map, region_without_side_error, side_error, without_side_error
 
 
 @pytest.fixture(scope="module")
@@ -102,45 +95,3 @@ def test_an_unsure_second_answer_counts_for_nothing(mesh: FaceMesh) -> None:
     seen = mesh.measure(picture, Region(222, 122, 170))
     assert side_error(Unsure(), seen, 1.5) is None
     assert side_error(Unsure(), seen, 0.5) is None  # all points in one place: not the same face
-
-
-def test_a_region_seen_mirrored_gives_the_mirrored_answer(mesh: FaceMesh) -> None:
-    picture = np.ascontiguousarray(skimage.data.astronaut()[:300])
-    reverse = np.ascontiguousarray(picture[:, ::-1])
-    place, width = Region(222, 122, 170, 0.2), picture.shape[1]
-    plain, turned = mesh.measure_all(picture, [place, place], mirrored=[1])
-    other = mesh.measure(reverse, Region(width - 1 - place.x, place.y, place.side, -place.angle))
-    scale = float(face_scale_px(plain.landmarks))
-    apart = np.linalg.norm(turned.landmarks - mirrored(other.landmarks, width), axis=1).mean() / scale
-    assert apart < 0.003  # the crop of the reverse is interpolated the other way round
-    assert np.linalg.norm(turned.landmarks - plain.landmarks, axis=1).mean() / scale > 0.01
-
-
-def test_a_mirrored_frame_between_two_plain_ones_tells_the_side_error() -> None:
-    rng = np.random.default_rng(4)
-    face = (rng.normal(size=(478, 3)) * 30 + 200).astype(np.float32)
-    face[33, :2], face[263, :2], face[10, :2], face[152, :2] = (170, 190), (230, 190), (200, 150), (200, 260)
-    times = np.array([0.0, 0.04, 0.08, 0.12, 0.4])
-    wrong = (0.3 * rng.normal(size=(478, 3))).astype(np.float32)
-    truth = {k: face + np.float32(100 * times[k]) for k in range(5)}  # moves evenly
-    seen = {k: truth[k] + (wrong if k == 2 else -wrong) for k in range(5)}
-    errors = errors_between(seen, {2}, times)
-    assert set(errors) == {2}
-    out = without_side_error(seen, errors, times, {2})
-    for k in range(5):
-        np.testing.assert_allclose(out[k], truth[k], atol=0.02)
-    assert errors_between(seen, {3}, times) == {}  # the next frame is too far
-    assert errors_between(seen, {2, 3}, times) == {}  # a neighbour is mirrored too
-    assert errors_between(seen, {4}, times) == {}  # none after it
-    assert errors_between({k: seen[k] for k in (1, 2)}, {2}, times) == {}
-    jumped = seen | {2: seen[2] + np.float32(60)}
-    assert errors_between(jumped, {2}, times) == {}  # not the same face
-
-
-def test_a_side_error_in_pixels_is_the_one_in_the_faces_own_square() -> None:
-    rng, place = np.random.default_rng(6), Region(50, 60, 80, 0.4)
-    error = 0.3 * rng.normal(size=(478, 3))
-    own = in_own_square(error.copy(), place)
-    assert own is not None
-    np.testing.assert_allclose(in_pixels(own, place), error, atol=1e-5)
-    assert in_own_square(np.full((478, 3), 0.05 * 80), place) is None

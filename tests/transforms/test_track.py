@@ -272,38 +272,3 @@ def test_blur_lowers_confidence(models, portraits):
     clear, blurred = run(models, frames), run(models, worse)
     for one, other in zip(clear.tracklets, blurred.tracklets, strict=True):
         assert np.median(other.confidence[other.valid]) < np.median(one.confidence) - 0.05
-
-
-class CountingMesh:
-    def __init__(self, mesh):
-        self.mesh, self.calls, self.mirrored = mesh, 0, 0
-
-    def measure(self, picture, region):
-        return self.measure_all(picture, [region])[0]
-
-    def measure_all(self, picture, regions, mirrored=()):
-        self.calls += len(regions)
-        self.mirrored += len(mirrored)
-        return self.mesh.measure_all(picture, regions, mirrored)
-
-
-def test_mirrored_looks_are_measurements_themselves(models, portraits):
-    frames, truth = film(portraits[:1], [lambda t: (300 + 40 * t, 180, 120, 0.0)], 3.0)
-    mesh = CountingMesh(models.mesh)
-    piece = track_piece(frames, TrackOptions(), models.detector, mesh, models.identifier)
-    measured = int(piece.tracklets[0].valid.sum())
-    assert measured == len(frames)
-    assert 10 <= mesh.mirrored <= 16
-    assert mesh.calls <= measured + 4  # the detector's first finds, nothing beside them
-    plain = track_piece(
-        frames, TrackOptions(mirror_every_s=0), models.detector, models.mesh, models.identifier
-    ).tracklets[0]
-    off = [
-        np.linalg.norm(
-            t.landmarks[:, :468, :2] - np.stack([faces[0][0] for faces in truth])[:, :468, :2], axis=2
-        ).mean()
-        for t in (piece.tracklets[0], plain)
-    ]
-    assert off[0] < off[1] + 0.5  # the portrait's own landmarks are of the plain picture
-    steps = np.diff(piece.tracklets[0].landmarks[:, :468, 0].mean(1))
-    assert np.abs(steps - 2.0).max() < 1.2  # 40 px/s in 20 frames a second, without a jump to the other side
