@@ -1,6 +1,6 @@
 """Does the network learn a conversation? Trained on parameter-level synthetic pairs, scored on held-out people.
 
-    python bench/learn.py [--pairs 2000] [--steps 3000] [--ablate 250] [--seeds 0 1 2] [--folder DIR] [--json]
+    python bench/learn.py [--pairs 2000] [--steps 3000] [--ablate 1500] [--seeds 0 1 2] [--folder DIR] [--json]
 
 Every system begins at the truth's first places and turns. The network is given mixed sound, speaking masks and the
 first-frame layout ("audio" track); nearest_neighbour (what a training person did while their partner moved most like
@@ -50,6 +50,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 TRANSFORMER_STEPS = 0.32  # of the others': a step takes 3.1 times as long on a CPU, so this is equal training time
 DUBBED_ROWS = 480
+NETWORKS = ("sample", "mean_of_eight", "answer", "answer_of_eight")
 
 
 def settings(
@@ -103,7 +104,7 @@ def learn(out: Path, tree: dict[str, Any], test: Path, most: int, baselines: boo
 def beats(table: dict[str, dict[str, float]], system: str) -> dict[str, bool]:
     """The bars, one by one, of one system; one motion against one, the mean of eight against the mean of eight."""
     mine = table[system]
-    near = "nearest_neighbour" if system == "sample" else "nearest_eight"
+    near = "nearest_neighbour" if system in ("sample", "answer") else "nearest_eight"
     out = {}
     for names, measures in (
         (("zero", "mean"), ("fd", "pfd", "sid_speaker", "sid_listener")),
@@ -129,7 +130,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         main_run = learn(name, tree, exact, options.most, True)
         out |= {"steps": options.steps, **main_run, "mutual_gaze_ceiling": mutual_gaze_ceiling(exact)}
         out["without"] = knock_outs(exact, load_trained(name, "cpu"), options.most_ablated)
-        out["beats"] = {system: beats(out["test"], system) for system in ("sample", "mean_of_eight")}
+        out["beats"] = {system: beats(out["test"], system) for system in NETWORKS if system in out["test"]}
     if options.ablate:
         first, second = measured(exact, folder / "measured"), dubbed(folder, DUBBED_ROWS)
         runs: dict[str, list[dict[str, Any]]] = {}
