@@ -52,7 +52,7 @@ class SpeakingOptions:
     lip_weight: float = 0.33
     lip_lead_s: float = 0.14
     voice_weight: float = 0.63
-    overlap_cost: float = 0.15
+    overlap_cost: float = 0.1
     change_cost: float = 3.0
     correct_offset: bool = True
     out_of_sync: Literal["correct", "keep"] = "correct"

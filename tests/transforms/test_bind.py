@@ -257,9 +257,7 @@ def test_lips_at_rest_are_silent_and_open_ones_speak_only_if_they_move() -> None
     llr = parted_llr(lips, options)
     assert lips.parted_mm[(times > 8) & (times < 9.5)] == pytest.approx(0.0, abs=0.1)
     assert llr[(times > 0.5) & (times < 4.5)].mean() > 1.0
-    still = (times > 5.8 + options.gape_s / 2) & (times < 6.6 - options.gape_s / 2)
-    assert np.abs(llr[still]).max() < 0.05  # an open mouth that is still, and was, tells nothing
-    assert llr[(times > 5.0) & (times < 5.2)].mean() > 1.0  # one that moved a moment ago speaks on
+    assert np.abs(llr[(times > 5.8) & (times < 6.6)]).max() < 0.05  # an open mouth that is still tells nothing
     assert (llr[(times > 7.5) & (times < 9.5)] < -0.8 * options.most_shut).all()
     assert (llr[talks & (times > 0.5) & (times < 4.5)] <= options.most_parted).all()
     hidden = lip_signal(replace(track, valid=np.zeros(len(times), bool)), times, times)
