@@ -45,7 +45,6 @@ setup(
         "av>=18",
         "decord>=0.6",
         "ffmpeg-python>=0.2",
-        "flatbuffers>=25",
         "matplotlib>=3.9",
         "numba>=0.61",
         "numpy>=2.2,<2.5",

@@ -83,7 +83,8 @@ def sharpen(
         return min(len(sounds), max(0, round((time - start_s) / STEP_S)))
 
     for number, (start, end) in enumerate(regions):
-        least = step(regions[number - 1][1]) if number else 0
+        # What sounds between two regions is the first one's if it took it.
+        least = max(step(regions[number - 1][1]), step(out[-1][1])) if number else 0
         most = step(regions[number + 1][0]) if number + 1 < len(regions) else len(sounds)
         first, last = step(start), step(end)
         lo, hi = max(least, first - out_of), min(last, first + into)

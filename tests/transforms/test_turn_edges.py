@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from duologue.schemas.records import Turn
 from duologue.transforms.turn_edges import EdgeOptions, pauses_of, sharpen, snap, sounding
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 
@@ -54,7 +54,15 @@ def test_an_edge_without_sound_in_reach_stays() -> None:
     assert sharpen([(1.003, 2.007)], through, 0.0) == [(1.003, 2.007)]
 
 
+def test_a_sound_between_two_regions_belongs_to_one() -> None:
+    sounds = np.zeros(400, bool)
+    sounds[50:100] = sounds[104:108] = sounds[112:200] = True  # 40 ms within reach of both
+    out = sharpen([(0.5, 1.01), (1.11, 2.0)], sounds, 0.0)
+    assert out == [pytest.approx((0.5, 1.08)), pytest.approx((1.12, 2.0))]
+
+
 @settings(max_examples=80, deadline=None)
+@example(seed=107, count=4, start=0.0)
 @given(st.integers(0, 10_000), st.integers(1, 5), st.floats(-20, 20))
 def test_regions_stay_in_order_and_near(seed: int, count: int, start: float) -> None:
     rng = np.random.default_rng(seed)
