@@ -105,7 +105,8 @@ def plan_tiles(width: int, height: int, smallest_px: float, input_px: int, least
     whole = max(width, height)
     finest = min(float(whole), max(smallest_px * input_px / least_px, input_px / 4.0))
     # A level at most 4 times finer than the one above keeps the overlap under a third of a tile.
-    n_finer = 0 if finest > 0.9 * whole else max(1, math.ceil(math.log(whole / finest, 4.0) - 1e-9))
+    # 7 % too small for the whole frame is as good as large enough.
+    n_finer = 0 if finest > 0.93 * whole else max(1, math.ceil(math.log(whole / finest, 4.0) - 1e-9))
     levels: list[list[Tile]] = [[(0, 0, width, height)]]
     for k in range(1, n_finer + 1):
         side = whole * (finest / whole) ** (k / n_finer)

@@ -71,6 +71,11 @@ def test_a_face_is_whole_and_large_enough_on_some_tile(
     assert max(seen) >= 0.93 * 14  # rounding of tile sides to pixels
 
 
+@pytest.mark.parametrize(("smallest", "levels"), [(60.0, 2), (60.9, 1)])
+def test_the_whole_frame_alone_serves_faces_a_little_too_small(smallest: float, levels: int) -> None:
+    assert len(plan_tiles(898, 64, smallest, 192, 14.0)) == levels  # on the frame they are 12.83 and 13.02 px wide
+
+
 @pytest.mark.parametrize(
     ("picture", "expected"),
     [
