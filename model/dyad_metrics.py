@@ -26,18 +26,39 @@ SPEAKS = 0.5
 _LIP_WORDS = ("mouth", "lip", "jaw", "smile", "tongue", "pucker", "funnel")
 
 
+def unwrapped(turns: npt.ArrayLike, near: npt.ArrayLike = (0.0, 0.0, 0.0)) -> Array:
+    """[T, 3] axis-angle without jumps: the same rotations, each written nearest to the one before.
+
+    A rotation of angle t about an axis is also one of t - 2 pi about it. Where a head faces away from the camera, near
+    half a turn, the two are equally long, and a hundredth of a degree makes a stored vector jump by a whole turn.
+
+    Args:
+        turns: radians; vectors that are NaN stay so and are passed over.
+        near: [3] what the first is written nearest to.
+    """
+    out = np.array(turns, np.float64)
+    angles = np.linalg.norm(out, axis=1)
+    last = np.asarray(near, np.float64)
+    for index in np.flatnonzero(angles > 0):
+        axis = out[index] / angles[index]
+        out[index] += axis * 2 * math.pi * np.round((axis @ last - angles[index]) / (2 * math.pi))
+        last = out[index]
+    return out
+
+
 def parts_of(head: HeadTrack) -> dict[str, Array]:
     """A head's motion by part, [T, D] each; NaN where not valid.
 
-    ``expression`` (with the jaw), ``rotation`` (neck, then head), ``eye`` (both), ``translation`` in metres relative to
-    the first valid frame.
+    ``expression`` (with the jaw), ``rotation`` (neck, then head, :func:`unwrapped` over the valid frames), ``eye``
+    (both), ``translation`` in metres relative to the first valid frame.
     """
     frames = len(head.valid)
     first = int(np.argmax(head.valid))
+    turns = unwrapped(np.where(head.valid[:, None], head.rotation, np.nan))
     moved = head.translation.astype(np.float64) - head.translation[first]
     return {
         "expression": np.concatenate([head.expression, head.jaw], axis=1).astype(np.float64),
-        "rotation": np.concatenate([head.neck, head.rotation], axis=1).astype(np.float64),
+        "rotation": np.concatenate([head.neck, turns], axis=1).astype(np.float64),
         "eye": head.eyes.reshape(frames, 6).astype(np.float64),
         "translation": moved,
     }
@@ -71,6 +92,7 @@ def parameter_errors(
     if keep.sum() < 2:
         raise ValueError("fewer than two frames in which prediction, truth and partner are valid")
     got, wanted, other = (_kept(parts_of(head), keep) for head in (predicted, truth, partner))
+    got["rotation"][:, 3:] = unwrapped(got["rotation"][:, 3:], wanted["rotation"][0, 3:])
     out = {f"mse_{name}": float(np.mean((got[name] - wanted[name]) ** 2)) for name in got}
     lip = [*lips, *range(got["expression"].shape[1] - 3, got["expression"].shape[1])]
     out["mse_lip"] = float(np.mean((got["expression"][:, lip] - wanted["expression"][:, lip]) ** 2))

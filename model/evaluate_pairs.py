@@ -17,7 +17,15 @@ from ..schemas.heads import HeadTrack
 from ..schemas.row import Pair
 from ..schemas.tracks import Float32
 from .baselines import NearestNeighbour
-from .dyad_metrics import gaze_directions, gaze_error_deg, lip_modes, mutual_gaze_ap, parameter_errors, space_errors
+from .dyad_metrics import (
+    gaze_directions,
+    gaze_error_deg,
+    lip_modes,
+    mutual_gaze_ap,
+    parameter_errors,
+    space_errors,
+    unwrapped,
+)
 from .mesh_metrics import mesh_errors
 
 Heads = tuple[HeadTrack, HeadTrack]
@@ -209,13 +217,13 @@ def neutral(truth: HeadTrack) -> HeadTrack:
 
 
 def still(truth: HeadTrack) -> HeadTrack:
-    """:data:`BASELINES` ``oracle_mean``; rotations are averaged as vectors."""
+    """:data:`BASELINES` ``oracle_mean``; rotations are averaged as unwrapped vectors."""
     frames = len(truth.valid)
+    motions = {name: getattr(truth, name)[truth.valid] for name in ("expression", "jaw", "neck", "eyes", *_PLACE)}
+    motions["rotation"] = unwrapped(motions["rotation"])
     means: dict[str, Any] = {
-        name: np.repeat(getattr(truth, name)[truth.valid].mean(axis=0, dtype=np.float64)[None], frames, 0).astype(
-            np.float32
-        )
-        for name in ("expression", "jaw", "neck", "eyes", *_PLACE)
+        name: np.repeat(values.mean(axis=0, dtype=np.float64)[None], frames, 0).astype(np.float32)
+        for name, values in motions.items()
     }
     return _with_gaze(replace(truth, **means))
 

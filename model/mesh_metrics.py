@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ..fitting.head_model import HeadModel
 from ..schemas.heads import HeadTrack
 from ..schemas.tracks import Float32
-from .dyad_metrics import SPEAKS
+from .dyad_metrics import SPEAKS, unwrapped
 
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
@@ -114,13 +114,14 @@ def mesh_errors(
     parts = regions(head)
     got, wanted = (_only(track, keep, truth) for track in (predicted, truth))
     x, y = face_vertices_mm(head, got), face_vertices_mm(head, wanted)
+    turns = unwrapped(got.rotation), unwrapped(wanted.rotation)
     lips, upper = (x[:, parts.lips], y[:, parts.lips]), (x[:, parts.upper], y[:, parts.upper])
 
     def deviations(frames: npt.NDArray[np.bool_], tail: str) -> dict[str, float]:
         enough = frames.sum() >= 2
         return {
             f"fdd{tail}": upper_face_dynamics_deviation(upper[0][frames], upper[1][frames]) if enough else np.nan,
-            f"pdd{tail}": dynamics_deviation(got.rotation[frames], wanted.rotation[frames]) if enough else np.nan,
+            f"pdd{tail}": dynamics_deviation(turns[0][frames], turns[1][frames]) if enough else np.nan,
             f"jdd{tail}": dynamics_deviation(got.jaw[frames], wanted.jaw[frames]) if enough else np.nan,
         }
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from dataset_factory import make_head
+from duologue.fitting.head_model import rotation_matrix
 from duologue.fitting.load_head import load_head_model
 from duologue.model.dyad_metrics import (
     angle_between,
@@ -18,6 +19,7 @@ from duologue.model.dyad_metrics import (
     mutual_gaze_ap,
     parameter_errors,
     space_errors,
+    unwrapped,
 )
 from duologue.model.mesh_metrics import (
     dynamics_deviation,
@@ -29,6 +31,9 @@ from duologue.model.mesh_metrics import (
     upper_face_dynamics_deviation,
 )
 from duologue.schemas.heads import HeadTrack
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 
 def head(seed: int, side: float = -0.4, frames: int = 75, **options: bool) -> HeadTrack:
@@ -55,6 +60,33 @@ def test_each_part_has_its_own_column() -> None:
     talks = replace(truth, expression=truth.expression + np.eye(20, dtype=np.float32)[3])
     assert parameter_errors(talks, truth, partner, SPEAKING)["mse_lip"] == 0
     assert parameter_errors(talks, truth, partner, SPEAKING, lips=[3])["mse_lip"] == pytest.approx(1 / 4, rel=1e-5)
+
+
+def test_a_head_turned_away_does_not_jump_by_a_whole_turn() -> None:
+    angle = np.pi + np.linspace(-0.2, 0.2, 75)  # a swing through half a turn; stored vectors change sign there
+    swing = np.stack([0 * angle, angle, 0 * angle], 1)
+    stored = np.where(angle[:, None] > np.pi, swing - [0, 2 * np.pi, 0], swing)
+    np.testing.assert_allclose(unwrapped(stored), swing, atol=1e-12)
+    np.testing.assert_allclose(unwrapped(stored[::-1], near=swing[-1]), swing[::-1], atol=1e-12)
+    holed = stored.copy()
+    holed[30:35] = np.nan
+    keep = np.isfinite(holed[:, 0])
+    np.testing.assert_allclose(unwrapped(holed)[keep], swing[keep], atol=1e-12)
+    truth, partner = head(0, holes=False), head(1, 0.4, holes=False)
+    truth = replace(truth, rotation=stored.astype(np.float32))
+    other_way = swing + np.array([0, 0.02, 0])
+    near_by = np.where(other_way[:, 1:2] > np.pi, other_way - [0, 2 * np.pi, 0], other_way)
+    got = parameter_errors(replace(truth, rotation=near_by.astype(np.float32)), truth, partner, SPEAKING)
+    assert got["mse_rotation"] == pytest.approx(0.02**2 / 6, rel=1e-3)
+    assert got["fd"] == pytest.approx(0.02**2, rel=1e-2)
+
+
+@given(arrays(np.float64, (12, 3), elements=st.floats(-3, 3)), arrays(np.float64, 3, elements=st.floats(-9, 9)))
+def test_unwrapping_keeps_every_rotation(turns: np.ndarray, near: np.ndarray) -> None:
+    turns = turns * np.minimum(1, np.pi / np.maximum(np.linalg.norm(turns, axis=1, keepdims=True), 1e-12))
+    np.testing.assert_allclose(rotation_matrix(unwrapped(turns, near)), rotation_matrix(turns), atol=1e-6)
+    small = turns * 0.3
+    assert np.array_equal(unwrapped(small), small)
 
 
 def test_speaker_and_listener_frames_are_told_apart_and_invalid_ones_left_out() -> None:
