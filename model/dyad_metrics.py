@@ -39,7 +39,7 @@ def unwrapped(turns: npt.ArrayLike, near: npt.ArrayLike = (0.0, 0.0, 0.0)) -> Ar
     out = np.array(turns, np.float64)
     angles = np.linalg.norm(out, axis=1)
     last = np.asarray(near, np.float64)
-    for index in np.flatnonzero(angles > 0):
+    for index in np.flatnonzero(angles > 1e-9):  # shorter ones have no axis to speak of
         axis = out[index] / angles[index]
         out[index] += axis * 2 * math.pi * np.round((axis @ last - angles[index]) / (2 * math.pi))
         last = out[index]
