@@ -15,9 +15,11 @@ from functools import lru_cache
 import numpy as np
 
 from .layout_codes import ARRANGEMENTS, GROUPS, LOOSE
-from .layout_person import Bin
+from .layout_person import BOTH, Bin
 
 _NAMES = {"a": ("the person on the left", "A", "the left one"), "b": ("the person on the right", "B", "the right one")}
+_LETTERS = 1  # of the three ways to call people
+_LETTER = re.compile(r"\b[AB]\b")
 
 
 def arrangement_of(facing_a_deg: float, facing_b_deg: float) -> str | None:
@@ -90,24 +92,55 @@ def captions(codes: tuple[str, ...], seed: str, count: int = 5, most: int = 4) -
 
 
 def text(codes: tuple[str, ...], seed: str = "") -> str:
-    """One text that says every code."""
-    parts = []
-    for k, code in enumerate(codes):
-        group = code.partition(":")[0]
-        phrases = _phrases(code)
-        phrase = phrases[_draw(f"{seed}/{k}/{code}", len(phrases))]
-        if group.endswith(("_a", "_b")):
-            me = group[-1]
-            other = "b" if me == "a" else "a"
-            names = _draw(f"{seed}/{k}/name", 3)
-            phrase = phrase.format(p=_NAMES[me][names], q=_NAMES[other][names])
-        parts.append(phrase)
+    """One text that says every code; people are called the same throughout, what is true of both is said once."""
+    style = _draw(f"{seed}/names", 3)
     sentences = []
-    for k in range(0, len(parts), 2):
-        pair = parts[k : k + 2]
-        joined = pair[0] if len(pair) == 1 else (", and ", " while ")[_draw(f"{seed}/join/{k}", 2)].join(pair)
+    for k, together in enumerate(_sentences(codes)):
+        of_whom = {_about(code)[1] for code in together}
+        word = " while " if of_whom == {"a", "b"} and _draw(f"{seed}/join/{k}", 2) else ", and "
+        both = BOTH.get(f"{_about(together[0])[0]}:{together[0].partition(':')[2]}", ())
+        if len(together) == 2 and together[0].replace("_a:", "_b:") == together[1] and both:
+            joined = both[_draw(f"{seed}/both/{k}", len(both))]
+        else:
+            joined = word.join(_clause(code, style, f"{seed}/{k}/{code}") for code in together)
         sentences.append(joined[0].upper() + joined[1:] + ".")
     return " ".join(sentences)
+
+
+def _about(code: str) -> tuple[str, str]:
+    """Topic and person of a code: "facing", "a"; the group and "" where it is about neither."""
+    group = code.partition(":")[0]
+    return (group[:-2], group[-1]) if group.endswith(("_a", "_b")) else (group, "")
+
+
+def _clause(code: str, style: int, key: str) -> str:
+    group, phrases = code.partition(":")[0], _phrases(code)
+    if group.endswith(("_a", "_b")):
+        me = group[-1]
+        other = "b" if me == "a" else "a"
+        phrases = tuple(phrase.format(p=_NAMES[me][style], q=_NAMES[other][style]) for phrase in phrases)
+    else:  # phrases with names of their own
+        fitting = tuple(phrase for phrase in phrases if bool(_LETTER.search(phrase)) == (style == _LETTERS))
+        phrases = fitting or phrases
+    return phrases[_draw(key, len(phrases))]
+
+
+def _sentences(codes: tuple[str, ...]) -> list[list[str]]:
+    """The codes said in one sentence: one topic of both people, otherwise two neighbours."""
+    out: list[list[str]] = []
+    left = list(codes)
+    while left:
+        code = left.pop(0)
+        topic, person = _about(code)
+        twin = next((other for other in left if person and _about(other)[0] == topic), None)
+        if twin is not None:
+            left.remove(twin)
+            out.append(sorted((code, twin), key=_about))
+        elif out and len(out[-1]) == 1:
+            out[-1].append(code)
+        else:
+            out.append([code])
+    return out
 
 
 def _draw(key: str, n: int) -> int:
@@ -121,18 +154,21 @@ _WORDS = {"half a": 0.5, "a": 1.0, "one": 1.0, "two": 2.0, "three": 3.0, "four":
 _UNITS = {"m": 1.0, "c": 0.01, "f": 0.3048}
 
 
-def _lexicon() -> list[tuple[str, str]]:
-    entries = []
+def _lexicon() -> list[tuple[str, tuple[str, ...]]]:
+    """Every phrase in every naming and the codes it says, longest first."""
+    entries: list[tuple[str, tuple[str, ...]]] = []
     for code in all_codes():
-        group = code.partition(":")[0]
+        me = _about(code)[1]
         for phrase in _phrases(code):
-            if group.endswith(("_a", "_b")):
-                me = group[-1]
+            if me:
                 other = "b" if me == "a" else "a"
                 for mine, theirs in zip(_NAMES[me], _NAMES[other], strict=True):
-                    entries.append((phrase.format(p=mine, q=theirs).lower(), code))
+                    entries.append((phrase.format(p=mine, q=theirs).lower(), (code,)))
             else:
-                entries.append((phrase.lower(), code))
+                entries.append((phrase.lower(), (code,)))
+    for both, phrases in BOTH.items():
+        topic, _, name = both.partition(":")
+        entries += [(phrase, (f"{topic}_a:{name}", f"{topic}_b:{name}")) for phrase in phrases]
     return sorted(entries, key=lambda e: (-len(e[0]), e))
 
 
@@ -149,10 +185,10 @@ def parse(description: str) -> ParsedText:
     """Text to codes: phrases of the lexicon, longest first, then looser words, then a distance in m, cm or feet."""
     left = " ".join(description.lower().replace("’", "'").split())
     found: set[str] = set()
-    for phrase, code in _LEXICON:
+    for phrase, codes in _LEXICON:
         pattern = rf"(?<!\w){re.escape(phrase)}(?!\w)"
         if re.search(pattern, left):
-            found.add(code)
+            found.update(codes)
             left = re.sub(pattern, " ", left)
     read: list[str] = []
     said = {code.partition(":")[0] for code in found}

@@ -178,3 +178,46 @@ def look_group(p: str) -> Group:
             ),
         ),
     )
+
+
+# What is true of both, said once: topic and bin of `*_a` and `*_b`.
+BOTH: dict[str, tuple[str, ...]] = {
+    "facing:facing": (
+        "each has the head straight toward the other",
+        "both are turned squarely to one another",
+        "each points the face directly at the other",
+    ),
+    "facing:turned": (
+        "each is turned partly away from the other",
+        "both are angled off one another",
+        "each has the head half turned from the other",
+    ),
+    "facing:side_on": (
+        "each is side-on to the other",
+        "each shows the other a profile",
+        "each has a shoulder to the other",
+    ),
+    "facing:away": (
+        "each has the back of the head to the other",
+        "each is turned away from the other",
+        "each points the face the other way",
+    ),
+    "tilt:right": ("both tilt the head to the right", "both lean the head rightward", "both cock the head right"),
+    "tilt:upright": ("both hold the head upright", "both keep the head level", "neither tilts the head"),
+    "tilt:left": ("both tilt the head to the left", "both lean the head leftward", "both cock the head left"),
+    "look:rarely": (
+        "neither looks much at the other",
+        "each rarely looks at the other",
+        "each keeps the eyes off the other",
+    ),
+    "look:sometimes": (
+        "each looks at the other now and then",
+        "each glances at the other at times",
+        "each sometimes looks at the other",
+    ),
+    "look:mostly": (
+        "each looks at the other most of the time",
+        "each keeps the eyes on the other",
+        "each mostly looks at the other",
+    ),
+}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from duologue.fitting.layout import (
     text,
 )
 from duologue.fitting.layout_codes import GROUPS
+from duologue.fitting.layout_person import BOTH
 
 
 @pytest.mark.parametrize("code", all_codes())
@@ -86,6 +88,22 @@ def test_captions_repeat_for_a_seed_and_vary_between_seeds() -> None:
     assert captions(codes, "x") != captions(codes, "y")
     assert len(captions(codes, "x")) == 5
     assert captions((), "x") == ()
+
+
+def test_what_is_true_of_both_is_said_once_and_people_keep_their_names() -> None:
+    for both, phrases in BOTH.items():
+        topic, _, name = both.partition(":")
+        codes = (f"{topic}_a:{name}", f"{topic}_b:{name}")
+        said = {text(codes, str(seed)) for seed in range(20)}
+        assert said == {phrase[0].upper() + phrase[1:] + "." for phrase in phrases}
+        assert all(parse(sentence).codes == codes and not parse(sentence).unread for sentence in said)
+    codes = ("facing_a:facing", "facing_b:away", "look_a:mostly", "look_b:rarely", "height:a_higher", "tilt_b:left")
+    for seed in range(30):
+        sentence = text(codes, str(seed))
+        letters = bool(re.search(r"\b[AB]\b", sentence))
+        assert letters != bool(re.search(r"\b(left|right) (one|head)|on the (left|right)\b", sentence)), sentence
+        assert sentence.count(".") == 3
+        assert parse(sentence).codes == tuple(code for code in all_codes() if code in codes)
 
 
 def test_placed_heads_have_the_layout() -> None:
