@@ -11,7 +11,8 @@ import json
 import os
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,12 +79,15 @@ def run(args: argparse.Namespace) -> int:
             )
     if asked.fps not in (0.0, trained.config.load.fps):
         raise UsageError(f"{asked.source} has {asked.fps:g} frames a second, the network {trained.config.load.fps:g}")
+    if asked.manner and not trained.config.diffusion.manner_told:
+        told = f"{', '.join(asked.manner)} are left to the network: it was trained with diffusion.manner_told 0"
+        asked = replace(asked, notes=(*asked.notes, told), manner={})
     for note in asked.notes:
         print(f"note: {note}", file=sys.stderr)
     began = time.perf_counter()
     made = generate(
-        trained, asked.sound, asked.places, speaking=asked.speaking, partner=asked.partner, seed=args.seed,
-        guidance=args.guidance, steps=args.steps,
+        trained, asked.sound, asked.places, speaking=asked.speaking, partner=asked.partner, manner=asked.manner,
+        seed=args.seed, guidance=args.guidance, steps=args.steps,
     )  # fmt: skip
     took = time.perf_counter() - began
     heads = (made.a, made.b)
@@ -130,6 +134,7 @@ class _Asked:
     notes: tuple[str, ...] = ()
     speaking: Float32 | None = None
     partner: tuple[HeadTrack | None, HeadTrack | None] = (None, None)
+    manner: Mapping[str, float] = field(default_factory=dict)
     head_model_id: str = ""
     fps: float = 0.0
 
@@ -150,7 +155,7 @@ def _from_sound(args: argparse.Namespace) -> _Asked:
         Placement(scene.centre[k].astype(np.float32), scene.rotation[k].astype(np.float32), held=scene.turned[k])
         for k in (0, 1)
     )
-    return _Asked(str(args.audio), sound, (one, two), tuple(scene.codes), tuple(notes))
+    return _Asked(str(args.audio), sound, (one, two), tuple(scene.codes), tuple(notes), manner=scene.manner)
 
 
 def _answer(folder: str, identifier: str, person: str) -> _Asked:

@@ -7,8 +7,8 @@ about equally often. Each goes through the whole of ``duologue sample``: rules, 
 the finished clip as ``relate`` finds them (facing is claimed only 3 degrees and more inside its bin). ``read``: the
 rules understood the code. ``held``: the clip has it. ``in_bin``: the clip's scalar lies in its bin, margin or not.
 Text reaches the first frame and, where it says so, how heads are turned over the clip (``--free``: only the first
-frame); what happens later (how much people look, whether they come closer) is no more than what the network does by
-itself, and is counted apart. Brackets are 95 % Wilson intervals. Without ``--checkpoint`` the
+frame). What happens later (how much people look, whether they come closer) is told to the network as numbers
+(``--untold``: left to it), and is counted apart. Brackets are 95 % Wilson intervals. Without ``--checkpoint`` the
 network of ``bench/learn.py`` is trained first (or taken from its ``--folder``).
 """
 
@@ -28,14 +28,13 @@ from duologue.bench.learning.data import MODEL, conversations
 from duologue.bench.shared.report import machine, parser_of, tell
 from duologue.fitting.dyad import relate
 from duologue.fitting.layout import all_codes, codes_of, layout_from_codes, text
-from duologue.fitting.scene_text import scene_from_text
+from duologue.fitting.scene_text import LATER, scene_from_text
 from duologue.model.checkpoint import Trained, load_trained
 from duologue.model.sample import Placement, generate
 from duologue.schemas.dataset import Dataset
 from duologue.schemas.heads import FittedPair
 from duologue.synthesis.parameters import draw_layout
 
-LATER = ("look_a", "look_b", "mutual", "change", "tilt_a", "tilt_b")  # groups that a first frame does not decide
 MOST_SAID = 3
 
 
@@ -60,7 +59,7 @@ def asked(count: int, seed: int = 0) -> list[tuple[str, ...]]:
 
 
 def clip_codes(
-    net: Trained, sentence: str, sound: np.ndarray, speaking: np.ndarray, seed: int, hold: bool
+    net: Trained, sentence: str, sound: np.ndarray, speaking: np.ndarray, seed: int, hold: bool, tell_later: bool
 ) -> dict[str, Any]:
     """Codes that the rules read, that the first frame's places are given, and that the generated clip has."""
     scene = scene_from_text(sentence)
@@ -70,7 +69,8 @@ def clip_codes(
         )
         for k in (0, 1)
     )
-    made = generate(net, sound, (one, two), speaking=speaking, seed=seed)
+    manner = scene.manner if tell_later else {}
+    made = generate(net, sound, (one, two), speaking=speaking, manner=manner, seed=seed)
     fitted = FittedPair(
         np.arange(len(made.a.valid)) / made.fps, made.fps, 1920, 1080, 1500.0, "user", 0.0, MODEL.model_id,
         MODEL.sha256, MODEL.tier, exact(made.a), exact(made.b),
@@ -117,7 +117,8 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     for index, codes in enumerate(asked(options.sentences)):
         sound = voices[index % len(voices)]
         masks = np.stack([sound.speaking_a, sound.speaking_b])
-        got = clip_codes(net, text(codes, f"bench/{index}"), sound.samples(), masks, index, not options.free)
+        sentence = text(codes, f"bench/{index}")
+        got = clip_codes(net, sentence, sound.samples(), masks, index, not options.free, not options.untold)
         found += [(code, got) for code in codes]
     groups: dict[str, list[tuple[str, dict[str, Any]]]] = {}
     for code, got in found:
@@ -131,7 +132,8 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
     by_code = {code: share([code in got["held"] for other, got in found if other == code]) for code in all_codes()}
     return {
-        **machine(torch.device("cpu")), "sentences": options.sentences, "facing_held": not options.free,
+        **machine(torch.device("cpu")), "sentences": options.sentences,
+        "facing_held": not options.free, "later_told": not options.untold,
         "codes_asked": len(found),
         "layout_accuracy": table["first_frame"]["held"]["share"], "groups": table, "held_by_code": by_code,
     }  # fmt: skip
@@ -141,6 +143,7 @@ def main() -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--sentences", type=int, default=120)
     parser.add_argument("--free", action="store_true", help="facing holds in the first frame only, not over the clip")
+    parser.add_argument("--untold", action="store_true", help="what is said of later is not told to the network")
     parser.add_argument("--checkpoint", help="of a network of the embedded head")
     parser.add_argument("--pairs", type=int, default=2000, help="of the learning benchmark's set")
     parser.add_argument("--steps", type=int, default=3000, help="of its training")

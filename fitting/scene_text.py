@@ -14,6 +14,29 @@ from .layout import ParsedText, layout_from_codes, parse, place
 Array = npt.NDArray[np.float64]
 EXAMPLE = "they sit face to face at arm's length"
 DEPTH_M = 1.5  # of the middle between the heads, from the camera
+LATER = {
+    "look_a": "look_a_share",
+    "look_b": "look_b_share",
+    "mutual": "mutual_share",
+    "tilt_a": "tilt_a_deg",
+    "tilt_b": "tilt_b_deg",
+    "change": "distance_change_m",
+}  # groups that a first frame does not decide
+# Inside the bins, where people are: the middle of an open bin is nowhere.
+AIMS = {
+    "mutual:much": 0.5,
+    "mutual:none": 0.0,
+    "tilt_a:left": 18.0,
+    "tilt_b:left": 18.0,
+    "tilt_a:right": -18.0,
+    "tilt_b:right": -18.0,
+    "change:apart": 0.25,
+    "change:closer": -0.25,
+    "look_a:mostly": 0.8,
+    "look_b:mostly": 0.8,
+    "look_a:rarely": 0.08,
+    "look_b:rarely": 0.08,
+}
 
 
 @dataclass(frozen=True)
@@ -31,6 +54,12 @@ class Scene:
     centre: Array
     rotation: Array
     unread: str = ""
+
+    @property
+    def manner(self) -> dict[str, float]:
+        """What the text says of later: layout scalars by name (how much people look, tilt, come closer)."""
+        said = {code.partition(":")[0]: code for code in self.codes}
+        return {scalar: AIMS.get(said[group], self.layout[scalar]) for group, scalar in LATER.items() if group in said}
 
     @property
     def turned(self) -> tuple[bool, bool]:

@@ -22,18 +22,20 @@ class DiffusionOptions:
     audio_dropout: share of samples trained without sound, so that guidance has something to lean away from.
     partner_given: share of samples in which one person is seen as they are (time 0) and only the other is wanted back,
         so that a network can also answer a partner whose motion is known; 0 leaves it out.
+    manner_told: share of samples that are told something of how people behave (:mod:`.manner`); 0 leaves it out.
     steps: of the sampler. guidance: weight of the sound, 1 is none.
     clip: predictions are kept within so many standard deviations while sampling.
     """
 
     audio_dropout: float = 0.1
     partner_given: float = 0.2
+    manner_told: float = 0.5
     steps: int = 6
     guidance: float = 2.5
     clip: float = 10.0
 
     def __post_init__(self) -> None:
-        for name in ("audio_dropout", "partner_given"):
+        for name in ("audio_dropout", "partner_given", "manner_told"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"diffusion.{name} is {getattr(self, name):g}; it must lie in 0..1")
         if self.steps < 1:

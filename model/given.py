@@ -26,13 +26,15 @@ class Given:
         values: [B, 2, D] normalised numbers at the first frame, NaN where free.
         facing: [B, 2, 6] of the anchor frame, to which rotations are relative.
         turn: [B, 2] radians about the vertical from the partner that a head's median lies within :data:`HELD` of; NaN
-            where free. statistics: of the numbers.
+            where free. tilt: [B, 2] radians, likewise of the head's tilt (positive: toward the subject's left).
+        statistics: of the numbers.
         seen: [B, 2] bool: people whose whole motion is known. motion: [B, 2, T, D] normalised, theirs; None: nobody's.
     """
 
     values: Tensor
     facing: Tensor
     turn: Tensor
+    tilt: Tensor
     statistics: Statistics
     seen: Tensor
     motion: Tensor | None = None
@@ -52,7 +54,7 @@ class Given:
         The known numbers of its own first frame are taken from the two after it, which lie less at the edge of what
         convolutions see.
         """
-        if not bool(self.turn.isnan().all()):
+        if not bool((self.turn.isnan() & self.tilt.isnan()).all()):
             x = self._turned(x)
         start = x[:, :, 0] if x.shape[2] < 3 else 2 * x[:, :, 1] - x[:, :, 2]
         start = torch.where(self.values.isnan(), x[:, :, 0], start)
@@ -65,13 +67,14 @@ class Given:
         raw = self.statistics.restore(x)
         anchor = self.facing[:, :, None]
         head = from_six(raw[..., where] + anchor)
+        ramp = _ramp(x)[:, 0]
         yaw = torch.atan2(head[..., 0, 2], head[..., 2, 2])
         middle = torch.atan2(yaw.sin().median(-1).values, yaw.cos().median(-1).values)  # as layout codes take it
-        wrong = torch.remainder(self.turn - middle + torch.pi, 2 * torch.pi) - torch.pi
-        wrong = torch.where(self.turn.isnan(), 0.0, wrong.sign() * (wrong.abs() - HELD).clamp_min(0))
-        turn = wrong[:, :, None] * _ramp(x)[:, 0]
-        zero = torch.zeros_like(turn)
-        raw[..., where] = to_six(exp_so3(torch.stack([zero, turn, zero], -1)) @ head) - anchor
+        head = exp_so3(_about(1, _wrong(self.turn, middle)[:, :, None] * ramp)) @ head
+        left = head[..., 0]
+        tilt = torch.atan2(left[..., 1], left[..., [0, 2]].norm(dim=-1)).median(-1).values
+        head = head @ exp_so3(_about(2, _wrong(self.tilt, tilt)[:, :, None] * ramp))
+        raw[..., where] = to_six(head) - anchor
         return self.statistics.normalise(raw)
 
     def repeat(self, count: int) -> Given:
@@ -80,10 +83,22 @@ class Given:
             self.values.repeat(count, 1, 1),
             self.facing.repeat(count, 1, 1),
             self.turn.repeat(count, 1),
+            self.tilt.repeat(count, 1),
             self.statistics,
             self.seen.repeat(count, 1),
             None if self.motion is None else self.motion.repeat(count, 1, 1, 1),
         )
+
+
+def _wrong(wanted: Tensor, middle: Tensor) -> Tensor:
+    """[B, 2] radians to turn by so that ``middle`` lies within :data:`HELD` of what is wanted; 0 where that is NaN."""
+    away = torch.remainder(wanted - middle + torch.pi, 2 * torch.pi) - torch.pi
+    return torch.where(wanted.isnan(), 0.0, away.sign() * (away.abs() - HELD).clamp_min(0))
+
+
+def _about(axis: int, angle: Tensor) -> Tensor:
+    """[...] radians to axis-angle [..., 3] about x, y or z."""
+    return torch.stack([angle if k == axis else torch.zeros_like(angle) for k in range(3)], -1)
 
 
 def _ramp(x: Tensor) -> Tensor:
@@ -92,9 +107,9 @@ def _ramp(x: Tensor) -> Tensor:
     return torch.nn.functional.pad(rise, (0, x.shape[2] - len(rise)), value=1.0)[:, None]
 
 
-def given(scene: Scene, statistics: Statistics, held: Tensor | None = None) -> Given:
+def given(scene: Scene, statistics: Statistics, held: Tensor | None = None, tilt: Tensor | None = None) -> Given:
     """What a scene fixes: people's places and, where known, which way their heads face; of those ``held`` [B, 2] bool
-    throughout."""
+    throughout; how heads ``tilt`` [B, 2], radians, NaN where free."""
     where = part_slices(statistics.expression)
     raw = scene.centre.new_zeros((*scene.centre.shape[:2], statistics.dims))
     fixed = torch.zeros_like(raw, dtype=torch.bool)
@@ -104,7 +119,8 @@ def given(scene: Scene, statistics: Statistics, held: Tensor | None = None) -> G
     turn = torch.atan2(scene.facing[..., 0, 2], scene.facing[..., 2, 2])
     kept = free if held is None else torch.where(held & scene.facing_known, turn, free)
     values = torch.where(fixed, statistics.normalise(raw), torch.nan)
-    return Given(values, to_six(scene.facing), kept, statistics, torch.zeros_like(scene.facing_known))
+    tilted = free if tilt is None else tilt.to(free)
+    return Given(values, to_six(scene.facing), kept, tilted, statistics, torch.zeros_like(scene.facing_known))
 
 
 def bridged(head: HeadTrack) -> HeadTrack:

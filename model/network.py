@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from .audio_features import AudioEncoder, AudioOptions
 from .layers import CrossPersonAttention, Film, NetworkOptions, Told, enter_noisy, enter_told, time_embedding
+from .manner import MANNER_DIM, MANNERS, manner_inputs
 from .representation import LAYOUT_DIM
 from .transformer import DyadTransformer
 
@@ -134,7 +135,7 @@ class DualStream(nn.Module):
         self.mask_predictor = MaskPredictor(audio.width)
         self.role = nn.Parameter(torch.randn(2, audio.width) * 0.1)  # speaks, listens
         self.layout = nn.Sequential(
-            nn.Linear(LAYOUT_DIM + 1, audio.width), nn.SiLU(), nn.Linear(audio.width, audio.width)
+            nn.Linear(LAYOUT_DIM + 1 + MANNER_DIM, audio.width), nn.SiLU(), nn.Linear(audio.width, audio.width)
         )
         seen = 4 * audio.width + 2
         self.condition = nn.Conv1d(seen, options.condition, 1)
@@ -153,7 +154,13 @@ class DualStream(nn.Module):
         return heard if self.options.audio else heard * 0.0
 
     def condition_on(
-        self, heard: Tensor, speaking: Tensor, layout: Tensor, begins: Tensor, silent: Tensor | None = None
+        self,
+        heard: Tensor,
+        speaking: Tensor,
+        layout: Tensor,
+        begins: Tensor,
+        silent: Tensor | None = None,
+        manner: Tensor | None = None,
     ) -> Tensor:
         """What every frame and person is told, before the diffusion time.
 
@@ -162,6 +169,7 @@ class DualStream(nn.Module):
             layout: [B, 2, L] (:meth:`.representation.Scene.layout`).
             begins: [B] 1 where the first frame is the layout's, 0 where the window goes on from earlier.
             silent: [B] bool, samples whose sound is hidden.
+            manner: [B, 6] how they behave (:mod:`.manner`), NaN where not told; None tells nothing.
 
         Returns:
             [B, 2, K, W].
@@ -175,7 +183,9 @@ class DualStream(nn.Module):
         mask = mask if self.options.masks else mask * 0.0
         place = layout.to(heard.dtype) if self.options.layout else layout.to(heard.dtype) * 0.0
         start = begins.to(heard.dtype)[:, None, None].expand(-1, 2, 1)
-        placed = self.layout(torch.cat([place, start], -1))[:, :, None].expand(-1, -1, frames, -1)
+        manner = layout.new_full((batch, len(MANNERS)), torch.nan) if manner is None else manner
+        behave = manner_inputs(manner).to(heard.dtype)
+        placed = self.layout(torch.cat([place, start, behave], -1))[:, :, None].expand(-1, -1, frames, -1)
         told = torch.cat(
             [
                 heard[:, None].expand(-1, 2, -1, -1),

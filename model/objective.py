@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from .data import Batch
 from .diffusion import add_noise
 from .losses import MotionLoss, mask_loss
+from .manner import hidden, manner_of
 from .network import DualStream
 from .representation import Statistics, encode, scene_of
 from .train_config import TrainConfig
@@ -33,6 +34,7 @@ class Objective(nn.Module):
         silent = torch.rand(size, generator=draw) < self.config.diffusion.audio_dropout
         silent = silent.to(device) | ~batch.audio_valid
         seen = self._seen(size, draw).to(device)  # [B, 2] people whose clean motion is given
+        manner = hidden(manner_of(batch), self.config.diffusion.manner_told, draw)
         own = torch.Generator(device).manual_seed(seed)
         noise = torch.randn((size, 2, frames, self.statistics.dims), generator=own, device=device)
         scene = scene_of(batch, wished.to(device))
@@ -41,7 +43,7 @@ class Objective(nn.Module):
         truth = torch.where(batch.valid[..., None], truth, torch.zeros_like(truth))
         heard = self.model.hear(features)
         condition = self.model.condition_on(
-            heard, batch.speaking, scene.layout(), (~continues).float().to(device), silent
+            heard, batch.speaking, scene.layout(), (~continues).float().to(device), silent, manner
         )
         times = torch.where(seen, 0.0, t[:, None])
         predicted = self.model(add_noise(truth, times, noise), times, condition)

@@ -7,6 +7,7 @@ no joint to see, and windows run in one batch.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from .checkpoint import Trained, load_trained
 from .diffusion import guided, multistep
 from .dyad_metrics import gaze_directions
 from .given import Given, bridged, given, motion_of
+from .manner import CHANGE, manner_from, tilts_of
 from .network import DualStream
 from .representation import Scene, decode, flip, part_slices, partner_frames
 
@@ -76,6 +78,7 @@ def generate(
     *,
     speaking: Float32 | None = None,
     partner: tuple[HeadTrack | None, HeadTrack | None] = (None, None),
+    manner: Mapping[str, float] | None = None,
     seed: int = 0,
     guidance: float | None = None,
     steps: int | None = None,
@@ -91,13 +94,16 @@ def generate(
         speaking: [2, T] who speaks when; None lets the network hear it (which voice is whose is then its choice).
         partner: the measured motion of a or of b over the same T frames, who then comes back as measured, gaps bridged;
             the other one is generated to go with it. ``placement`` is :func:`place_like` of the measured pair.
+        manner: how they are to behave: any of :data:`.manner.MANNERS` (layout scalars by name), such as
+            ``{"mutual_share": 0.5}``; what is not told is left to the network, and tilts are held as turns are.
+            ``distance_change_m`` is of the first window of long sound.
         seed: the same gives the same motion. guidance, steps: of the sampler; None takes the configuration's.
         overlap_s: seconds that neighbouring windows share.
         device: where a path is loaded.
 
     Raises:
         UsageError: sound that is not such an array, masks or a partner of another length, a place that is no place, a
-            network that was not trained to answer a partner.
+            network that was not trained to answer a partner or to be told a manner.
     """
     net = load_trained(trained, device) if isinstance(trained, str) else trained
     fps, options = net.config.load.fps, net.config.diffusion
@@ -112,8 +118,12 @@ def generate(
         if wanted.shape != (2, frames):
             raise UsageError(f"speaking masks have shape {list(wanted.shape)}, this sound needs [2, {frames}]")
         masks = torch.from_numpy(np.nan_to_num(wanted))[None].to(net.device)
+    if manner and not options.manner_told:
+        raise UsageError("this network was not trained to be told how people behave (diffusion.manner_told 0)")
     scene = _scene(placement, net)
-    known = given(scene, net.statistics, torch.tensor([[p.held for p in placement]], device=net.device))
+    told = manner_from(manner or {}).to(net.device)
+    held = torch.tensor([[p.held for p in placement]], device=net.device)
+    known = given(scene, net.statistics, held, tilts_of(told))
     kept: list[HeadTrack | None] = [None, None]
     for who, head in enumerate(partner):
         if head is not None:
@@ -133,6 +143,7 @@ def generate(
         window=net.config.load.window,
         overlap=round(overlap_s * fps),
         known=known,
+        manner=told,
     )
     raw = net.statistics.restore(x)
     a, b = (mine or made for mine, made in zip(kept, _tracks(raw, scene, placement, net), strict=True))
@@ -224,6 +235,7 @@ def sample_motion(
     window: int,
     overlap: int,
     known: Given | None = None,
+    manner: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Normalised motion of both people.
 
@@ -231,6 +243,7 @@ def sample_motion(
         features: [B, T, F] of the front end. speaking: [B, 2, T] or None. layout: [B, 2, L].
         known: what is known (:func:`.given.given`): every clean prediction is moved there, so that it holds exactly and
             the other frames are denoised to go with it. People whose motion is known enter as they are, at time 0.
+        manner: [B, 6] how they behave (:mod:`.manner`), of every window; guidance leans on it as on the sound.
 
     Returns:
         [B, 2, T, D] and the speaking masks [B, 2, T] that were used.
@@ -251,7 +264,11 @@ def sample_motion(
         return torch.cat([values.narrow(dim, s, width) for s in starts])
 
     told = (cut(heard, 1), cut(masks, 2), layouts, begins)
-    with_sound = [model.condition_on(*told)]
+    behave = None
+    if manner is not None:
+        behave = manner.repeat(len(starts), 1)
+        behave[begins == 0, CHANGE] = torch.nan
+    with_sound = [model.condition_on(*told, manner=behave)]
     if guidance != 1:
         with_sound.append(model.condition_on(*told, silent=torch.ones_like(begins, dtype=torch.bool)))
     # Everything that is the same at every step, of both branches of guidance in one batch.
