@@ -7,7 +7,8 @@ import sys
 
 TRAINING = (
     "augment", "data", "dualtalk", "dualtalk_format", "mix", "wav2vec", "baselines", "representation", "audio_features",
-    "diffusion", "network", "transformer", "losses", "train_config", "checkpoint", "given", "manner", "sample", "train", "plots",
+    "diffusion", "network", "transformer", "losses", "train_config", "checkpoint", "given", "manner", "sample", "train",
+    "plots",
 )  # fmt: skip
 ABSENT = (
     "scipy", "sklearn", "apache_beam", "mediapipe", "cv2", "av", "decord", "pyannote", "soundfile", "datasets",
