@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
+from scipy.spatial.transform import Rotation
 
 from ...fitting.dyad import relate, relative_covariance
 from ...fitting.fit import HeadFitter
@@ -16,7 +17,7 @@ from ...fitting.reduce import reduce, reduced_landmarks
 from ...schemas.errors import BadInput
 from ...schemas.row import Row, pair_from_row
 from ...schemas.tracks import ClipTracks
-from ...synthesis.truth import Truth
+from ...synthesis.truth import PersonTruth, Truth
 from .clock import TrueClip, TruePerson, alignment, angles_deg, between_deg, exact_pair, truth_at, who_is_who
 from .stages import Parts, clock_of
 
@@ -59,10 +60,26 @@ class Heads:
     fitter: HeadFitter
 
 
+def in_fitted_axes(truth: Truth, heads: Heads) -> Truth:
+    """The truth with rotations in the fitted head's axes where the film wears another head (see ``alignment``)."""
+    source = heads.by_id[truth.head_model_id]
+    if source.model_id == heads.fitted.model_id:
+        return truth
+    filmed, fitted = reduce(source), reduce(heads.fitted)
+
+    def turned(person: PersonTruth) -> PersonTruth:
+        axes = Rotation.from_matrix(alignment(filmed, fitted, person.shape))
+        own = Rotation.from_rotvec(person.rotation.astype(np.float64))
+        return replace(person, rotation=(own * axes).as_rotvec().astype(np.float32))
+
+    return replace(truth, a=turned(truth.a), b=turned(truth.b))
+
+
 def score_row(truth: Truth, row: Row, tracks: ClipTracks | None, heads: Heads) -> RowScore | None:
     """Everything about one pair; None where its tracks are not the two people of the truth.
 
     Args:
+        truth: in the fitted head's axes.
         tracks: the pair's stored landmarks, for the fit with the focal length given.
     """
     clip = truth_at(truth, clock_of(row))
@@ -72,12 +89,12 @@ def score_row(truth: Truth, row: Row, tracks: ClipTracks | None, heads: Heads) -
     score = RowScore()
     rotations = []
     for name, k in zip("ab", order, strict=True):
-        rotations.append(_person(score, truth, row, name, k, clip.people[k], heads))
+        rotations.append(_person(score, row, name, clip.people[k], heads))
     _both(score, row, clip, order, rotations)
     _speech(score, row, clip, order)
     _layout(score, row, clip, order)
     if tracks is not None:
-        _known_focal(score, truth, clip, tracks, order, heads)
+        _known_focal(score, clip, tracks, order, heads)
     for name in ("rotation_deg", "gaze_deg", "lids", "lips", "rotation_known_focal_deg", "gaze_known_focal_deg"):
         pair = [score.values.pop(f"{name}.{who}", float("nan")) for who in "ab"]
         known = [value for value in pair if np.isfinite(value)]
@@ -85,12 +102,9 @@ def score_row(truth: Truth, row: Row, tracks: ClipTracks | None, heads: Heads) -
     return score
 
 
-def _person(
-    score: RowScore, truth: Truth, row: Row, who: str, k: int, true: TruePerson, heads: Heads
-) -> tuple[Array, Array]:
-    """Scores of one person; returns measured and true rotations [T, 3, 3], both in the fitted head's axes."""
-    valid = row[f"{who}.valid"]
-    exact = true.rotation @ _axes(truth, k, heads)
+def _person(score: RowScore, row: Row, who: str, true: TruePerson, heads: Heads) -> tuple[Array, Array]:
+    """Scores of one person; returns measured and true rotations [T, 3, 3]."""
+    valid, exact = row[f"{who}.valid"], true.rotation
     measured = np.tile(np.eye(3), (len(valid), 1, 1))
     measured[valid] = rotation_matrix(row[f"{who}.rotation"][valid].astype(np.float64))
     error = np.where(valid, angles_deg(measured, exact), np.nan)
@@ -182,17 +196,7 @@ def _layout(score: RowScore, row: Row, clip: TrueClip, order: tuple[int, int]) -
     score.parts["layout_claimed"] = (float(len(shared)), float(len(true)))
 
 
-def _axes(truth: Truth, k: int, heads: Heads) -> Array:
-    """[3, 3] from the fitted head's axes to those of the head that person ``k`` was filmed with."""
-    source = heads.by_id[truth.head_model_id]
-    if source.model_id == heads.fitted.model_id:
-        return np.eye(3)
-    return alignment(reduce(source), reduce(heads.fitted), (truth.a, truth.b)[k].shape)
-
-
-def _known_focal(
-    score: RowScore, truth: Truth, clip: TrueClip, tracks: ClipTracks, order: tuple[int, int], heads: Heads
-) -> None:
+def _known_focal(score: RowScore, clip: TrueClip, tracks: ClipTracks, order: tuple[int, int], heads: Heads) -> None:
     """Places, rotations and gaze again with the true focal length given: what is left is head size and landmarks.
 
     A wrong focal length turns every head that is off the optical axis: its line of sight is bent by as much.
@@ -211,9 +215,7 @@ def _known_focal(
     for who, k in zip("ab", order, strict=True):
         head, person = getattr(fitted, who), clip.people[k]
         rows = np.flatnonzero(head.valid[:count])
-        turned = angles_deg(
-            rotation_matrix(head.rotation[rows].astype(np.float64)), person.rotation[rows] @ _axes(truth, k, heads)
-        )
+        turned = angles_deg(rotation_matrix(head.rotation[rows].astype(np.float64)), person.rotation[rows])
         score.values[f"rotation_known_focal_deg.{who}"] = _mean(turned)
         looks = rows[np.isfinite(head.gaze[rows]).all(-1)]
         off = between_deg(head.gaze[looks].astype(np.float64), person.gaze[looks])

@@ -18,7 +18,7 @@ from . import stages
 from .figures import Figure, median_of, precision_of, ratio_of, share_of
 from .found import FoundVideo, read_found
 from .measures import MEASURES, Measure, met
-from .rows import LEVELS, Heads, RowScore, score_row
+from .rows import LEVELS, Heads, RowScore, in_fitted_axes, score_row
 from .suite import Conversation, truth_of
 
 CONDITIONS = ("clean", "hard")
@@ -48,6 +48,7 @@ def score_suite(suite: Sequence[Conversation], videos: Path, curated: Path, conf
 
 def score_video(one: Conversation, truth: Truth, found: FoundVideo, heads: Heads, config: CurateConfig) -> VideoScore:
     """One conversation. Of split screens only cuts, split and selection are scored: the two share no space."""
+    truth = in_fitted_axes(truth, heads)
     parts = {"cuts_f1": stages.cuts(truth, found)}
     parts["split_found"], parts["two_shots_lost"] = stages.calls(truth, found)
     usable = stages.selection(truth, found, snr_of(one.scenario), config.select, config.clips)

@@ -10,11 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from duologue.cli import main
+from duologue.fitting.fit import HeadFitter
+from duologue.fitting.head_model import rotation_matrix
+from duologue.fitting.load_head import load_head_model
+from duologue.fitting.reduce import reduce
 from duologue.pipeline.accuracy.clock import box_iou, exact_pair, truth_at, who_is_who
 from duologue.pipeline.accuracy.figures import average_precision, median_of, precision_of, ratio_of, share_of
 from duologue.pipeline.accuracy.found import FoundVideo
 from duologue.pipeline.accuracy.measures import BY_KEY, MEASURES, met
 from duologue.pipeline.accuracy.page import page_html
+from duologue.pipeline.accuracy.rows import Heads, in_fitted_axes
 from duologue.pipeline.accuracy.stages import calls, cuts, selection, tracks, usable, whole_shots, windows
 from duologue.pipeline.accuracy.suite import Conversation, load_suite
 from duologue.pipeline.accuracy.verb import beyond, read_limits
@@ -192,6 +197,26 @@ def test_usable_stretches() -> None:
     change = Transition("dissolve", 4.4, 5.6, 1)
     film = replace(exact, shots=((0.0, 5.0), (5.0, 10.0)), transitions=(change,))
     assert whole_shots(film) == [(0.0, 4.4), (5.6, 10.0)]
+
+
+def test_truth_of_another_head_is_turned_into_the_fitted_heads_axes() -> None:
+    canonical, second = load_head_model("canonical"), load_head_model("second")
+    heads = Heads(canonical, {one.model_id: one for one in (canonical, second)}, HeadFitter(reduce(canonical)))
+    exact = truth(1.0)
+    assert in_fitted_axes(exact, heads) is exact
+    shape = np.random.default_rng(3).standard_normal(reduce(second).shape_dirs.shape[-1]).astype(np.float32)
+    turns = np.linspace(0, 1.3, 25)[:, None] * np.float32([0, 1, 0])
+    filmed = replace(exact, head_model_id=second.model_id, a=replace(exact.a, shape=shape, rotation=turns),
+                     b=replace(exact.b, shape=0 * shape))  # fmt: skip
+    same = in_fitted_axes(filmed, heads)
+    before, after = rotation_matrix(turns), rotation_matrix(same.a.rotation.astype(np.float64))
+    own = before.transpose(0, 2, 1) @ after  # one turn of the head itself, whatever its pose
+    assert np.allclose(own, own[0], atol=1e-5)
+    assert 0.1 < np.degrees(np.arccos((np.trace(own[0]) - 1) / 2)) < 10
+    assert not np.allclose(
+        own[0], rotation_matrix(same.b.rotation.astype(np.float64))[0], atol=1e-3
+    )  # person by person
+    assert same.a.head_centre is filmed.a.head_centre
 
 
 def test_a_selected_pair_of_strangers_is_wrong() -> None:
