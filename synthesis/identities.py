@@ -144,9 +144,9 @@ def load_identity(name: str) -> Portrait:
     below = np.clip((rows - chin) / (0.12 * unit), 0.0, 1.0)
     luma = image.mean(-1)
     reddish = (image[..., 0] - image[..., 2]) / np.maximum(luma, 1.0)
-    bare = np.clip((reddish - 0.25) / 0.1, 0, 1) * np.clip((luma - 70) / 30, 0, 1)  # neck and ears
+    bare = np.clip((reddish - 0.25) / 0.1, 0, 1) * np.clip((luma - 30) / 20, 0, 1)  # neck and ears, shaded too
     near = np.exp(-(((np.arange(base.mask.shape[1])[None] - base.landmarks[152, 0]) / (0.8 * unit)) ** 2)) * np.exp(
-        -np.maximum(rows - chin - 0.35 * unit, 0.0) / (0.1 * unit)
+        -np.maximum(rows - chin - 0.6 * unit, 0.0) / (0.1 * unit)
     )
     skin = np.maximum(face, bare * near * (rows > base.landmarks[234, 1]))[..., None]
     factor = np.array(identity.hair) * (1.0 - below[..., None]) + np.array(identity.cloth) * below[..., None]
