@@ -32,11 +32,15 @@ def bin_edges(values: Values, limits: Sequence[float], bins: int = 24) -> Values
     low, high = min(low, *limits, high), max(high, *limits, low)
     if high - low < 1e-9:
         low, high = (0.0, 1.0) if 0 <= low <= 1 else (low - 0.5, high + 0.5)
-    step = (high - low) / bins
-    power = 10.0 ** math.floor(math.log10(step))
-    step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= step * 0.999)
+    step = round_step((high - low) / bins)
     first, last = math.floor(low / step), max(math.ceil(high / step), math.floor(low / step) + 1)
     return np.asarray(np.arange(first, last + 1) * step, np.float64)
+
+
+def round_step(least: float) -> float:
+    """The smallest of 1, 2, 2.5, 5 times a power of ten that is not below ``least`` (positive)."""
+    power = 10.0 ** math.floor(math.log10(least))
+    return next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= least * 0.999)
 
 
 def histogram(
@@ -123,7 +127,7 @@ def curves(
 
     Args:
         series: name -> (step, value, low, high) for every step, in order; all series have the same steps.
-        limits: dashed lines by series name. most: top of the axis; a little above the highest interval where None.
+        limits: dashed lines by series name. most: top of the axis; a round one above all where None.
     """
     colours = ("#4f86c6", "#c8453a", "#3f8f5f", "#8a63b8", "#7a828d")
     known = [point for points in series.values() for point in points if point is not None]
@@ -131,7 +135,8 @@ def curves(
         return '<p class="none">Not measured.</p>'
     columns = zip(*series.values(), strict=True)
     steps = [next(point[0] for point in column if point is not None) for column in columns if any(column)]
-    top = most or max([point[3] for point in known] + list((limits or {}).values())) * 1.08 or 1.0
+    highest = max([point[3] for point in known] + list((limits or {}).values())) or 1.0
+    top = most or 4 * round_step(highest / 4)
     left, floor, right = 34.0, height - 34.0, width - 8.0
 
     def x(step: str, shift: float = 0.0) -> float:
@@ -145,7 +150,7 @@ def curves(
         value = top * k / 4
         parts.append(
             f'<line x1="{left}" x2="{right}" y1="{y(value):.1f}" y2="{y(value):.1f}" stroke="#e1e5ea"/>'
-            f'<text x="{left - 4}" y="{y(value) + 3:.1f}" text-anchor="end">{escaped(figure(value))}</text>'
+            f'<text x="{left - 4}" y="{y(value) + 3:.1f}" text-anchor="end">{value:g}</text>'
         )
     parts += [f'<text x="{x(s):.1f}" y="{floor + 13}" text-anchor="middle">{escaped(s)}</text>' for s in steps]
     legend = left

@@ -14,8 +14,8 @@ STYLE = """
 td.miss { color: #b3352b; } td.hit { color: #2f7d4f; }
 td.miss b, td.hit b { font-weight: 600; } td b { font-weight: 500; }
 tr.stage td { padding-top: 14px; color: #1d2530; font-weight: 600; border-bottom: 1px solid #d5dae1; }
-td.n { white-space: nowrap; } td small { display: block; } td.what { max-width: 270px; }
-.strip { width: 150px; height: 16px; display: block; } .strip .axis { stroke: #e1e5ea; }
+td.n { white-space: nowrap; } td small { display: block; } td.what { min-width: 190px; max-width: 270px; }
+.strip { width: 120px; height: 16px; display: block; } .strip .axis { stroke: #e1e5ea; }
 .strip .limit { stroke: #1d2530; stroke-dasharray: 2 2; } .strip .range { stroke: #7a828d; stroke-width: 3; }
 .strip circle { fill: #7a828d; } .strip.miss circle { fill: #c8453a; } .strip.miss .range { stroke: #e0968f; }
 .strip.hit circle { fill: #3f8f5f; } .strip.hit .range { stroke: #9cc7ac; }
@@ -27,7 +27,7 @@ STAGES = {
     "shots": "Shots", "tracks": "Tracks", "turns": "Turns", "bind": "Who speaks", "fit": "Heads", "gaze": "Gaze",
     "relate": "The two together", "select": "Selection",
 }  # fmt: skip
-BY_LABEL = ("cuts_f1", "idf1", "speaking_ap", "der", "rotation_deg", "distance_pct", "gaze_deg", "lips",
+BY_LABEL = ("cuts_f1", "split_found", "idf1", "speaking_ap", "der", "rotation_deg", "distance_pct", "gaze_deg", "lips",
             "usable_precision", "usable_recall")  # fmt: skip
 SHORT = {
     "cuts_f1": "changes F1", "idf1": "IDF1", "speaking_ap": "speaking AP", "der": "diarization error",
