@@ -120,6 +120,8 @@ SCORES: dict[str, tuple[str, str]] = {
     "face_scale_b": ("px/63mm", "median face scale of b"),
     "yaw95_a": ("deg", "95th percentile of |yaw| of a, 0 facing the camera"),
     "yaw95_b": ("deg", "95th percentile of |yaw| of b, 0 facing the camera"),
+    "yaw_bound_a": ("deg", "95th percentile of |yaw| of a plus its standard deviation, focal length included"),
+    "yaw_bound_b": ("deg", "95th percentile of |yaw| of b plus its standard deviation, focal length included"),
     "rotation_range_a": ("deg", "largest rotation of a between two valid frames' heads (95th percentile)"),
     "rotation_range_b": ("deg", "largest rotation of b between two valid frames' heads (95th percentile)"),
     "residual_a": ("face scale", "median fit residual of a, fraction of face scale"),
@@ -313,7 +315,7 @@ COLUMNS: tuple[Column, ...] = (
 BY_NAME: dict[str, Column] = {column.name: column for column in COLUMNS}
 PERSON_ARRAYS: tuple[str, ...] = tuple(entry[0] for entry in _PERSON)
 # Scores that came later: a shard without one was not measured for it, and reads as null.
-MAY_LACK: tuple[str, ...] = ("scores.laughter_share",)
+MAY_LACK: tuple[str, ...] = ("scores.laughter_share", "scores.yaw_bound_a", "scores.yaw_bound_b")
 # Columns that had one number a frame for all three axes: a shard of that type is read as three equal ones.
 ONE_FOR_ALL_AXES: dict[str, pa.DataType] = {f"{who}.rotation_sd": _array(SINGLE, 1) for who in "ab"}
 ARRAYS: tuple[str, ...] = tuple(column.name for column in COLUMNS if column.shape)

@@ -146,6 +146,7 @@ def make_pair(
     good = {
         "valid_a": float(a.valid.mean()), "valid_b": float(b.valid.mean()),
         "face_scale_a": 38.0, "face_scale_b": 36.0, "yaw95_a": 58.0, "yaw95_b": 59.0,
+        "yaw_bound_a": 62.0, "yaw_bound_b": 63.0,
         "residual_a": 0.03, "residual_b": 0.03, "speech_share": 0.95, "bound_share": 1.0, "off_screen_share": 0.0,
         "overlap_share": 0.05, "snr_db": 22.0, "av_offset_s": 0.004, "av_offset_confidence": 4.0,
     }  # fmt: skip

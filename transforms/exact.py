@@ -25,10 +25,11 @@ def exact_scores(
     scores: dict[str, float] = {}
     for who, head in (("a", fitted.a), ("b", fitted.b)):
         known = head.valid
+        yaw = float(np.percentile(np.degrees(np.abs(yaw_of(head.rotation[known]))), 95))
         scores |= {
             f"valid_{who}": float(known.mean()),
             f"face_scale_{who}": median(fitted.focal_px * 0.063 / head.head_centre[:, 2]),
-            f"yaw95_{who}": float(np.percentile(np.degrees(np.abs(yaw_of(head.rotation[known]))), 95)),
+            **{f"{name}_{who}": yaw for name in ("yaw95", "yaw_bound")},
             f"rotation_range_{who}": rotation_range_deg(head.rotation[known]),
             f"residual_{who}": 0.0,
             f"confidence_{who}": 1.0,

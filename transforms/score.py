@@ -36,10 +36,12 @@ def person_scores(track: FaceTrack, inside: np.ndarray, head: HeadTrack) -> dict
     measured = track.valid & inside
     valid = head.valid
     yaw = np.degrees(np.abs(yaw_of(head.rotation[valid])))
+    bound = yaw + np.degrees(yaw_sd(head.rotation[valid], head.rotation_sd[valid]))
     return {
         "valid": float(valid.mean()) if len(valid) else 0.0,
         "face_scale": median(face_scale_px(track.landmarks[measured])),
         "yaw95": float(np.percentile(yaw, 95)) if len(yaw) else math.nan,
+        "yaw_bound": float(np.percentile(bound, 95)) if len(yaw) else math.nan,
         "rotation_range": rotation_range_deg(head.rotation[valid]),
         "residual": median(head.residual[valid]),
         "confidence": median(head.confidence[valid]),
@@ -60,6 +62,21 @@ def yaw_of(rotation: Float32) -> np.ndarray:
     # The face looks along R F z = -R z; the angle of R z from the axis is the same.
     forward = Rotation.from_rotvec(np.asarray(rotation, np.float64)).as_matrix()[..., :, 2]
     return np.asarray(np.arctan2(forward[..., 0], forward[..., 2]))
+
+
+def yaw_sd(rotation: Float32, rotation_sd: Float32) -> np.ndarray:
+    """[T] radians: standard deviation of :func:`yaw_of`, to first order.
+
+    Args:
+        rotation: [T, 3] axis-angle. rotation_sd: [T, 3] radians about the camera's x, y and z axes.
+    """
+    if not len(rotation):
+        return np.zeros(0)
+    forward = Rotation.from_rotvec(np.asarray(rotation, np.float64)).as_matrix()[..., :, 2]
+    x, y, z = np.moveaxis(forward, -1, 0)
+    level = np.maximum(x * x + z * z, 1e-6)  # a turn w moves the yaw atan2(x, z) by w_y - y (x w_x + z w_z) / level
+    by_axis = np.stack([x * y / level, np.ones_like(x), y * z / level], axis=-1)
+    return np.asarray(np.linalg.norm(by_axis * rotation_sd, axis=-1))
 
 
 def rotation_range_deg(rotation: Float32) -> float:

@@ -27,7 +27,7 @@ _CODES = {"float32": "f4", "int16": "i2", "int8": "i1", "uint8": "u1", "uint16":
 THRESHOLDS: dict[str, tuple[str, str]] = {
     "valid_a": ("valid_share", ">="), "valid_b": ("valid_share", ">="),
     "face_scale_a": ("face_scale_px", ">="), "face_scale_b": ("face_scale_px", ">="),
-    "yaw95_a": ("yaw_deg", "<="), "yaw95_b": ("yaw_deg", "<="),
+    "yaw_bound_a": ("yaw_deg", "<="), "yaw_bound_b": ("yaw_deg", "<="),
     "residual_a": ("residual", "<="), "residual_b": ("residual", "<="),
     "speech_share": ("speech_share", ">="), "bound_share": ("bound_share", ">="),
     "snr_db": ("snr_db", ">="), "av_offset_s": ("av_offset_s", "abs<="),

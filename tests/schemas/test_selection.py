@@ -48,7 +48,10 @@ NAN = float("nan")
         ({"valid_b": 0.89}, "valid_share"),
         ({"valid_a": 0.9}, ""),
         ({"face_scale_a": 23.9}, "face_scale_px"),
-        ({"yaw95_b": 72.1}, "yaw_deg"),
+        ({"yaw_bound_b": 76.1}, "yaw_deg"),
+        ({"yaw95_b": 76.1}, ""),
+        ({"yaw_bound_b": NAN, "yaw95_b": 75.9}, ""),  # of a version that did not measure the deviation
+        ({"yaw_bound_b": NAN, "yaw95_b": 76.1}, "yaw_deg"),
         ({"residual_a": 0.091}, "residual"),
         ({"speech_share": 0.29}, "speech_share"),
         ({"bound_share": 0.79}, "bound_share"),
@@ -81,7 +84,7 @@ def test_geometry_only() -> None:
 
 
 def test_single_speaker_rows_are_judged_by_a_alone() -> None:
-    pair = make_pair(1, scores=dict.fromkeys(("valid_b", "face_scale_b", "yaw95_b", "residual_b"), NAN))
+    pair = make_pair(1, scores=dict.fromkeys(("valid_b", "face_scale_b", "yaw95_b", "yaw_bound_b", "residual_b"), NAN))
     assert reason(pair) == "valid_share"
     assert reason(replace(pair, source=replace(pair.source, n_people=1))) == ""
 
