@@ -15,6 +15,11 @@ from .head_model import HeadModel
 ENVIRONMENT = "DUOLOGUE_HEAD_MODEL"
 
 
+def chosen_head(path: str | Path | None = None) -> str:
+    """The first of ``path``, $DUOLOGUE_HEAD_MODEL and "canonical": what :func:`load_head_model` opens."""
+    return str(path or os.environ.get(ENVIRONMENT) or "canonical")
+
+
 def load_head_model(path: str | Path | None = None, embedding: str | Path | None = None) -> HeadModel:
     """Open a head model; the first of ``path``, $DUOLOGUE_HEAD_MODEL and the embedded canonical head wins.
 
@@ -26,7 +31,7 @@ def load_head_model(path: str | Path | None = None, embedding: str | Path | None
     Raises:
         UsageError: with one line that names what was found and what was expected.
     """
-    chosen = str(path or os.environ.get(ENVIRONMENT) or "canonical")
+    chosen = chosen_head(path)
     given = None if embedding is None else Path(embedding)
     if chosen in canonical.EMBEDDED:
         return canonical.load_embedded(chosen)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ..fitting.fit import FitOptions
 from ..schemas.errors import UsageError
+from ..schemas.records import Backend
 from ..schemas.selection import SelectionOptions
 from ..schemas.shard import ROWS_PER_SHARD
 from ..transforms.audio import AudioOptions
@@ -102,6 +103,7 @@ class CurateConfig:
 
 
 # What decides how the data set is stored, selected or computed, not what is measured.
+BACKEND_NAMES = ("faces", "identity", "turns", "speaker", "separation", "gaze")  # without their paths
 NOT_MEASURING = {
     "select": None,
     "run": ("rows_per_shard", "landmarks", "max_failed_share", "min_failed"),
@@ -169,8 +171,12 @@ def config_yaml(config: CurateConfig) -> str:
     return str(yaml.safe_dump(json.loads(json.dumps(asdict(config))), sort_keys=False, allow_unicode=True))
 
 
-def config_hash(config: CurateConfig, head_model_sha256: str) -> str:
-    """16 hex digits of everything that decides what is measured: never thresholds of selection, never workers."""
+def config_hash(config: CurateConfig, models: Iterable[Backend]) -> str:
+    """16 hex digits of everything that decides what is measured: never thresholds of selection, never workers.
+
+    Args:
+        models: every model that does work on a row. What they hold counts, not where they lie.
+    """
     tree = asdict(config)
     for group, names in NOT_MEASURING.items():
         if names is None:
@@ -178,8 +184,8 @@ def config_hash(config: CurateConfig, head_model_sha256: str) -> str:
         else:
             for name in names:
                 del tree[group][name]
-    del tree["backends"]["head_model"]  # the model's content counts, not where its file lies
-    tree["head_model_sha256"] = head_model_sha256
+    tree["backends"] = {name: getattr(config.backends, name) for name in BACKEND_NAMES}
+    tree["models"] = sorted({model.content for model in models})
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .. import __version__
-from ..fitting.load_head import load_head_model
+from ..fitting.load_head import chosen_head, load_head_model
 from ..schemas.takedown import read_takedowns
 from ..transforms.appearance_gaze import gaze_backend
 from ..transforms.decode import for_scan
 from ..transforms.detect_faces import face_detector
+from ..transforms.face_mesh import mesh_backend
 from ..transforms.identify import face_identifier
 from ..transforms.shots import shot_detector
 from ..transforms.stage import FailureLimit, Shared, Stage
 from ..transforms.storage import files_at, join
 from ..transforms.work import WorkStore
+from .chosen import Chosen
 from .config import CurateConfig, config_hash, config_yaml
 from .stages_heads import FitStage, ScoreStage, head_backend
 from .stages_pixels import ClipsStage, ProbeStage, ScanStage, ShotsStage, TrackStage
@@ -78,42 +80,48 @@ def make_plan(config: CurateConfig, out: str, *, offline: bool = False) -> Plan:
     Raises:
         UsageError: a backend, head model or takedown list that cannot be used; one line.
     """
-    backends = config.backends
-    faces = Shared.get("face detector", face_detector, backends.faces, backends.faces_path).backend
-    who = Shared.get("identifier", face_identifier, backends.identity, backends.identity_path).backend
-    voices = turns_backend(backends.turns, backends.turns_path)
-    voices += speaker_backend(backends.speaker, backends.speaker_path)
-    voices += separation_backend(backends.separation, backends.separation_path)
+    # Workers elsewhere have another environment: which head it names is decided here.
+    backends = replace(config.backends, head_model=chosen_head(config.backends.head_model))
+    config = replace(config, backends=backends)
+    detector = Shared.get("face detector", face_detector, backends.faces, backends.faces_path).backend
+    faces = Chosen(backends.faces, backends.faces_path, (detector,))
+    mesh = Chosen("mediapipe", models=(mesh_backend(),))
+    identifier = Shared.get("identifier", face_identifier, backends.identity, backends.identity_path)
+    who = Chosen(backends.identity, backends.identity_path, (identifier.backend,))
+    voices = Chosen(backends.turns, backends.turns_path, turns_backend(backends.turns, backends.turns_path))
+    speaker = Chosen(backends.speaker, backends.speaker_path, speaker_backend(backends.speaker, backends.speaker_path))
+    parts = Chosen(
+        backends.separation, backends.separation_path,
+        separation_backend(backends.separation, backends.separation_path),
+    )  # fmt: skip
     appearance = Shared.get("gaze", gaze_backend, backends.gaze, backends.gaze_path)
-    looks = () if appearance is None else (appearance.backend,)
-    head = load_head_model(backends.head_model or None)
-    digest = config_hash(config, head.sha256)
-    run = config.run
-    detector = (backends.faces, backends.faces_path)
-    fit = config.fit
+    gaze = Chosen(backends.gaze, backends.gaze_path, () if appearance is None else (appearance.backend,))
+    head = load_head_model(backends.head_model)
+    model = Chosen("head model", backends.head_model, (head_backend(head),))
+    run, fit = config.run, config.fit
+    every = (faces, mesh, who, voices, speaker, parts, gaze, model)
+    models = (shot_detector(config.scan.shots).backend, *(one for chosen in every for one in chosen.models))
+    digest = config_hash(config, models)
     stages = Stages(
         probe=ProbeStage(
             config.probe,
             shortest_s=config.clips.shortest_s,
             takedowns=() if offline else read_takedowns(files_at(out)),
         ),
-        scan=ScanStage(config.scan, for_scan(config.decode), *detector),
+        scan=ScanStage(config.scan, for_scan(config.decode), faces),
         shots=ShotsStage(config.scan, need_audio=not run.geometry_only),
         track=TrackStage(
-            config.track, config.decode, *detector, backends.identity, backends.identity_path,
-            keep_crops=backends.speaker != "lips", gaze_backend=backends.gaze, gaze_path=backends.gaze_path,
-            focal_px=fit.focal_px,
+            config.track, config.decode, faces, mesh, who, gaze, keep_crops=bool(speaker.models), focal_px=fit.focal_px
         ),
         clips=ClipsStage(config.clips, config.stitch),
-        listen=ListenStage(config.listen, config.audio, backends.turns, backends.turns_path),
+        listen=ListenStage(config.listen, config.audio, voices),
         turns=TurnsStage(config.listen, backends.turns),
-        evidence=EvidenceStage(config.clips, config.bind.binding, backends.speaker, backends.speaker_path),
+        evidence=EvidenceStage(config.clips, config.bind.binding, speaker),
         bind=BindStage(config.bind.binding),
-        fit=FitStage(config.clips, fit, backends.head_model, head.sha256),
+        fit=FitStage(config.clips, fit, model),
         score=ScoreStage(
             config.clips, config.bind, config_hash=digest, code_version=__version__,
-            backends=(shot_detector(config.scan.shots).backend, faces, who, *voices, *looks, head_backend(head)),
-            keep_landmarks=run.landmarks, separation=backends.separation, separation_path=backends.separation_path,
+            backends=models, separation=parts, keep_landmarks=run.landmarks,
         ),
     )  # fmt: skip
     work = WorkStore(join(out, "_work"))

@@ -19,17 +19,20 @@ from ..schemas.dataset import Dataset
 from ..schemas.errors import UsageError
 from ..schemas.finish import CONFIG, FUNNEL
 from ..schemas.manifest import MANIFEST, read_manifest
+from ..schemas.records import Backend
 from ..schemas.selection import DEFAULTS, SelectionOptions, selection_options
 from ..schemas.takedown import TAKEDOWNS, read_takedowns, takedown_bytes
 from ..transforms.stage import FailureLimit, Tally
 from ..transforms.storage import files_at, is_local, join, local_path
 from ..transforms.work import WorkStore
+from .chosen import Chosen
 from .config import config_hash, config_yaml, load_config
 from .curate import quiet_libraries
 from .progress import progress_line
-from .refit_graph import RefitPlan, build_refit, refit_stage, shards_of
+from .refit_graph import RefitPlan, RefitStage, build_refit, refit_models, shards_of
 from .runners import RUNNERS, beam_options
 from .sink import Target, check_writable
+from .stages_heads import head_backend
 from .verb_files import files_of
 
 HELP = "re-label a data set with another head model, from its stored landmarks; no pixels"
@@ -56,8 +59,8 @@ def run(args: argparse.Namespace) -> int:
     """Refit, publish, and say what came out."""
     options = beam_options(args.runner, args.workers, getattr(args, "beam_args", ()))
     plan = make_refit_plan(args.dataset, args.head_model, args.out)
-    if plan.head_model_note and not args.quiet:
-        print(f"note: {plan.head_model_note}", file=sys.stderr)
+    if plan.note and not args.quiet:
+        print(f"note: {plan.note}", file=sys.stderr)
     started = time.monotonic()
     folder = _progress_folder(plan)
     with quiet_libraries():
@@ -99,9 +102,14 @@ def make_refit_plan(where: str, head_model: str, out: str | None = None) -> Refi
     head = load_head_model(path)
     config = load_config(
         data.files.read_bytes(CONFIG).decode() if data.manifest.entry(CONFIG) else "",
-        [f"backends.head_model={json.dumps(path)}"],
+        [f"backends.head_model={json.dumps(path)}", "backends.gaze=geometric", "backends.gaze_path=''"],
     )
-    digest = config_hash(config, head.sha256)
+    before = _models(data)
+    model = Chosen("head model", path, (head_backend(head),))
+    digest = config_hash(config, refit_models(before, *model.models))
+    notes = [*head.notes, *(f"gaze of {one.name} needs pixels: it is read off the irises" for one in before
+                            if one.stage == "gaze")]  # fmt: skip
+    voices = bool(data.manifest.of_kind("voices"))
     target = out or f"{where.rstrip('/')}-{re.sub(r'[^A-Za-z0-9._-]+', '-', head.model_id)}"
     _check_target(where, target, digest)
     _take_over_takedowns(data, target)
@@ -118,13 +126,19 @@ def make_refit_plan(where: str, head_model: str, out: str | None = None) -> Refi
         seconds=float(sum(clips["end_s"]) - sum(clips["start_s"])),
         target=Target(
             target, work, run.rows_per_shard, digest, config_yaml(config), __version__, _thresholds(data),
-            landmarks=True,
+            landmarks=True, voices=voices,
         ),
-        stage=refit_stage(root, head, path, config.fit, digest, __version__),
+        stage=RefitStage(root, config.fit, model, voices, digest, __version__),
         head_model=head.model_id,
-        head_model_note="; ".join(head.notes),
+        note="; ".join(notes),
         limit=FailureLimit(run.max_failed_share, run.min_failed),
     )  # fmt: skip
+
+
+def _models(data: Dataset) -> tuple[Backend, ...]:
+    """The models that made the rows: one run made them all."""
+    first = next(data.rows(["backends"]), None)
+    return () if first is None else tuple(Backend(**model) for model in first["backends"])
 
 
 def _check_target(where: str, out: str, digest: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -12,24 +12,26 @@ import apache_beam as beam
 
 from ..fitting.dyad import relate
 from ..fitting.fit import FitOptions
-from ..fitting.head_model import HeadModel
-from ..schemas import landmarks
+from ..schemas import landmarks, voice_tracks
 from ..schemas.dataset import Dataset
+from ..schemas.files import Files
 from ..schemas.heads import FittedPair
 from ..schemas.landmarks import tracks_from_row
 from ..schemas.manifest import FileEntry
-from ..schemas.pair import pair_id
+from ..schemas.pair import BY_NAME, Column, pair_id
 from ..schemas.records import Backend, Reject
 from ..schemas.reject import table_to_rejects
 from ..schemas.row import Pair, Provenance, Row, pair_from_row, pair_row, table_to_rows
 from ..schemas.shard import open_shard, read_table
 from ..schemas.tracks import ClipTracks
+from ..schemas.voice_tracks import voice_row
 from ..transforms.fit import fit_pair, head_fitter
 from ..transforms.score import clip_scores
 from ..transforms.stage import FailureLimit, RunStage, Shared, StageOutputs, Subject, Tally
 from ..transforms.storage import files_at
 from ..transforms.work import WorkStore
-from .rows import row_bytes
+from .chosen import Chosen
+from .rows import row_bytes, voice_row_bytes
 from .sink import Duplicate, Target, WriteRows
 from .stages_heads import head_backend, put_landmarks
 
@@ -38,10 +40,11 @@ _NUMBER = re.compile(r"-(\d{5})-of-\d{5}")
 
 @dataclass(frozen=True)
 class Shard:
-    """One shard of the data set, pairs and landmarks, and the hashes of both files."""
+    """One shard of the data set, pairs, landmarks and separated voices ("" where there is none), and their hashes."""
 
     pairs: str
     landmarks: str
+    voices: str
     sha256: str
 
 
@@ -61,7 +64,10 @@ class RefitTask:
 
 @dataclass(frozen=True)
 class RefitDone:
-    """A row that was made again in ``file``, its landmarks in ``landmarks``; ``old_*`` are ids of the source."""
+    """A row that was made again in ``file``, what lies beside it in ``landmarks`` and ``voices``.
+
+    ``old_*`` are ids of the source.
+    """
 
     old_id: str
     pair_id: str
@@ -69,18 +75,23 @@ class RefitDone:
     end_s: float
     file: str
     landmarks: str
+    voices: str
     old_duplicate_of: str
     similarity: float
 
 
 def shards_of(data: Dataset) -> tuple[Shard, ...]:
-    """Pair shards with the landmark shards of the same number ("" where there is none)."""
-    beside: dict[str, FileEntry] = {_number(entry): entry for entry in data.manifest.of_kind("landmarks")}
+    """Pair shards with the shards of the same number that lie beside them."""
+    kinds = ("landmarks", "voices")
+    beside: dict[tuple[str, str], FileEntry] = {
+        (kind, _number(entry)): entry for kind in kinds for entry in data.manifest.of_kind(kind)
+    }
     out = []
     for entry in data.shards:
-        other = beside.get(_number(entry))
-        path, sha = (other.path, other.sha256) if other else ("", "")
-        out.append(Shard(entry.path, path, entry.sha256 + sha))
+        others = [beside.get((kind, _number(entry))) for kind in kinds]
+        measured, heard = ("" if other is None else other.path for other in others)
+        hashes = "".join(one.sha256 for one in (entry, *others) if one is not None)
+        out.append(Shard(entry.path, measured, heard, hashes))
     return tuple(out)
 
 
@@ -121,20 +132,33 @@ def tasks_of(root: str, shard: Shard, group: int) -> Iterator[RefitTask | Reject
 
 
 @lru_cache(maxsize=1)
-def _read_group(root: str, shard: Shard, group: int) -> dict[str, tuple[Row, Row]]:
-    """Rows of pairs and of landmarks of one row group, by pair id. Tasks of a group come one after the other."""
+def _read_group(root: str, shard: Shard, group: int) -> dict[str, tuple[Row, Row, Row | None]]:
+    """Rows of pairs, landmarks and voices of one row group, by pair id. Tasks of a group come one after the other."""
     files = files_at(root)
     table = open_shard(files, shard.landmarks).read_row_group(group, use_threads=False)
     measured = {row["pair_id"]: row for row in table_to_rows(table, landmarks.BY_NAME)}
-    out: dict[str, tuple[Row, Row]] = {}
-    pairs = open_shard(files, shard.pairs)
-    for index in range(pairs.metadata.num_row_groups):
-        keys = pairs.read_row_group(index, columns=["pair_id"])["pair_id"].to_pylist()
-        wanted = [position for position, key in enumerate(keys) if key in measured]
-        if wanted:
-            for row in table_to_rows(pairs.read_row_group(index, use_threads=False).take(wanted)):
-                out[row["pair_id"]] = (row, measured[row["pair_id"]])
+    pairs = _rows_of(files, shard.pairs, measured, BY_NAME)
+    voices = _rows_of(files, shard.voices, measured, voice_tracks.BY_NAME) if shard.voices else {}
+    return {key: (row, measured[key], voices.get(key)) for key, row in pairs.items()}
+
+
+def _rows_of(files: Files, path: str, wanted: Container[str], columns: Mapping[str, Column]) -> dict[str, Row]:
+    """The rows of a shard whose pair ids are wanted; row groups without any are not read."""
+    out: dict[str, Row] = {}
+    shard = open_shard(files, path)
+    for index in range(shard.metadata.num_row_groups):
+        keys = shard.read_row_group(index, columns=["pair_id"])["pair_id"].to_pylist()
+        places = [position for position, key in enumerate(keys) if key in wanted]
+        if places:
+            table = shard.read_row_group(index, use_threads=False).take(places)
+            out |= {row["pair_id"]: row for row in table_to_rows(table, columns)}
     return out
+
+
+def refit_models(old: Iterable[Backend], head: Backend) -> tuple[Backend, ...]:
+    """What a row made again comes from: another head, and no appearance network for gaze, which needs pixels."""
+    kept = tuple(head if model.stage == "fit" else model for model in old if model.stage != "gaze")
+    return kept if head in kept else (*kept, head)
 
 
 def refitted(old: Pair, tracks: ClipTracks, fitted: FittedPair, provenance: Provenance) -> Pair:
@@ -167,26 +191,25 @@ class RefitStage:
 
     root: str
     options: FitOptions
-    head_model: str
-    head: Backend
+    head: Chosen
+    voices: bool
     config_hash: str
     code_version: str
     name: str = "refit"
     kinds: tuple[type, ...] = (RefitDone,)
 
     def identity(self, element: RefitTask) -> tuple[Any, ...]:
-        return (element, self.options, self.head, self.config_hash)
+        return (element, self.options, self.head.identity, self.voices, self.config_hash)
 
     def subject(self, element: RefitTask) -> Subject:
         return Subject(element.video_id, element.source_uri, element.start_s, element.end_s, element.shot_index)
 
     def run(self, element: RefitTask, work: WorkStore) -> list[Any]:
-        fitter = Shared.get("head fitter", head_fitter, self.head_model, self.options)
-        row, measured = _read_group(self.root, element.shard, element.group)[element.pair_id]
+        fitter = Shared.get("head fitter", head_fitter, self.head.path, self.options)
+        self.head.check(head_backend(fitter.head))
+        row, measured, voices = _read_group(self.root, element.shard, element.group)[element.pair_id]
         old, tracks = pair_from_row(row), tracks_from_row(measured)
-        backends = tuple(self.head if known.stage == "fit" else known for known in old.provenance.backends)
-        if self.head not in backends:
-            backends = (*backends, self.head)
+        backends = refit_models(old.provenance.backends, *self.head.models)
         provenance = Provenance(self.config_hash, self.code_version, backends)
         new = refitted(old, tracks, fit_pair(tracks, fitter), provenance)
         return [
@@ -197,10 +220,19 @@ class RefitStage:
                 end_s=element.end_s,
                 file=work.put(self.name, new.pair_id, row_bytes(pair_row(new)), ".arrow"),
                 landmarks=put_landmarks(new.pair_id, tracks, work),
+                voices=put_voices(new, voices, work) if self.voices else "",
                 old_duplicate_of=old.duplicate_of,
                 similarity=old.scores["duplicate_similarity"] if old.duplicate_of else 0.0,
             )
         ]
+
+
+def put_voices(pair: Pair, old: Row | None, work: WorkStore) -> str:
+    """The work file with the pair's row of ``voices/``, as it was but for the pair's new id; null where it is lost."""
+    old, source = old or {}, pair.source
+    a, b = ((old.get(f"{who}.audio") or {}).get("bytes") for who in "ab")
+    row = voice_row(pair.pair_id, source.video_id, source.start_s, source.end_s, a, b, old.get("residual_share"))
+    return work.put("voices", pair.pair_id, voice_row_bytes(row), ".arrow")
 
 
 @dataclass(frozen=True)
@@ -211,7 +243,7 @@ class RefitPlan:
         root: the data set that is read. shards: its shards. rejects: its reject tables.
         before: its funnel, as tallies. seconds: of all its clips, for the progress line.
         target: what is written where. stage: the work.
-        head_model_note: what the head model cannot do, "" for a statistical model.
+        note: what the head model cannot do and what is lost without pixels, "" where nothing is.
     """
 
     root: str
@@ -222,7 +254,7 @@ class RefitPlan:
     target: Target
     stage: RefitStage
     head_model: str
-    head_model_note: str
+    note: str
     limit: FailureLimit
 
 
@@ -277,9 +309,3 @@ def _renamed(found: dict[str, Iterable[Any]]) -> Iterator[Duplicate]:
     for of in sorted(set(found["named"]))[:1]:
         for later, similarity in sorted(set(found["meant"])):
             yield later, of, similarity
-
-
-def refit_stage(
-    root: str, head: HeadModel, path: str, options: FitOptions, config_hash: str, code_version: str
-) -> RefitStage:
-    return RefitStage(root, options, path, head_backend(head), config_hash, code_version)

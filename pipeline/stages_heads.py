@@ -10,6 +10,7 @@ import numpy as np
 from ..fitting.dyad import relate
 from ..fitting.fit import FitOptions
 from ..fitting.head_model import HeadModel
+from ..fitting.reduced import ReducedModel
 from ..schemas.audio import encode_audio
 from ..schemas.heads import FittedPair
 from ..schemas.landmarks import landmark_row, rounded
@@ -29,6 +30,7 @@ from ..transforms.sound import read_sound, turns_from_bytes
 from ..transforms.speaking import SpeakingOptions, shift_turns, speaking_masks, sync_shift
 from ..transforms.stage import Shared, Subject
 from ..transforms.work import WorkStore
+from .chosen import Chosen
 from .rows import landmark_row_bytes, row_bytes, voice_row_bytes
 from .stages_pixels import video_subject
 from .stages_sound import separator
@@ -49,7 +51,7 @@ def clip_tracks(task: ClipTask, options: ClipOptions, work: WorkStore) -> ClipTr
     return rounded(load_clip_tracks(task.clip, work.get_arrays, options))
 
 
-def head_backend(head: HeadModel) -> Backend:
+def head_backend(head: HeadModel | ReducedModel) -> Backend:
     return Backend("fit", head.model_id, head.sha256, head.license)
 
 
@@ -59,19 +61,19 @@ class FitStage:
 
     clips: ClipOptions
     options: FitOptions
-    head_model: str
-    head_sha256: str
+    head: Chosen
     name: str = "fit"
     kinds: tuple[type, ...] = (FittedClip,)
 
     def identity(self, element: BoundClip) -> tuple[Any, ...]:
-        return (element, self.clips, self.options, self.head_sha256)  # the whole of it: the output carries it on
+        return (element, self.clips, self.options, self.head.identity[1:])  # the whole of it: the output carries it on
 
     def subject(self, element: BoundClip) -> Subject:
         return clip_subject(element.task)
 
     def run(self, element: BoundClip, work: WorkStore) -> list[Any]:
-        fitter = Shared.get("head fitter", head_fitter, self.head_model, self.options)
+        fitter = Shared.get("head fitter", head_fitter, self.head.path, self.options)
+        self.head.check(head_backend(fitter.head))
         fitted = fit_pair(clip_tracks(element.task, self.clips, work), fitter)
         file = work.put_arrays(self.name, clip_key(element.task), fitted_to_arrays(fitted))
         return [FittedClip(element, element.start_s, element.end_s, file)]
@@ -86,15 +88,14 @@ class ScoreStage:
     config_hash: str
     code_version: str
     backends: tuple[Backend, ...]
+    separation: Chosen
     keep_landmarks: bool = True
-    separation: str = "none"
-    separation_path: str = ""
     name: str = "score"
     kinds: tuple[type, ...] = (PairDone,)
 
     def identity(self, element: FittedClip) -> tuple[Any, ...]:
         known = (element, self.clips, self.bind, self.config_hash, self.backends, self.keep_landmarks)
-        return (*known, self.separation, self.separation_path)
+        return (*known, self.separation.identity)
 
     def subject(self, element: FittedClip) -> Subject:
         return clip_subject(element.bound.task)
@@ -126,7 +127,7 @@ class ScoreStage:
         file = work.put(self.name, identifier, row_bytes(pair_row(pair)), ".arrow")
         bands = tuple(fingerprint_bands(prints))
         kept = put_landmarks(identifier, tracks, work) if self.keep_landmarks else ""
-        parts = self._separated(pair, element.bound, work) if self.separation != "none" else ""
+        parts = self._separated(pair, element.bound, work) if self.separation.models else ""
         return [PairDone(identifier, video.video_id, clip.start_s, clip.end_s, file, bands, prints, kept, parts)]
 
     def _separated(self, pair: Pair, bound: BoundClip, work: WorkStore) -> str:
@@ -138,7 +139,9 @@ class ScoreStage:
             first = sync_shift((bound.offset_s, bound.offset_confidence), self.bind) + bound.start_s - CONTEXT_S
             last = first + len(mixture) / SAMPLE_RATE + 2 * CONTEXT_S
             around = read_sound(work, bound.task.turns.sound, first, last)
-            found = Shared.get("separator", separator, self.separation_path)(around)
+            separate = Shared.get("separator", separator, self.separation.path)
+            self.separation.check(separate.backend)
+            found = separate(around)
             at = round(CONTEXT_S * SAMPLE_RATE)
             found = found[:, at : at + len(mixture)]
             tracks = person_tracks(mixture, found, voices.speaking_a, voices.speaking_b, pair.fitted.fps)

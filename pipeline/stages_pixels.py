@@ -31,6 +31,7 @@ from ..transforms.shots import WARM_UP_S, shot_detector
 from ..transforms.stage import Shared, Subject, reject
 from ..transforms.storage import LocalCopies, is_local, local_path
 from ..transforms.work import WorkStore
+from .chosen import Chosen
 
 EPSILON_S = 1e-6
 MOST_FPS = 240.0  # the scan looks at every frame of what people film
@@ -114,20 +115,20 @@ class ScanStage:
 
     options: scan.ScanOptions
     decode: decode.DecodeOptions
-    detector: str
-    detector_path: str
+    detector: Chosen
     name: str = "scan"
     kinds: tuple[type, ...] = (PieceDone,)
 
     def identity(self, element: PieceTask) -> tuple[Any, ...]:
-        return (element, self.options, self.decode, self.detector, self.detector_path)
+        return (element, self.options, self.decode, self.detector.identity)
 
     def subject(self, element: PieceTask) -> Subject:
         return video_subject(element.video, element.start_s, element.end_s)
 
     def run(self, element: PieceTask, work: WorkStore) -> list[Any]:
         video = element.video
-        faces = Shared.get("face detector", detect_faces.face_detector, self.detector, self.detector_path)
+        faces = Shared.get("face detector", detect_faces.face_detector, self.detector.name, self.detector.path)
+        self.detector.check(faces.backend)
         with (
             local_copies().open(video.uri) as path,
             decode.read_frames(
@@ -205,20 +206,18 @@ class TrackStage:
 
     options: track.TrackOptions
     decode: decode.DecodeOptions
-    detector: str
-    detector_path: str
-    identity_backend: str
-    identity_path: str
+    detector: Chosen
+    mesh: Chosen
+    identifier: Chosen
+    gaze: Chosen
     keep_crops: bool = False
-    gaze_backend: str = "geometric"
-    gaze_path: str = ""
     focal_px: float | None = None
     name: str = "track"
     kinds: tuple[type, ...] = (TrackDone,)
 
     def identity(self, element: TrackTask) -> tuple[Any, ...]:
-        backends = (self.detector, self.detector_path, self.identity_backend, self.identity_path)
-        gaze = (self.gaze_backend, self.gaze_path, self.focal_px) if self.gaze_backend != "geometric" else ()
+        backends = (self.detector.identity, self.mesh.identity, self.identifier.identity)
+        gaze = (self.gaze.identity, self.focal_px) if self.gaze.models else ()
         return (element, self.options, self.decode, backends, self.keep_crops, *gaze)
 
     def subject(self, element: TrackTask) -> Subject:
@@ -226,10 +225,15 @@ class TrackStage:
 
     def run(self, element: TrackTask, work: WorkStore) -> list[Any]:
         span, video = element.span, element.span.video
-        faces = Shared.get("face detector", detect_faces.face_detector, self.detector, self.detector_path, True)
+        detector, who = self.detector, self.identifier
+        faces = Shared.get("face detector", detect_faces.face_detector, detector.name, detector.path, True)
         mesh = Shared.get("face mesh", face_mesh.FaceMesh)
-        identifier = Shared.get("identifier", identify.face_identifier, self.identity_backend, self.identity_path)
-        network = Shared.get("gaze", appearance_gaze.gaze_backend, self.gaze_backend, self.gaze_path)
+        identifier = Shared.get("identifier", identify.face_identifier, who.name, who.path)
+        network = Shared.get("gaze", appearance_gaze.gaze_backend, self.gaze.name, self.gaze.path)
+        detector.check(faces.backend)
+        self.mesh.check(mesh.backend)
+        who.check(identifier.backend)
+        self.gaze.check(*(() if network is None else (network.backend,)))
         look = None if network is None else partial(network.look, focal_px=self.focal_px or video.focal_px)
         with (
             local_copies().open(video.uri) as path,

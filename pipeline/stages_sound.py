@@ -23,6 +23,7 @@ from ..transforms.separation import PyannoteSeparator
 from ..transforms.sound import read_sound, store_sound, turns_from_bytes, turns_to_bytes
 from ..transforms.stage import Shared, Subject
 from ..transforms.work import WorkStore
+from .chosen import Chosen
 from .stages_pixels import local_copies, video_subject
 
 
@@ -43,13 +44,12 @@ class ListenStage:
 
     options: ListenOptions
     audio: AudioOptions
-    backend: str
-    backend_path: str
+    backend: Chosen
     name: str = "listen"
     kinds: tuple[type, ...] = (HeardPiece,)
 
     def identity(self, element: PieceTask) -> tuple[Any, ...]:
-        return (element, self.options, self.audio, self.backend, self.backend_path)
+        return (element, self.options, self.audio, self.backend.identity)
 
     def subject(self, element: PieceTask) -> Subject:
         return video_subject(element.video, element.start_s, element.end_s)
@@ -59,11 +59,13 @@ class ListenStage:
         with local_copies().open(video.uri) as path:
             sound = read_audio(path, video, element.read_start_s, element.read_end_s, self.audio)
         keep = (element.start_s, element.end_s)
-        if self.backend == "pyannote":
-            diarize = Shared.get("pyannote", PyannoteTurns, self.backend_path)
+        if self.backend.name == "pyannote":
+            diarize = Shared.get("pyannote", pyannote_turns, self.backend.path)
+            self.backend.check(diarize.backend)
             arrays = diarize.piece(sound, element.read_start_s, keep).to_arrays()
         else:
             models = Shared.get("listen models", listen_models)
+            self.backend.check(models.activity.backend, models.embedding.backend)
             arrays = listen_piece(sound, element.read_start_s, self.options, models, keep).to_arrays()
         key = f"{video.video_id[:16]}-{element.index:06d}"
         first = round((element.start_s - element.read_start_s) * 16000)
@@ -106,13 +108,12 @@ class EvidenceStage:
 
     clips: ClipOptions
     options: BindOptions
-    speaker: str = "lips"
-    speaker_path: str = ""
+    speaker: Chosen
     name: str = "evidence"
     kinds: tuple[type, ...] = (Evidence,)
 
     def identity(self, element: ClipTask) -> tuple[Any, ...]:
-        return (element, self.clips, self.options, self.speaker, self.speaker_path)
+        return (element, self.clips, self.options, self.speaker.identity)
 
     def subject(self, element: ClipTask) -> Subject:
         clip = element.clip
@@ -126,8 +127,9 @@ class EvidenceStage:
             sound = read_sound(work, element.turns.sound, element.start_s, element.end_s)
             turns = turns_from_bytes(work.get(element.turns.file))
         scores, file = None, ""
-        if self.speaker == "light-asd" and element.turns is not None:
-            network = Shared.get("active speaker", active_speaker, self.speaker_path)
+        if self.speaker.name == "light-asd" and element.turns is not None:
+            network = Shared.get("active speaker", active_speaker, self.speaker.path)
+            self.speaker.check(network.backend)
             times = np.arange(element.start_s, element.end_s, 1.0 / FPS)
             odds = [clip_scores(t, tracks.times, sound, element.start_s, times, network) for t in (tracks.a, tracks.b)]
             scores = ActiveScores(times, *odds)
@@ -166,6 +168,11 @@ class BindStage:
             b = b if evidence.track_b else ""
             outputs.append(BoundClip(clip.task, clip.start_s, clip.end_s, faces_of, a, b, *offset, clip.active))
         return outputs
+
+
+def pyannote_turns(path: str) -> PyannoteTurns:
+    torch.set_num_threads(1)  # bytes must not depend on the machine's cores
+    return PyannoteTurns(path)
 
 
 def active_speaker(path: str) -> ActiveSpeaker:
@@ -214,5 +221,5 @@ def turns_backend(name: str, path: str) -> tuple[Backend, ...]:
         models = Shared.get("listen models", listen_models)
         return (models.activity.backend, models.embedding.backend)
     if name == "pyannote":
-        return (Shared.get("pyannote", PyannoteTurns, path).backend,)
+        return (Shared.get("pyannote", pyannote_turns, path).backend,)
     raise UsageError(f"unknown turns backend {name!r}; choose silero or pyannote")

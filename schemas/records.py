@@ -134,6 +134,11 @@ class Backend:
     weights_sha256: str = ""
     license: str = ""
 
+    @property
+    def content(self) -> str:
+        """What decides its results, wherever it lies: the hash of its weights, else its name."""
+        return f"{self.stage}:{self.weights_sha256 or self.name}"
+
 
 @dataclass(frozen=True)
 class Clip:

@@ -222,6 +222,18 @@ def _refinement_indices() -> tuple[list[npt.NDArray[np.intp]], list[npt.NDArray[
     return targets, depths
 
 
+def mesh_backend() -> Backend:
+    """What :class:`FaceMesh` is, without building it.
+
+    Raises:
+        UsageError: mediapipe is absent, or a version without the network.
+    """
+    model = pathlib.Path(_mediapipe().__file__).parent / "modules/face_landmark/face_landmark_with_attention.tflite"
+    if not model.is_file():
+        raise UsageError("landmarks backend 'mediapipe' needs mediapipe 0.10.21, which has the network in its wheel")
+    return Backend("landmarks", "mediapipe-face-mesh", hashlib.sha256(model.read_bytes()).hexdigest(), "Apache-2.0")
+
+
 class FaceMesh:
     """MediaPipe's FaceMesh network with attention (lips, eyes, irises), on regions the caller chooses.
 
@@ -234,7 +246,7 @@ class FaceMesh:
     def __init__(self, enhance: Callable[[UInt8], UInt8] | None = None) -> None:
         from google.protobuf import text_format  # type: ignore[import-untyped]
 
-        mediapipe = _mediapipe()
+        _mediapipe()
         # The modules that define the options named in the graph's text must be imported for it to parse.
         from mediapipe.calculators.core import split_vector_calculator_pb2  # noqa: F401
         from mediapipe.calculators.tensor import (  # noqa: F401
@@ -272,9 +284,7 @@ class FaceMesh:
                 self._graph.observe_output_stream(output, self._packets.__setitem__)
             self._graph.start_run({"with_attention": packet_creator.create_bool(True)})
             self.infer(np.zeros((CROP_PX, CROP_PX, 3), np.uint8))
-        model = pathlib.Path(mediapipe.__file__).parent / "modules/face_landmark/face_landmark_with_attention.tflite"
-        weights = hashlib.sha256(model.read_bytes()).hexdigest()
-        self.backend = Backend("landmarks", "mediapipe-face-mesh", weights, "Apache-2.0")
+        self.backend = mesh_backend()
 
     def measure(self, picture: Pixels, region: Region) -> MeshFace:
         """Landmarks of the face in a region of an upright frame."""

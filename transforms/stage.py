@@ -21,7 +21,7 @@ from typing import Any, Protocol, TypeVar, cast
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
-from ..schemas.errors import BadInput
+from ..schemas.errors import BadInput, UsageError
 from ..schemas.records import Reject
 from .storage import is_local, local_path
 from .work import WorkStore, digest
@@ -177,7 +177,7 @@ class StageFn(beam.DoFn):
                 return list(stage.run(element, self.work))
             except BadInput as bad:
                 return [reject(subject, stage.name, bad.reason, bad.detail)]
-            except (MemoryError, KeyboardInterrupt, SystemExit):
+            except (MemoryError, KeyboardInterrupt, SystemExit, UsageError):
                 raise
             except Exception as error:
                 # One bad element must not cost the job; the failure is counted, and too many abort it.

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from duologue.pipeline.config import CurateConfig, config_hash, config_yaml, load_config
 from duologue.schemas.errors import UsageError
+from duologue.schemas.records import Backend
 
 
 def test_defaults_survive_a_round_trip_through_yaml() -> None:
@@ -42,9 +43,19 @@ def test_the_hash_is_of_what_is_measured() -> None:
     same = replace(
         base, select=replace(base.select, snr_db=9.0), run=replace(base.run, rows_per_shard=7, landmarks=False)
     )
-    elsewhere = replace(base, backends=replace(base.backends, head_model="elsewhere/head.npz"))
+    elsewhere = replace(base, backends=replace(base.backends, head_model="elsewhere/head.npz", faces_path="models"))
+    network = replace(base, backends=replace(base.backends, faces="insightface"))
+    head, again, another = (
+        Backend("fit", "h", "1" * 64),
+        Backend("fit", "moved", "1" * 64),
+        Backend("fit", "h", "2" * 64),
+    )
     other = replace(base, clips=replace(base.clips, clip_s=9.0))
-    assert config_hash(base, "m") == config_hash(same, "m")
-    assert config_hash(base, "m") == config_hash(elsewhere, "m")  # a model is what it holds, not where it lies
-    assert config_hash(base, "m") != config_hash(other, "m")
-    assert config_hash(base, "m") != config_hash(base, "another head")
+    assert config_hash(base, [head]) == config_hash(same, [head])
+    assert config_hash(base, [head]) == config_hash(elsewhere, [again])  # a model is what it holds, not where it lies
+    assert config_hash(base, [head]) != config_hash(other, [head])
+    assert config_hash(base, [head]) != config_hash(network, [head])
+    assert config_hash(base, [head]) != config_hash(base, [another])
+    cuts = Backend("shots", "scenes-1")
+    assert config_hash(base, [head, cuts]) == config_hash(base, [cuts, head])
+    assert config_hash(base, [head, cuts]) != config_hash(base, [head, Backend("shots", "scenes-2")])

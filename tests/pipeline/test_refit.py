@@ -18,6 +18,7 @@ from duologue.fitting.load_head import load_head_model
 from duologue.pipeline import refit
 from duologue.pipeline.config import CurateConfig, config_hash, config_yaml
 from duologue.pipeline.stages_heads import head_backend
+from duologue.schemas import landmarks, voice_tracks
 from duologue.schemas.dataset import Dataset
 from duologue.schemas.errors import UsageError
 from duologue.schemas.files import LocalFiles
@@ -25,10 +26,11 @@ from duologue.schemas.finish import finish_dataset, write_pairs, write_rejects
 from duologue.schemas.landmarks import landmark_row, rounded, write_landmark_shard
 from duologue.schemas.pair import pair_id
 from duologue.schemas.records import Backend, Reject
-from duologue.schemas.row import Pair, Provenance, Source, pair_row
+from duologue.schemas.row import Pair, Provenance, Source, pair_row, table_to_rows
 from duologue.schemas.takedown import TAKEDOWNS, Takedown, takedown_bytes
 from duologue.schemas.tracks import ClipTracks
 from duologue.schemas.verify import verify
+from duologue.schemas.voice_tracks import voice_row, write_voice_shard
 from duologue.synthesis.face_tracks import TrackOptions, sample_clip
 from duologue.tests.dataset_factory import make_pair
 from duologue.transforms.fit import fit_pair, head_fitter
@@ -36,6 +38,7 @@ from duologue.transforms.score import clip_scores
 
 FIT = FitOptions(identity_iterations=2, track_iterations=2, identity_frames=8)
 CONFIG = replace(CurateConfig(), fit=FIT)
+DETECTOR = Backend("faces", "mediapipe", "1" * 64, "Apache-2.0")
 VIDEOS = ("1" * 64, "2" * 64, "3" * 64)
 
 
@@ -47,7 +50,7 @@ def a_pair(tracks: ClipTracks, digest: str) -> Pair:
     identifier = pair_id(tracks.video_id, tracks.start_s, tracks.end_s, digest)
     relation = relate(fitted, seed=identifier)
     sound = {name: heard.scores[name] for name in ("speech_share", "bound_share", "snr_db")}
-    backends = (Backend("faces", "mediapipe", "1" * 64, "Apache-2.0"), head_backend(head))
+    backends = (DETECTOR, head_backend(head))
     return replace(
         heard,
         pair_id=identifier,
@@ -65,7 +68,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three pairs with landmarks; the third in order of ids repeats the first."""
     root = tmp_path_factory.mktemp("refit") / "set"
     head = load_head_model("canonical")
-    digest = config_hash(CONFIG, head.sha256)
+    digest = config_hash(CONFIG, [DETECTOR, head_backend(head)])
     options = TrackOptions(n_frames=30, occlusions=(0, 1), occlusion_frames=6)
     pairs, rows = [], []
     for seed, video in enumerate(VIDEOS):
@@ -129,7 +132,7 @@ def test_another_head_model_gives_a_whole_data_set(source: Path, other: Path) ->
     second = load_head_model("second")
     data, old = Dataset(other), Dataset(source)
     assert data.manifest.head_model_id == second.model_id
-    assert data.manifest.config_hash == config_hash(CONFIG, second.sha256)
+    assert data.manifest.config_hash == config_hash(CONFIG, [DETECTOR, head_backend(second)])
     before = {pair.source.video_id: pair for pair in old.pairs(selected=False)}
     for pair in data.pairs(selected=False):
         was = before[pair.source.video_id]
@@ -148,6 +151,59 @@ def test_another_head_model_gives_a_whole_data_set(source: Path, other: Path) ->
     funnel = json.loads((other / "funnel.json").read_text())
     assert funnel["refit"]["kept"]["items"] == funnel["score"]["kept"]["items"] == 3
     assert yaml.safe_load((other / "config.yaml").read_text())["backends"]["head_model"] == "second"
+
+
+def test_voices_come_along_and_gaze_that_needs_pixels_does_not(source: Path, tmp_path: Path) -> None:
+    """As curated with separated voices and an appearance network for gaze."""
+    old = Dataset(source)
+    root, network = tmp_path / "set", Backend("gaze", "onnx:look.onnx", "3" * 64)
+    config = replace(CONFIG, backends=replace(CONFIG.backends, gaze="onnx", gaze_path="gone/look.onnx"))
+    models = (DETECTOR, network, head_backend(load_head_model("canonical")))
+    digest = config_hash(config, models)
+    pairs = []
+    for pair in old.pairs(selected=False):
+        where = pair.source
+        name = pair_id(where.video_id, where.start_s, where.end_s, digest)
+        pairs.append(replace(pair, pair_id=name, duplicate_of="", provenance=Provenance(digest, __version__, models)))
+    names = {pair.pair_id: new for pair, new in zip(old.pairs(selected=False), pairs, strict=True)}
+    pairs.sort(key=lambda pair: pair.pair_id)
+    (entry,) = old.manifest.of_kind("landmarks")
+    measured = [
+        {**row, "pair_id": names[row["pair_id"]].pair_id}
+        for row in table_to_rows(pq.ParquetFile(source / entry.path).read(), landmarks.BY_NAME)
+    ]
+    voices = []
+    for pair, sound in ((pairs[0], pairs[0].voices.audio), (pairs[1], None)):  # and none of the last one's
+        where = pair.source
+        voices.append(voice_row(pair.pair_id, where.video_id, where.start_s, where.end_s, sound, None, 0.25))
+    files = LocalFiles(root)
+    beside = [
+        write_landmark_shard(files, sorted(measured, key=lambda row: row["pair_id"]), 0, 1),
+        write_voice_shard(files, voices, 0, 1),
+    ]
+    finish_dataset(
+        root, write_pairs(root, [pair_row(pair) for pair in pairs]), [], config_hash=digest, code_version=__version__,
+        config_yaml=config_yaml(config), funnel={}, beside=beside,
+    )  # fmt: skip
+    plan = refit.make_refit_plan(str(root), "canonical", str(tmp_path / "out"))
+    assert plan.note.split("; ")[-1] == "gaze of onnx:look.onnx needs pixels: it is read off the irises"
+    assert run(root, "--head-model", "canonical", "--out", tmp_path / "out") == 0
+    new = Dataset(tmp_path / "out")
+    assert verify(tmp_path / "out").problems == []
+    was = {pair.source.video_id: pair.pair_id for pair in pairs}
+    by_id = {row["pair_id"]: row for row in voices}
+    (entry,) = new.manifest.of_kind("voices")
+    table = pq.ParquetFile(tmp_path / "out" / entry.path).read()
+    found = {row["pair_id"]: row for row in table_to_rows(table, voice_tracks.BY_NAME)}
+    for pair in new.pairs(selected=False):
+        assert pair.provenance.backends == (DETECTOR, models[-1])
+        assert pair.pair_id != was[pair.source.video_id]  # another gaze is another measurement
+        before, after = by_id.get(was[pair.source.video_id]), found[pair.pair_id]
+        assert after["residual_share"] == (before["residual_share"] if before else None)
+        told = (before or {}).get("a.audio")
+        assert (after["a.audio"] or {}).get("bytes") == (told or {}).get("bytes")
+        assert after["b.audio"] is None
+    assert yaml.safe_load((tmp_path / "out/config.yaml").read_text())["backends"]["gaze"] == "geometric"
 
 
 def test_duplicates_keep_their_meaning_under_new_names(source: Path, other: Path) -> None:
