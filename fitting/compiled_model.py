@@ -160,6 +160,7 @@ def compile_model(
     return CompiledModel(**{**compiled.__dict__, **products})
 
 
+_ALIKE = 1e-3  # relative difference of two landmarks' motion that is none
 _PRODUCTS = ("expression_products", "shape_products")
 
 
@@ -175,11 +176,15 @@ def size_change(points: Tensor, modes: Tensor) -> Tensor:
 
 
 def rigid_part(model: CompiledModel) -> tuple[CompiledModel, Tensor]:
-    """The landmarks that expressions and jaw move least, as a model without free coefficients, and their rows."""
+    """The landmarks that expressions and jaw move least, as a model without free coefficients, and their rows.
+
+    Of two that lie on either side of the face both are taken, or neither.
+    """
     motion = mobility(model)
     motion[model.jaw_index] += motion.amax()
     count = max(len(motion) * 2 // 5, min(len(motion), 24))
-    index = torch.sort(torch.argsort(motion, stable=True)[:count]).values
+    index = torch.nonzero(motion <= torch.sort(motion).values[count - 1] * (1 + _ALIKE))[:, 0]
+    count = len(index)
     mean = model.head_mean.clone()
     mean[:, model.jaw_index] += model.jaw_mean
     empty = mean.new_zeros(0, 3 * count)
@@ -218,10 +223,18 @@ def mobility(model: CompiledModel) -> Tensor:
     return square.sqrt()
 
 
-def _normals(points: Tensor, neighbours: int = 10) -> Tensor:
-    """Outward normals [L, 3] of a face-like point cloud [L, 3]: plane through each point's nearest neighbours."""
-    near = torch.cdist(points, points).topk(min(neighbours, len(points)), largest=False).indices
-    patch = points[near] - points[near].mean(1, keepdim=True)
+def _normals(points: Tensor, neighbours: int = 14) -> Tensor:
+    """Outward normals [L, 3] of a face-like point cloud [L, 3]: plane through each point's neighbours.
+
+    Neighbours weigh less the farther they are, down to nothing at the last one: which of two equally far ones is taken
+    in would be chance on a symmetric face, and a mirrored face would not be fitted alike.
+    """
+    apart = torch.cdist(points, points)
+    reach = apart.topk(min(neighbours, len(points)), largest=False).values[:, -1:]
+    weight = (1 - (apart / reach.clamp_min(1e-9)) ** 2).clamp_min(0.0)
+    weight = weight / weight.sum(1, keepdim=True)
+    centre = weight @ points
+    patch = (points[None] - centre[:, None]) * weight.sqrt()[..., None]
     normal = torch.linalg.eigh(patch.transpose(1, 2) @ patch).eigenvectors[..., 0]
     inside = points.mean(0) - torch.tensor([0.0, 0.0, 0.06], dtype=points.dtype)  # metres, behind the face
     return normal * torch.sign((normal * (points - inside)).sum(-1, keepdim=True))

@@ -14,6 +14,9 @@ from .residuals import Observations, State, linearise
 from .temporal import MotionPrior
 
 TURN_PER_METRE = 7.5  # rad / m: 0.43 degrees per axis for every millimetre of anatomy beyond the model
+# Of a landmark's variance, half noise and half constant, what is left after smoothing: the constant half and a tenth of
+# the noise's.
+LASTING = 0.55
 EVERY = 4
 ABOUT_FACE = 0.5  # of the detector's rotation error, what is left of it about the way the face looks
 PROFILE, PROFILE_WIDTH = np.radians(52.0), np.radians(5.0)  # from where on, and how fast, it loses the turn
@@ -24,8 +27,9 @@ def pose_sd(
 ) -> tuple[Tensor, Tensor]:
     """Per-frame standard deviations of the rotation, about each of the camera's axes, and of log depth.
 
-    From each frame's own information, expression eliminated, *without* its neighbours: most of a landmark's error
+    From each frame's own information, expression eliminated, *without* its neighbours: half of a landmark's variance
     (detector bias, anatomy the model lacks) is constant over a track, so that averaging over time does not remove it.
+    The other half nearly goes (``LASTING``).
     Every fourth frame is computed, those between are interpolated.
 
     Anatomy that the head model lacks turns the whole track by a constant: its share grows with how foreign the face is,
@@ -51,7 +55,7 @@ def pose_sd(
     factor = torch.linalg.cholesky(hessian)
     trailing = factor[..., -POSE:, -POSE:]  # Cholesky factor of the pose's Schur complement
     covariance = torch.cholesky_inverse(trailing)
-    variance = torch.diagonal(covariance, dim1=-2, dim2=-1)
+    variance = LASTING * torch.diagonal(covariance, dim1=-2, dim2=-1)
     variance = variance[..., [0, 1, 2, 5]]
     last = few.mask.sum(1).clamp_min(1) - 1  # beyond it lies padding
     at = torch.arange(data.mask.shape[1], device=variance.device) / EVERY
