@@ -16,7 +16,7 @@ from .schemas.errors import UsageError
 
 # verb -> (module that has configure(parser) and run(args) -> exit code, one line of help)
 VERBS: dict[str, tuple[str, str]] = {
-    "curate": ("pipeline.curate", "videos in, Parquet pairs out: the whole pipeline"),
+    "curate": ("pipeline.curate_verb", "videos in, Parquet pairs out: the whole pipeline"),
     "select": ("pipeline.select", "re-apply selection thresholds to a data set; no pixels"),
     "view": ("viewer.view", "a static page where pairs play: two heads, gaze, turns, audio"),
     "report": ("viewer.report", "the data-set report: funnel, score distributions, examples"),

@@ -1,4 +1,7 @@
-"""``duologue curate``: videos in, Parquet pairs out, on the laptop or on any Beam runner."""
+"""``duologue curate``: videos in, Parquet pairs out, on the laptop or on any Beam runner.
+
+Its command line is in ``curate_verb.py``.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
-import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability.api import beam_runner_api_pb2
 
@@ -30,29 +32,8 @@ from .graph import build
 from .inputs import resolve_inputs, write_item_chunks
 from .plan import Plan, make_plan
 from .progress import progress_line
-from .runners import RUNNERS, beam_options
+from .runners import beam_options, new_pipeline
 from .sink import check_writable
-
-
-def configure(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add(
-        "inputs",
-        nargs="+",
-        metavar="INPUT",
-        help="files, folders, globs or manifests (.csv, .jsonl, .parquet); any URI",
-    )
-    add("--out", required=True, metavar="DIR", help="the data-set folder to write, local or a URI")
-    add("--workers", type=int, default=1, help="processes on this machine (default 1)")
-    add("--runner", default="DirectRunner", help=f"Beam runner: {', '.join(RUNNERS)} (default DirectRunner)")
-    add("--config", metavar="FILE", help="YAML with options of the stages; --dry-run prints all of them")
-    add("--set", action="append", default=[], metavar="A.B=C", dest="settings", help="one option; may be repeated")
-    add("--head-model", metavar="PATH", help="FLAME, GNM, ICT-FaceKit or MediaPipe head (default: the canonical head)")
-    add("--geometry-only", action="store_true", help="keep videos without audio; nothing is listened to")
-    add("--people", type=int, choices=(1, 2), default=2, help="1: single-speaker rows, whose person b is nobody")
-    add("--dry-run", action="store_true", help="print the resolved configuration and what would run, and stop")
-    add("--quiet", action="store_true", help="no progress, no funnel")
-    add("--json", action="store_true", help="print the result as one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -104,19 +85,11 @@ def _failure(error: Exception, plan: Plan) -> str:
 
 def curate(plan: Plan, items: Sequence[InputItem], options: PipelineOptions) -> str:
     """Run the graph to its end; returns Beam's state, "DONE" when the data set was published."""
-    pipeline = _pipeline(options)
+    pipeline = new_pipeline(options)
     chunks = write_item_chunks(list(items), plan.work.root)
     build(pipeline, plan, chunks)
     result = pipeline.run()
     return str(result.wait_until_finish())
-
-
-def _pipeline(options: PipelineOptions) -> beam.Pipeline:
-    """An empty pipeline; UsageError where its runner misses an option."""
-    try:
-        return beam.Pipeline(options=options)
-    except ValueError as error:
-        raise UsageError(" ".join(str(error).split())) from error
 
 
 def report(plan: Plan, seconds: float, *, as_json: bool = False, quiet: bool = False) -> None:
@@ -154,7 +127,7 @@ def _dry_run(config: CurateConfig, inputs: Sequence[str], out: str, runner: str,
 
 def dataflow_job(plan: Plan, options: PipelineOptions) -> beam_runner_api_pb2.Pipeline:
     """The Dataflow job as it would be submitted, built without credentials or network."""
-    pipeline = _pipeline(options)
+    pipeline = new_pipeline(options)
     build(pipeline, plan, ["inputs/000000.jsonl"])
     with quiet_libraries():
         result = pipeline.run()

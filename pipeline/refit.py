@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import apache_beam as beam
-
 from .. import __version__
 from ..fitting.load_head import load_head_model
 from ..schemas.dataset import Dataset
@@ -30,7 +28,7 @@ from .config import config_hash, config_yaml, load_config
 from .curate import quiet_libraries
 from .progress import progress_line
 from .refit_graph import RefitPlan, RefitStage, build_refit, refit_models, shards_of
-from .runners import RUNNERS, beam_options
+from .runners import RUNNERS, beam_options, new_pipeline
 from .sink import Target, check_writable
 from .stages_heads import head_backend
 from .verb_files import files_of
@@ -64,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     started = time.monotonic()
     folder = _progress_folder(plan)
     with quiet_libraries():
-        pipeline = beam.Pipeline(options=options)
+        pipeline = new_pipeline(options)
         build_refit(pipeline, plan)
         try:
             if folder is None or args.quiet:

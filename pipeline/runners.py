@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections.abc import Sequence
-
-from apache_beam.options.pipeline_options import PipelineOptions
+from typing import TYPE_CHECKING
 
 from ..schemas.errors import UsageError
+
+if TYPE_CHECKING:  # seconds of imports
+    from apache_beam import Pipeline
+    from apache_beam.options.pipeline_options import PipelineOptions
 
 # Runners the project tests. Flink and Spark go through PortableRunner and a job server of the user's.
 RUNNERS = ("DirectRunner", "PortableRunner", "FlinkRunner", "SparkRunner", "DataflowRunner")
@@ -48,4 +51,26 @@ def beam_options(runner: str, workers: int, extra: Sequence[str], dry_run: bool 
             if not places:  # Beam would ask the network for a bucket
                 raise UsageError("a Dataflow dry run needs -- --temp_location=gs://BUCKET/FOLDER")
             flags += ["--dry_run=True", "--no_auth"]
+    from apache_beam.options.pipeline_options import PipelineOptions
+
     return PipelineOptions(flags)
+
+
+def new_pipeline(options: PipelineOptions) -> Pipeline:
+    """An empty pipeline.
+
+    Raises:
+        UsageError: the runner misses an option.
+    """
+    from apache_beam import Pipeline
+    from apache_beam.options.pipeline_options import DirectOptions, StandardOptions
+
+    several = options.view_as(DirectOptions).direct_running_mode == "multi_processing"
+    if several and options.view_as(StandardOptions).runner == "DirectRunner":
+        from .direct_runner import ForkingRunner
+
+        return Pipeline(runner=ForkingRunner(options), options=options)
+    try:
+        return Pipeline(options=options)
+    except ValueError as error:
+        raise UsageError(" ".join(str(error).split())) from error

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..schemas.tracks import Bool, Float32, Float64
+from .k_means import k_means
 
 GRID_S = 0.02
 Labels = npt.NDArray[np.int64]
@@ -152,8 +153,6 @@ def _chunks(rows: Labels, size: int = 4096) -> Iterator[Labels]:
 
 def _assign(embedding: npt.NDArray[np.floating], grid: _Grid, voices: int, options: VoiceOptions) -> Labels | None:
     """Cut speech among a given number of voices: [steps] label."""
-    from sklearn.cluster import KMeans
-
     last = embedding.shape[1] - 1
     pure = np.flatnonzero(grid.coverage(grid.speech, last) >= options.pure_coverage)
     if len(pure) < max(voices, 2):
@@ -162,7 +161,7 @@ def _assign(embedding: npt.NDArray[np.floating], grid: _Grid, voices: int, optio
         return None
     pure = pure[:: max(1, -(-len(pure) // options.max_windows))]
     long = np.asarray(embedding[pure, last], np.float32)
-    label = KMeans(voices, n_init=10, random_state=0).fit(long).labels_
+    label = k_means(long, voices)
     lo, hi, _ = grid.windows[last]
     share = _spread(np.eye(voices, dtype=np.float32)[label], (lo[pure] + hi[pure]) // 2, grid.steps, 0.1)
     lo, hi, _ = grid.windows[0]

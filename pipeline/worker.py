@@ -1,0 +1,23 @@
+"""A worker process of this machine: what it imports before it is forked, and what it does then."""
+
+from __future__ import annotations
+
+import scipy.ndimage
+import scipy.optimize
+import scipy.signal  # noqa: F401 - by stages, when they need it
+import torch  # noqa: F401
+from apache_beam.runners.worker import sdk_worker_main
+
+from ..transforms import decode_process
+from ..transforms.quiet import load_mediapipe
+from . import graph, refit_graph, sink  # noqa: F401 - what stages and elements are made of
+
+load_mediapipe()
+
+
+def serve() -> None:
+    """Be a Beam worker, as the environment says, until the job ends."""
+    try:
+        sdk_worker_main.main([])
+    finally:
+        decode_process.close()
