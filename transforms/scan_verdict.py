@@ -6,6 +6,7 @@ Decides generously: see ``scan``.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ from .split_screen import split_detail
 
 HALF_DISSOLVE_S = 0.5  # either side of a dissolve's middle two pictures are seen at once
 CERTAIN = 0.8  # a bystander counts only if he was found twice with this score
+CROWD = 5  # unless so many people were each found twice at least: so many patterns do not pass for faces at once
 
 
 @dataclass(frozen=True)
@@ -246,12 +248,7 @@ def _judge_window(people: Sequence[Person], start: float, end: float, options: S
             return "not_two_people", f"two faces together for {together:.1f} s at most"
         return "one_face", f"one face, {sizes.max():.0f} px wide"
     limit = options.bystander * float(np.median(second[both]))
-    sightings: dict[float, int] = {}
-    for _, size, p, inside in here:
-        if size >= limit and p.certain():
-            for t in p.times[inside & (p.scores >= SURE)]:
-                sightings[float(t)] = sightings.get(float(t), 0) + 1
-    crowd = step * sum(1 for n in sightings.values() if n >= 3)
+    crowd = step * _samples_with(3, here, limit)
     if crowd >= min(options.bystander_s, 0.5 * (end - start)):
         return "many_faces", f"three or more faces for {crowd:.1f} s"
     scale = float(np.median(second[both])) / BOX_PER_SCALE
@@ -260,8 +257,24 @@ def _judge_window(people: Sequence[Person], start: float, end: float, options: S
     return "", ""
 
 
+_Here = Sequence[tuple[Bool, float, Person, Bool]]  # where present, width, who, which sightings lie in the window
+
+
+def _samples_with(count: int, here: _Here, least_px: float) -> int:
+    """Samples of the window in which at least so many people of at least that width are surely seen."""
+    large = [(person, inside) for _, width, person, inside in here if width >= least_px]
+    crowd = sum(int((person.scores >= SURE).sum()) >= 2 for person, _ in large) >= CROWD
+    sightings = Counter(
+        float(t)
+        for person, inside in large
+        if crowd or person.certain()
+        for t in person.times[inside & (person.scores >= SURE)]
+    )
+    return sum(n >= count for n in sightings.values())
+
+
 def _judge_alone(
-    here: Sequence[tuple[Bool, float, Person, Bool]], present: Float64, ordered: Float64, start: float, end: float,
+    here: _Here, present: Float64, ordered: Float64, start: float, end: float,
     options: ScanOptions,
 ) -> tuple[str, str]:  # fmt: skip
     """The same for a window that may hold one person: a second prominent face that stays is one too many."""
@@ -269,12 +282,7 @@ def _judge_alone(
     alone = _longest_run(ordered[0] > 0) * options.sample_s
     if alone < options.shortest_s - options.sample_s - 1e-6:
         return "no_face", f"one face for {alone:.1f} s at most"
-    sightings: dict[float, int] = {}
-    for _, width, person, inside in here:
-        if width >= options.bystander * size and person.certain():
-            for t in person.times[inside & (person.scores >= SURE)]:
-                sightings[float(t)] = sightings.get(float(t), 0) + 1
-    crowd = options.sample_s * sum(1 for n in sightings.values() if n >= 2)
+    crowd = options.sample_s * _samples_with(2, here, options.bystander * size)
     if crowd >= min(options.bystander_s, 0.5 * (end - start)):
         return "many_faces", f"two or more faces for {crowd:.1f} s"
     if size / BOX_PER_SCALE < options.reject_scale_px:

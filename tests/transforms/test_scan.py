@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from duologue.schemas.records import REASONS, Backend, Shot, Video
-from duologue.transforms.decode import Frame
+from duologue.pipeline.stages_pixels import MOST_FPS
+from duologue.schemas.records import REASONS, Backend, InputItem, Shot, Video
+from duologue.transforms.decode import DecodeOptions, Frame, for_scan, read_frames
 from duologue.transforms.detect_faces import Detections, FaceDetector
+from duologue.transforms.probe import probe
 from duologue.transforms.scan import (
     ScanOptions,
     ScanPiece,
@@ -153,6 +155,14 @@ def test_a_small_face_seen_badly_but_again_counts_beside_somebody_only() -> None
     assert verdict(beside, 4.0) == ([(0.0, 4.0)], [])
 
 
+def test_a_crowd_counts_though_nobody_in_it_is_seen_very_well() -> None:
+    def street(people: int) -> tuple[list[tuple[float, float]], list[str]]:
+        return verdict(lambda t: [(200.0 * k + 100.0, 300.0, 100.0, 0.7) for k in range(people)])
+
+    assert street(5) == ([], ["many_faces"])
+    assert street(4)[0] == [(0.0, 10.0)]  # two people and two patterns
+
+
 def test_a_third_face_that_was_sure_once_is_no_crowd() -> None:
     def three(t: float, sure: int) -> list[Face]:
         return [ANN, BOB, (1100, 300, 120, 0.85 if t < 0.5 * sure else 0.7)]
@@ -291,24 +301,16 @@ def detector() -> FaceDetector:
 
 @pytest.mark.parametrize("name", sorted(REAL))
 def test_real_clips_are_judged_as_what_they_are(name: str, detector: FaceDetector) -> None:
-    import av
-
+    """Decoded as the pipeline's scan decodes."""
     path = SHARED / "media" / name
     if not path.is_file():
         pytest.skip(f"no {name} here")
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        width, height = stream.codec_context.width, stream.codec_context.height
-        side = scan_longest_side(video(width, height))
-        size = (side, round(height * side / width)) if width >= height else (round(width * side / height), side)
-        frames = [
-            Frame(
-                float(f.pts * stream.time_base), f.reformat(*size, "rgb24", interpolation="FAST_BILINEAR").to_ndarray()
-            )
-            for f in container.decode(stream)
-        ]
-    clip = video(width, height, frames[-1].time_s + 0.04)
-    piece = scan_piece(frames, clip, 0.0, clip.end_s, OPTIONS, detector, PySceneDetectShots())
+    clip = probe(str(path), InputItem(str(path)))
+    side, how = scan_longest_side(clip), for_scan(DecodeOptions())
+    with read_frames(
+        str(path), clip, start_s=clip.start_s, end_s=clip.end_s, longest_side=side, max_fps=MOST_FPS, options=how
+    ) as frames:
+        piece = scan_piece(frames, clip, clip.start_s, clip.end_s, OPTIONS, detector, PySceneDetectShots())
     found = []
     for scan in merge_scan([piece], clip, OPTIONS):
         result = judge_shot(scan, clip, OPTIONS)
