@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grpc  # type: ignore[import-untyped]
 import scipy.ndimage
 import scipy.optimize
 import scipy.signal  # noqa: F401 - by stages, when they need it
@@ -19,5 +20,7 @@ def serve() -> None:
     """Be a Beam worker, as the environment says, until the job ends."""
     try:
         sdk_worker_main.main([])
+    except grpc.RpcError:  # the main process is gone, or going, and says why
+        raise SystemExit(1) from None
     finally:
         decode_process.close()

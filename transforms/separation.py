@@ -6,6 +6,7 @@ hears; each goes to the face in whose speech it is loud and outside whose speech
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,7 +79,10 @@ class PyannoteSeparator:
         clean = np.nan_to_num(np.asarray(audio, np.float32), nan=0.0, posinf=0.0, neginf=0.0)
         if len(clean) < _SHORTEST or not clean.any():
             return np.zeros((0, len(clean)), np.float32)
-        _, sources = self._pipeline({"waveform": torch.from_numpy(clean)[None], "sample_rate": SAMPLE_RATE})
+        with warnings.catch_warnings(), np.errstate(invalid="ignore"):
+            # pyannote averages the voices of whom it hears alone, also where it hears nobody alone
+            warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
+            _, sources = self._pipeline({"waveform": torch.from_numpy(clean)[None], "sample_rate": SAMPLE_RATE})
         if sources is None:
             return np.zeros((0, len(clean)), np.float32)
         found = np.nan_to_num(np.asarray(sources.data, np.float32)).T
