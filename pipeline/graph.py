@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
@@ -62,7 +63,7 @@ def build(root: beam.Pipeline, plan: Plan, item_chunks: list[str]) -> beam.PColl
         root
         | "inputs" >> ReadItems(item_chunks, plan.work.root)
         | "probe" >> run(stages.probe, min_ram="4GB")
-        | "one of each content" >> _per(lambda video: video.video_id, same_content)
+        | "one of each content" >> _per(lambda video: video.video_id, partial(same_content, takedowns=plan.takedowns))
     )
     spans = (
         videos

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from .. import __version__
 from ..fitting.load_head import chosen_head, load_head_model
-from ..schemas.takedown import read_takedowns
+from ..schemas.takedown import Takedown, read_takedowns
 from ..transforms.appearance_gaze import gaze_backend
 from ..transforms.decode import for_scan
 from ..transforms.detect_faces import face_detector
@@ -64,6 +64,7 @@ class Plan:
     config_yaml: str
     head_model: str
     head_model_note: str
+    takedowns: tuple[Takedown, ...]
     stages: Stages
 
     @property
@@ -99,15 +100,12 @@ def make_plan(config: CurateConfig, out: str, *, offline: bool = False) -> Plan:
     head = load_head_model(backends.head_model)
     model = Chosen("head model", backends.head_model, (head_backend(head),))
     run, fit = config.run, config.fit
+    takedowns = () if offline else read_takedowns(files_at(out))
     every = (faces, mesh, who, voices, speaker, parts, gaze, model)
     models = (shot_detector(config.scan.shots).backend, *(one for chosen in every for one in chosen.models))
     digest = config_hash(config, models)
     stages = Stages(
-        probe=ProbeStage(
-            config.probe,
-            shortest_s=config.clips.shortest_s,
-            takedowns=() if offline else read_takedowns(files_at(out)),
-        ),
+        probe=ProbeStage(config.probe, shortest_s=config.clips.shortest_s, takedowns=takedowns),
         scan=ScanStage(config.scan, for_scan(config.decode), faces),
         shots=ShotsStage(config.scan, need_audio=not run.geometry_only),
         track=TrackStage(
@@ -126,4 +124,4 @@ def make_plan(config: CurateConfig, out: str, *, offline: bool = False) -> Plan:
     )  # fmt: skip
     work = WorkStore(join(out, "_work"))
     note = "; ".join(head.notes)
-    return Plan(out, config, work, __version__, digest, config_yaml(config), head.model_id, note, stages)
+    return Plan(out, config, work, __version__, digest, config_yaml(config), head.model_id, note, takedowns, stages)

@@ -34,6 +34,7 @@ from .chosen import Chosen
 from .rows import row_bytes, voice_row_bytes
 from .sink import Duplicate, Target, WriteRows
 from .stages_heads import head_backend, put_landmarks
+from .taken_down import DropTakenDown
 
 _NUMBER = re.compile(r"-(\d{5})-of-\d{5}")
 
@@ -60,6 +61,7 @@ class RefitTask:
     start_s: float
     end_s: float
     shot_index: int
+    source_id: str
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def _number(entry: FileEntry) -> str:
     return found.group(1) if found else entry.path
 
 
-LIGHT = ("pair_id", "video_id", "source_uri", "start_s", "end_s", "shot_index")
+LIGHT = ("pair_id", "video_id", "source_uri", "start_s", "end_s", "shot_index", "source_id")
 
 
 def groups_of(root: str, shard: Shard) -> Iterator[tuple[Shard, int]]:
@@ -127,7 +129,7 @@ def tasks_of(root: str, shard: Shard, group: int) -> Iterator[RefitTask | Reject
         row = rows[key]
         yield Reject(
             row["video_id"], row["source_uri"], "refit", "landmarks_lost", "no landmarks are stored for this pair",
-            row["start_s"], row["end_s"], row["shot_index"],
+            row["start_s"], row["end_s"], row["shot_index"], row["source_id"],
         )  # fmt: skip
 
 
@@ -202,7 +204,9 @@ class RefitStage:
         return (element, self.options, self.head.identity, self.voices, self.config_hash)
 
     def subject(self, element: RefitTask) -> Subject:
-        return Subject(element.video_id, element.source_uri, element.start_s, element.end_s, element.shot_index)
+        return Subject(
+            element.video_id, element.source_uri, element.start_s, element.end_s, element.shot_index, element.source_id
+        )
 
     def run(self, element: RefitTask, work: WorkStore) -> list[Any]:
         fitter = Shared.get("head fitter", head_fitter, self.head.path, self.options)
@@ -272,7 +276,7 @@ def build_refit(root: beam.Pipeline, plan: RefitPlan) -> beam.PCollection:
     out: StageOutputs = tasks | "refit" >> RunStage(
         plan.stage, plan.target.work, plan.target.code_version, plan.limit, min_ram="4GB"
     )
-    rows = out.main
+    rows = out.main | "allowed" >> beam.ParDo(DropTakenDown(plan.target.out, plan.target.work))
     earlier = (
         root
         | "reject tables" >> beam.Create(list(plan.rejects))

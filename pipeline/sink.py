@@ -16,7 +16,7 @@ from ..schemas.records import Reject
 from ..schemas.row import Row
 from ..schemas.selection import SelectionOptions
 from ..schemas.shard import shard_count, shard_index
-from ..schemas.takedown import is_taken_down, read_takedowns
+from ..schemas.takedown import read_takedowns, reject_taken_down, row_taken_down
 from ..schemas.voice_tracks import write_voice_shard
 from ..transforms.audio_scores import same_audio
 from ..transforms.stage import Tally
@@ -25,6 +25,7 @@ from ..transforms.work import WorkStore
 from .funnel import build_funnel
 from .plan import Plan
 from .rows import landmark_row_from_bytes, row_from_bytes, voice_row_from_bytes
+from .taken_down import DropTakenDown
 
 MOST_EARLIER = 8  # rows of a band that another is held against; keeps a common jingle from costing n squared
 Duplicate = tuple[str, str, float]  # pair_id, the earlier row it repeats, similarity 0..1
@@ -108,14 +109,7 @@ class WriteShard(beam.DoFn):
         def load() -> Iterator[Row]:
             for done in rows:
                 row = row_from_bytes(self.work.get(done.file))
-                people = (row["a.person_id"], row["b.person_id"])
-                if is_taken_down(
-                    takedowns,
-                    video_id=row["video_id"],
-                    source_id=row["source_id"],
-                    source_uri=row["source_uri"],
-                    persons=people,
-                ):
+                if row_taken_down(takedowns, row):  # since the run began
                     continue
                 if done.pair_id in duplicates:
                     row["duplicate_of"], row["scores.duplicate_similarity"] = duplicates[done.pair_id]
@@ -148,7 +142,9 @@ class Finish(beam.DoFn):
         self, _: Any, shards: list[FileEntry], rejects: list[Reject], tallies: list[Tally]
     ) -> Iterator[FileEntry]:
         files = files_at(self.out)
-        order = sorted(set(rejects), key=lambda r: (r.video_id, r.start_s, r.end_s, r.shot_index, r.stage, r.reason))
+        takedowns = read_takedowns(files)
+        left = {reject for reject in rejects if not reject_taken_down(takedowns, reject)}
+        order = sorted(left, key=lambda r: (r.video_id, r.start_s, r.end_s, r.shot_index, r.stage, r.reason))
         old = read_manifest(files).files if files.exists(MANIFEST) else ()
         pairs = sorted(entry for entry in shards if entry.kind == "pairs")
         manifest = finish_dataset(
@@ -200,6 +196,7 @@ class WriteDataset(beam.PTransform):
 
     def expand(self, inputs: tuple[beam.PCollection, beam.PCollection, beam.PCollection]) -> beam.PCollection:
         rows, rejects, tallies = inputs
+        rows |= "allowed" >> beam.ParDo(DropTakenDown(self.target.out, self.target.work))
         return (rows, rows | FindDuplicates(), rejects, tallies) | WriteRows(self.target)
 
 

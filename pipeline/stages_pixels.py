@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -42,7 +42,7 @@ def local_copies() -> LocalCopies:
 
 
 def video_subject(video: Video, start_s: float, end_s: float, shot_index: int = -1) -> Subject:
-    return Subject(video.video_id, video.uri, start_s, end_s, shot_index)
+    return Subject(video.video_id, video.uri, start_s, end_s, shot_index, video.source_id)
 
 
 @dataclass(frozen=True)
@@ -65,14 +65,22 @@ class ProbeStage:
         )
 
     def subject(self, element: InputItem) -> Subject:
-        return Subject("", element.uri, element.start_s or 0.0, element.end_s or element.start_s or 0.0)
+        start = element.start_s or 0.0
+        return Subject("", element.uri, start, element.end_s or start, source_id=element.source_id)
 
     def run(self, element: InputItem, work: WorkStore) -> list[Any]:
-        with local_copies().open(element.uri) as path:
-            video = probe(path, element, self.options)
-        known = {"video_id": video.video_id, "source_id": video.source_id, "source_uri": video.uri}
-        if is_taken_down(self.takedowns, **known):
+        gone = is_taken_down(self.takedowns, source_id=element.source_id, source_uri=element.uri)
+        try:
+            with local_copies().open(element.uri) as path:
+                video = probe(path, element, self.options)
+        except BadInput:
+            if gone:
+                return []
+            raise
+        if is_taken_down(self.takedowns, video_id=video.video_id):
             return []
+        if gone:
+            return [video]  # not for long: it takes other files of the same content with it
         seconds = video.end_s - video.start_s
         subject = video_subject(video, video.start_s, video.end_s)
         if seconds < self.shortest_s - EPSILON_S:
@@ -92,10 +100,15 @@ def file_stamp(uri: str) -> str:
         return f"unknown: {type(error).__name__}"
 
 
-def same_content(videos: Iterable[Video]) -> list[Video]:
-    """One video for each part of one content: several files with the same bytes keep the smallest URI."""
+def same_content(videos: Iterable[Video], takedowns: Sequence[Takedown] = ()) -> list[Video]:
+    """One video for each part of one content: several files with the same bytes keep the smallest URI.
+
+    None where one of them lies under a source that was taken down.
+    """
     best: dict[tuple[float, float], Video] = {}
     for video in sorted(videos, key=lambda v: (v.uri, v.source_id)):
+        if is_taken_down(takedowns, source_id=video.source_id, source_uri=video.uri):
+            return []
         best.setdefault((video.start_s, video.end_s), video)
     return [best[key] for key in sorted(best)]
 

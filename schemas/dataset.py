@@ -15,7 +15,7 @@ from .errors import UsageError
 from .files import Files, as_files
 from .manifest import FileEntry, read_manifest
 from .records import Reject
-from .reject import reject_schema, table_to_rejects
+from .reject import is_reject_table, table_to_rejects
 from .row import Pair, Row, pair_from_row, table_to_rows
 from .shard import open_shard, read_table, shard_index, shard_name
 
@@ -170,7 +170,7 @@ class Dataset:
         out: list[Reject] = []
         for entry in self.manifest.of_kind("rejects"):
             table = read_table(self.files.read_bytes(entry.path))
-            if not table.schema.equals(reject_schema()):
+            if not is_reject_table(table):
                 raise UsageError(f"{self.files.root}/{entry.path} is not a reject table")
             out += table_to_rejects(table)
         return out

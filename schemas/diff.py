@@ -1,8 +1,8 @@
-"""How two data sets differ: rows met by clip, values held against tolerances that a user would call equal."""
+"""How two data sets differ: rows met by id or clip, values held against tolerances that a user would call equal."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,10 @@ class Difference:
 
 
 def diff(first: str | Path | Files, second: str | Path | Files, *, scale: float = 1.0) -> Difference:
-    """Compare two data sets clip by clip (same video, same bounds), whatever their shards and order.
+    """Compare two data sets row by row, whatever their shards and order.
+
+    Rows of one id meet; the others meet by clip (same video, same bounds), several of one clip in the order of their
+    sources and ids.
 
     Args:
         scale: multiplies every tolerance; 0 asks for equal values.
@@ -59,17 +62,32 @@ def diff(first: str | Path | Files, second: str | Path | Files, *, scale: float 
     for name in ("config_hash", "code_version", "head_model_id"):
         if getattr(a.manifest, name) != getattr(b.manifest, name):
             out.provenance.append(f"{name}: {getattr(a.manifest, name)} / {getattr(b.manifest, name)}")
-    theirs = {_clip(row): row["pair_id"] for row in b.table(["pair_id", *_CLIP]).to_pylist()}
-    ours = {_clip(row): row["pair_id"] for row in a.table(["pair_id", *_CLIP]).to_pylist()}
-    out.only_first = sorted(ours[key] for key in ours.keys() - theirs.keys())
-    out.only_second = sorted(theirs[key] for key in theirs.keys() - ours.keys())
+    ours, theirs = (data.table(["pair_id", "source_uri", *_CLIP]).to_pylist() for data in (a, b))
+    met = meet(ours, theirs)
+    out.only_first = sorted({row["pair_id"] for row in ours} - met.keys())
+    out.only_second = sorted({row["pair_id"] for row in theirs} - set(met.values()))
     fetch = _Fetcher(b)
     for row in a.rows():
-        key = _clip(row)
-        if key in theirs:
+        if row["pair_id"] in met:
             out.pairs += 1
-            _compare(row, fetch(theirs[key]), scale, out)
+            _compare(row, fetch(met[row["pair_id"]]), scale, out)
     return out
+
+
+def meet(ours: Sequence[Row], theirs: Sequence[Row]) -> dict[str, str]:
+    """Which row of one data set is which of another: pair id -> pair id."""
+    met = {key: key for key in {row["pair_id"] for row in ours} & {row["pair_id"] for row in theirs}}
+    waiting: dict[tuple[str, int, int], list[str]] = {}
+    for row in sorted((r for r in theirs if r["pair_id"] not in met), key=_order):
+        waiting.setdefault(_clip(row), []).append(row["pair_id"])
+    for row in sorted((r for r in ours if r["pair_id"] not in met), key=_order):
+        if waiting.get(_clip(row)):
+            met[row["pair_id"]] = waiting[_clip(row)].pop(0)
+    return met
+
+
+def _order(row: Row) -> tuple[str, str]:
+    return row["source_uri"], row["pair_id"]
 
 
 def _clip(row: Row) -> tuple[str, int, int]:

@@ -108,6 +108,7 @@ class Reject:
     start_s: float = 0.0
     end_s: float = 0.0
     shot_index: int = -1
+    source_id: str = ""
 
 
 @dataclass(frozen=True)

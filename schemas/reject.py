@@ -19,7 +19,9 @@ _FIELDS: tuple[tuple[str, pa.DataType, str, str], ...] = (
     ("start_s", pa.float64(), "s", "start of what was stopped"),
     ("end_s", pa.float64(), "s", "end of what was stopped"),
     ("shot_index", pa.int32(), "", "which shot; -1 for the whole video"),
+    ("source_id", pa.string(), "", "as the input manifest says"),
 )
+REJECTS_MAY_LACK = ("source_id",)  # it came later: a table without it is read as if no source had an id
 
 
 def reject_schema() -> pa.Schema:
@@ -45,6 +47,12 @@ def reject_table(rejects: Iterable[Reject]) -> pa.Table:
     columns = zip(*rows, strict=True) if rows else ((),) * len(key)
     arrays = [pa.array(values, kind) for values, (_, kind, _, _) in zip(columns, _FIELDS, strict=True)]
     return pa.Table.from_arrays(arrays, schema=reject_schema())
+
+
+def is_reject_table(table: pa.Table) -> bool:
+    expected = reject_schema()
+    lacking = [name for name in REJECTS_MAY_LACK if name not in table.column_names]
+    return bool(table.schema.equals(pa.schema([field for field in expected if field.name not in lacking])))
 
 
 def table_to_rejects(table: pa.Table) -> list[Reject]:

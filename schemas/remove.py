@@ -8,8 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-
 from . import landmarks, voice_tracks
 from . import pair as schema
 from .dataset import SELECTION, Dataset
@@ -17,11 +15,21 @@ from .errors import UsageError
 from .files import Files
 from .finish import publish
 from .manifest import WORK, FileEntry, put
+from .records import Reject
 from .reject import reject_table, table_to_rejects
 from .row import Row, table_to_rows
 from .selection import DEFAULTS, selection_options
 from .shard import ROWS_PER_GROUP, open_shard, read_table, shard_bytes, table_bytes
-from .takedown import TAKEDOWNS, Takedown, is_taken_down, read_takedowns, takedown_bytes
+from .takedown import (
+    TAKEDOWNS,
+    TAKEN_BY,
+    Takedown,
+    is_taken_down,
+    read_takedowns,
+    reject_taken_down,
+    row_taken_down,
+    takedown_bytes,
+)
 from .verify import QUARANTINE
 
 _REWRITTEN = re.compile(r"(-[0-9a-f]{8})?\.parquet$")
@@ -47,44 +55,42 @@ def remove(where: str | Path | Files, takedowns: Iterable[Takedown]) -> Removal:
     """
     dataset = Dataset(where)
     files, manifest = dataset.files, dataset.manifest
-    wanted = tuple(sorted({*takedowns, *read_takedowns(files)}))
-    if not wanted:
+    named = {*takedowns, *read_takedowns(files)}
+    if not named:
         raise UsageError("nothing to remove: name a --video, --source or --person")
+    light = dataset.table(["pair_id", *TAKEN_BY]).to_pylist()
+    wanted = tuple(sorted(named | _videos_of(named, light, dataset.rejects())))
     entries = [put(files, TAKEDOWNS, takedown_bytes(wanted))]
     options = DEFAULTS if manifest.entry(SELECTION) is None else selection_options(dataset.selection())
-    gone = _taken_ids(
-        dataset.table(["pair_id", "video_id", "source_id", "source_uri", "a.person_id", "b.person_id"]), wanted
-    )
+    gone = {row["pair_id"] for row in light if row_taken_down(wanted, row)}
     old: list[str] = []
     for entry in manifest.files:
         replacement = _without(files, entry, gone, wanted)
         if replacement is not None:
             entries.append(replacement)
             old.append(entry.path)
-    named = {entry.path for entry in publish(files, manifest.with_files(entries, drop=old), options).files}
+    published = {entry.path for entry in publish(files, manifest.with_files(entries, drop=old), options).files}
     work = [*files.list(WORK), *files.list(QUARANTINE), *files.list("view")]
     work += ["report.html"] if files.exists("report.html") else []
     for path in [
         *work,
         *(path for folder in ("pairs", "rejects", "landmarks", "voices") for path in files.list(folder)),
     ]:
-        if path not in named:
+        if path not in published:
             files.delete(path)
     rejects = manifest.rows("rejects") - sum(entry.rows for entry in Dataset(files).manifest.of_kind("rejects"))
     return Removal(tuple(sorted(gone)), rejects, len(old), len(work))
 
 
-def _taken_ids(light: pa.Table, takedowns: Sequence[Takedown]) -> set[str]:
+def _videos_of(takedowns: Iterable[Takedown], light: Iterable[Row], rejects: Iterable[Reject]) -> set[Takedown]:
+    """The videos that lie under a source taken down: the same content must not come back under another name."""
+    sources = [entry for entry in takedowns if entry.kind == "source"]
+    known = {(row["video_id"], row["source_id"], row["source_uri"]) for row in light}
+    known |= {(reject.video_id, reject.source_id, reject.uri) for reject in rejects}
     return {
-        row["pair_id"]
-        for row in light.to_pylist()
-        if is_taken_down(
-            takedowns,
-            video_id=row["video_id"],
-            source_id=row["source_id"],
-            source_uri=row["source_uri"],
-            persons=(row["a.person_id"], row["b.person_id"]),
-        )
+        Takedown("video", video)
+        for video, source, uri in known
+        if video and is_taken_down(sources, source_id=source, source_uri=uri)
     }
 
 
@@ -92,7 +98,7 @@ def _without(files: Files, entry: FileEntry, gone: set[str], takedowns: Sequence
     """The rewritten file, or None where it holds nothing that must go."""
     if entry.kind == "rejects":
         rejects = table_to_rejects(read_table(files.read_bytes(entry.path)))
-        kept = [r for r in rejects if not is_taken_down(takedowns, video_id=r.video_id, source_uri=r.uri)]
+        kept = [reject for reject in rejects if not reject_taken_down(takedowns, reject)]
         if len(kept) == len(rejects):
             return None
         return _put_renamed(files, entry, table_bytes(reject_table(kept)), len(kept))

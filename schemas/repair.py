@@ -17,8 +17,8 @@ from .files import Files, as_files
 from .finish import CONFIG, FUNNEL, publish, read_light
 from .landmarks import landmark_schema
 from .manifest import WORK, FileEntry, Manifest, put, read_manifest
-from .pair import pair_schema
-from .reject import reject_schema
+from .pair import MAY_LACK, pair_schema
+from .reject import REJECTS_MAY_LACK, reject_schema
 from .remove import remove
 from .selection import DEFAULTS, SelectionOptions, selection_options
 from .shard import open_shard, read_table
@@ -140,7 +140,7 @@ def _examine(
             return None, problem
     try:
         shard = open_shard(files, path, check=True)
-        problem = schema_problem(shard, _SCHEMAS[kind]())
+        problem = schema_problem(shard, _SCHEMAS[kind](), REJECTS_MAY_LACK if kind == "rejects" else MAY_LACK)
         rows = shard.metadata.num_rows
         if problem is None and kind != "pairs":
             shard.read(use_threads=False)

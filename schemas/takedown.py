@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from .errors import UsageError
 from .files import Files
+from .records import Reject
 
 TAKEDOWNS = "takedowns.jsonl"
 KINDS = ("video", "source", "person")
+TAKEN_BY = ("video_id", "source_id", "source_uri", "a.person_id", "b.person_id")
 
 
 @dataclass(frozen=True, order=True)
@@ -43,6 +46,18 @@ def read_takedowns(files: Files) -> tuple[Takedown, ...]:
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{files.root}/{TAKEDOWNS} line {number} cannot be read: {error}") from error
     return tuple(sorted(set(out)))
+
+
+def row_taken_down(takedowns: Iterable[Takedown], row: Mapping[str, Any]) -> bool:
+    """Whether a pair's row (columns :data:`TAKEN_BY` are enough) must not be written."""
+    known = {name: row[name] for name in ("video_id", "source_id", "source_uri")}
+    return is_taken_down(takedowns, **known, persons=(row["a.person_id"], row["b.person_id"]))
+
+
+def reject_taken_down(takedowns: Iterable[Takedown], reject: Reject) -> bool:
+    """Whether a reject names what was taken down."""
+    known = {"video_id": reject.video_id, "source_id": reject.source_id, "source_uri": reject.uri}
+    return is_taken_down(takedowns, **known)
 
 
 def takedown_bytes(takedowns: Iterable[Takedown]) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,11 +19,11 @@ from .files import Files, as_files
 from .finish import read_light
 from .landmarks import landmark_schema
 from .manifest import MANIFEST, WORK, FileEntry, Manifest, read_manifest
-from .reject import reject_schema
+from .reject import REJECTS_MAY_LACK, reject_schema
 from .row import table_to_rows
 from .selection import select, selection_options
 from .shard import open_shard, read_table, shard_index
-from .takedown import is_taken_down, read_takedowns
+from .takedown import read_takedowns, row_taken_down
 from .voice_tracks import voice_schema
 
 QUARANTINE = "_quarantine"
@@ -79,7 +79,7 @@ def verify(where: str | Path | Files) -> Report:
         if entry.kind == "pairs":
             report.problems += shard_problems(files, entry, manifest, seen, sizes)
         elif entry.kind == "rejects":
-            report.problems += _table_problems(files, entry, reject_schema())
+            report.problems += _table_problems(files, entry, reject_schema(), REJECTS_MAY_LACK)
         elif entry.kind == "landmarks":
             report.problems += _table_problems(files, entry, landmark_schema())
         elif entry.kind == "voices":
@@ -171,10 +171,10 @@ def _of_manifest(row: dict[str, object], manifest: Manifest) -> Iterator[str]:
             yield f"{name} is {row[name]!r}, the manifest says {getattr(manifest, name)!r}"
 
 
-def schema_problem(shard: pq.ParquetFile, expected: pa.Schema) -> str | None:
+def schema_problem(shard: pq.ParquetFile, expected: pa.Schema, may_lack: Sequence[str] = schema.MAY_LACK) -> str | None:
     """How a file's schema differs from the expected one; None where it does not."""
     actual = shard.schema_arrow
-    later = [n for n in expected.names if n in schema.MAY_LACK and n not in actual.names]
+    later = [n for n in expected.names if n in may_lack and n not in actual.names]
     expected = pa.schema([field for field in expected if field.name not in later])
     for name, older in schema.ONE_FOR_ALL_AXES.items():
         if name in expected.names and name in actual.names and actual.field(name).type == older:
@@ -190,10 +190,12 @@ def schema_problem(shard: pq.ParquetFile, expected: pa.Schema) -> str | None:
     return f"columns {text}" if text else "columns in another order"
 
 
-def _table_problems(files: Files, entry: FileEntry, expected: pa.Schema) -> Iterator[Problem]:
+def _table_problems(
+    files: Files, entry: FileEntry, expected: pa.Schema, may_lack: Sequence[str] = ()
+) -> Iterator[Problem]:
     try:
         shard = open_shard(files, entry.path, check=True)
-        problem = schema_problem(shard, expected)
+        problem = schema_problem(shard, expected, may_lack)
         rows = shard.metadata.num_rows
         if problem is None:
             for group in range(shard.metadata.num_row_groups):
@@ -241,14 +243,7 @@ def _takedown_problems(files: Files, manifest: Manifest) -> Iterator[Problem]:
     if not takedowns:
         return
     for row in read_light(files, manifest).to_pylist():
-        people = (row["a.person_id"], row["b.person_id"])
-        if is_taken_down(
-            takedowns,
-            video_id=row["video_id"],
-            source_id=row["source_id"],
-            source_uri=row["source_uri"],
-            persons=people,
-        ):
+        if row_taken_down(takedowns, row):
             yield Problem("takedowns.jsonl", "was taken down and is still a row", row["pair_id"])
 
 

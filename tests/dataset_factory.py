@@ -184,11 +184,18 @@ def make_pairs(count: int, **options: object) -> list[Pair]:
     return out
 
 
-def write_dataset(root: Path | Files, pairs: list[Pair] | None = None, *, shards: int | None = None) -> list[Pair]:
+def write_dataset(
+    root: Path | Files,
+    pairs: list[Pair] | None = None,
+    *,
+    shards: int | None = None,
+    rejects: list[Reject] | None = None,
+) -> list[Pair]:
     """Write a complete data-set folder and return its pairs, sorted by id. By default six pairs and one reject."""
     pairs = make_pairs(6) if pairs is None else pairs
     entries = write_pairs(root, pairs, shards=shards)
-    rejects = [Reject("f" * 64, "videos/one.mp4", "scan", "one_face", "one face in 40 of 40 frames", 0.0, 20.0)]
+    if rejects is None:
+        rejects = [Reject("f" * 64, "videos/one.mp4", "scan", "one_face", "one face in 40 of 40 frames", 0.0, 20.0)]
     funnel = {
         "score": {"kept": {"items": len(pairs), "hours": 0.005}},
         "scan": {"one_face": {"items": 1, "hours": 0.006}},

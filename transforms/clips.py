@@ -88,7 +88,8 @@ def choose_clips(
                     raise BadInput("too_short", f"{t1 - t0:.2f} s of the shot, {options.shortest_s:g} s are needed")
                 clips.append(_window(persons, video, shot, t0, t1, options))
             except BadInput as bad:
-                rejects.append(Reject(video.video_id, video.uri, "track", bad.reason, bad.detail, t0, t1, shot.index))
+                where = (t0, t1, shot.index, video.source_id)
+                rejects.append(Reject(video.video_id, video.uri, "track", bad.reason, bad.detail, *where))
     return clips, rejects
 
 

@@ -40,6 +40,7 @@ class Subject:
     start_s: float
     end_s: float
     shot_index: int = -1
+    source_id: str = ""
 
     @property
     def seconds(self) -> float:
@@ -216,9 +217,8 @@ class StageFn(beam.DoFn):
 
 
 def reject(subject: Subject, stage: str, reason: str, detail: str = "") -> Reject:
-    return Reject(
-        subject.video_id, subject.uri, stage, reason, detail, subject.start_s, subject.end_s, subject.shot_index
-    )
+    part = (subject.start_s, subject.end_s, subject.shot_index)
+    return Reject(subject.video_id, subject.uri, stage, reason, detail, *part, subject.source_id)
 
 
 @dataclass(frozen=True)

@@ -246,6 +246,17 @@ def test_takedowns_hold_and_pairs_without_landmarks_are_said(source: Path, tmp_p
     assert [(reject.video_id, reject.reason) for reject in lost] == [(VIDEOS[0], "landmarks_lost")]
 
 
+def test_a_repeat_of_a_row_taken_down_stands_alone(source: Path, tmp_path: Path) -> None:
+    (later,) = (pair for pair in Dataset(source).pairs(selected=False) if pair.duplicate_of)
+    original = Dataset(source).pair(later.duplicate_of)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / TAKEDOWNS).write_bytes(takedown_bytes([Takedown("video", original.source.video_id)]))
+    assert run(source, "--head-model", "canonical", "--out", out) == 0
+    assert {pair.pair_id: pair.duplicate_of for pair in Dataset(out).pairs(selected=False)}[later.pair_id] == ""
+    assert verify(out).problems == []
+
+
 def test_what_cannot_be_done_is_one_line(source: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is the data set itself"):
         run(source, "--head-model", "second", "--out", f"{source}/../set")

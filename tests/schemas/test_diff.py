@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from duologue.schemas.diff import diff, difference_lines
 from duologue.schemas.row import Pair
-from duologue.tests.dataset_factory import make_pairs, write_dataset
+from duologue.tests.dataset_factory import make_pair, make_pairs, write_dataset
 
 
 def turned(pair: Pair, radians: float, frames: slice = slice(None)) -> Pair:
@@ -69,6 +69,25 @@ def test_rows_meet_by_clip_whatever_measured_them(first: Path, tmp_path: Path) -
     found = diff(first, tmp_path / "b")
     assert found.equal
     assert found.pairs == 5
+
+
+def test_rows_of_one_clip_are_not_confused(tmp_path: Path) -> None:
+    """As in a dubbed set, where one group of voices gives several rows of equal bounds."""
+    pairs = [make_pair(seed, video="group") for seed in range(3)]
+    pairs = [
+        replace(pair, pair_id=f"{index:032x}", source=replace(pair.source, source_uri=f"{index} + 1"))
+        for index, pair in enumerate(pairs)
+    ]
+    for name in "ab":
+        write_dataset(tmp_path / name, pairs)
+    found = diff(tmp_path / "a", tmp_path / "b", scale=0)
+    assert found.equal
+    assert found.pairs == 3
+    renamed = [replace(pair, pair_id=f"{9 - index:032x}") for index, pair in enumerate(pairs[:2])]
+    write_dataset(tmp_path / "c", renamed)
+    found = diff(tmp_path / "a", tmp_path / "c")
+    assert (found.columns, found.pairs) == ({}, 2)
+    assert (found.only_first, found.only_second) == ([pairs[2].pair_id], [])
 
 
 def test_scores_and_turns(first: Path, tmp_path: Path) -> None:

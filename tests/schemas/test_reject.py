@@ -22,6 +22,7 @@ _REJECTS = st.lists(
         start_s=st.floats(0, 10),
         end_s=st.floats(0, 10),
         shot_index=st.integers(-1, 3),
+        source_id=st.sampled_from(["", "film"]),
     ),
     max_size=8,
 )

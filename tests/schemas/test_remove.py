@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from duologue.schemas.dataset import Dataset
 from duologue.schemas.errors import UsageError
 from duologue.schemas.files import LocalFiles
+from duologue.schemas.manifest import put, write_manifest
+from duologue.schemas.records import Reject
 from duologue.schemas.remove import remove
 from duologue.schemas.row import Pair
+from duologue.schemas.shard import table_bytes
 from duologue.schemas.takedown import Takedown, is_taken_down, read_takedowns, takedown_bytes
 from duologue.schemas.verify import verify
 from duologue.tests.dataset_factory import make_pairs, write_dataset
@@ -63,7 +67,8 @@ def test_rows_go_everywhere(written: Written, kind: str) -> None:
     everything = b"".join(path.read_bytes() for path in root.rglob("*.parquet"))
     for pair in gone:
         assert pair.pair_id.encode() not in everything
-    assert read_takedowns(LocalFiles(root)) == (takedown,)
+    videos = {pair.source.video_id for pair in gone} if kind == "source" else set()
+    assert set(read_takedowns(LocalFiles(root))) == {takedown, *(Takedown("video", video) for video in videos)}
 
 
 def test_untouched_shards_keep_their_bytes(written: Written) -> None:
@@ -136,6 +141,35 @@ def test_rejects_of_a_video_go(written: Written) -> None:
     assert remove(root, [Takedown("video", "f" * 64)]).rejects == 1
     assert Dataset(root).rejects() == []
     assert verify(root).sound
+
+
+def test_the_content_of_a_source_goes_whatever_it_is_called(tmp_path: Path) -> None:
+    """By id or address, rows or rejects: the same bytes must not come back under another name."""
+    pairs = make_pairs(4, frames=20)
+    pairs[0] = replace(pairs[0], source=replace(pairs[0].source, source_id="film", source_uri="elsewhere.mp4"))
+    rejects = [
+        Reject("e" * 64, "x.mp4", "scan", "no_face", source_id="film"),
+        Reject("e" * 64, "copy of x.mp4", "scan", "no_face"),
+        Reject("", "broken.mp4", "probe", "unreadable", source_id="film"),
+        Reject("d" * 64, "y.mp4", "scan", "no_face", source_id="other"),
+    ]
+    write_dataset(tmp_path, pairs, rejects=rejects)
+    assert set(remove(tmp_path, [Takedown("source", "film")]).pairs) == {pair.pair_id for pair in pairs[:2]}
+    assert [reject.video_id for reject in Dataset(tmp_path).rejects()] == ["d" * 64]
+    remembered = {entry.id for entry in read_takedowns(LocalFiles(tmp_path)) if entry.kind == "video"}
+    assert remembered == {pairs[0].source.video_id, "e" * 64}
+    assert verify(tmp_path).sound
+
+
+def test_a_reject_table_without_sources_is_sound(tmp_path: Path) -> None:
+    write_dataset(tmp_path, make_pairs(2, frames=20))
+    manifest = Dataset(tmp_path).manifest
+    (entry,) = manifest.of_kind("rejects")
+    older = pq.read_table(tmp_path / entry.path).drop_columns(["source_id"])
+    files = LocalFiles(tmp_path)
+    write_manifest(files, manifest.with_files([put(files, entry.path, table_bytes(older), "rejects", older.num_rows)]))
+    assert verify(tmp_path).problems == []
+    assert [reject.source_id for reject in Dataset(tmp_path).rejects()] == [""]
 
 
 def test_thresholds_in_use_stay(written: Written) -> None:
