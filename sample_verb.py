@@ -24,6 +24,7 @@ from .schemas.tracks import Float32
 
 if TYPE_CHECKING:
     from .model.sample import Placement
+    from .schemas.row import Pair
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -100,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     )
     file = Path(args.checkpoint) / LAST if Path(args.checkpoint).is_dir() else Path(args.checkpoint)
     backend = Backend("sample", f"dual-stream, step {trained.step}", hashlib.sha256(file.read_bytes()).hexdigest())
-    pair = generated_pair(motion, asked.sound, model, source_uri=asked.source, backend=backend)
+    pair = generated_pair(motion, asked.sound, model, source_uri=asked.source, backend=backend, answered=asked.pair)
     facts = {
         "audio": str(args.audio or ""), "answer": args.answer or [], "text": args.text or "",
         "codes": list(asked.codes), "seed": args.seed, "checkpoint_sha256": backend.weights_sha256,
@@ -137,6 +138,7 @@ class _Asked:
     manner: Mapping[str, float] = field(default_factory=dict)
     head_model_id: str = ""
     fps: float = 0.0
+    pair: Pair | None = None
 
 
 def _from_sound(args: argparse.Namespace) -> _Asked:
@@ -180,4 +182,5 @@ def _answer(folder: str, identifier: str, person: str) -> _Asked:
         partner=(fitted.a, None) if person == "a" else (None, fitted.b),
         head_model_id=fitted.head_model_id,
         fps=fitted.fps,
+        pair=pair,
     )

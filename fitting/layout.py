@@ -82,13 +82,29 @@ def _phrases(code: str) -> tuple[str, ...]:
 
 
 # What a listener learns least from comes last: codes that nearly every clip has.
-_COMMON = ("height:level", "change:steady", "depth:same", "tilt_a:upright", "tilt_b:upright", "distance:personal")
+_COMMON = ("distance:personal", "change:steady", "height:level", "depth:same", "tilt_a:upright", "tilt_b:upright")
 
 
 def captions(codes: tuple[str, ...], seed: str, count: int = 5, most: int = 4) -> tuple[str, ...]:
-    """Sentences that say the ``most`` least common codes, ``count`` wordings; the same seed gives the same words."""
-    order = [c for c in codes if c not in _COMMON] + [c for c in codes if c in _COMMON]
-    return tuple(text(tuple(order[:most]), f"{seed}/{k}") for k in range(count)) if order else ()
+    """Sentences that say the ``most`` least common things, ``count`` wordings; the same seed gives the same words.
+
+    What is true of both people is one thing, said of both or not at all.
+    """
+    left = [c for c in codes if c not in _COMMON] + [c for c in _COMMON if c in codes]
+    told: list[str] = []
+    for _ in range(most):
+        if left:
+            code = left[0]
+            told += [c for c in left if c in (code, _of_other(code))]
+            left = [c for c in left if c not in told]
+    return tuple(text(tuple(told), f"{seed}/{k}") for k in range(count)) if told else ()
+
+
+def _of_other(code: str) -> str:
+    """The same code of the other person; "" for one that is about neither."""
+    topic, person = _about(code)
+    name = code.partition(":")[2]
+    return f"{topic}_{'b' if person == 'a' else 'a'}:{name}" if person else ""
 
 
 def text(codes: tuple[str, ...], seed: str = "") -> str:
@@ -99,7 +115,7 @@ def text(codes: tuple[str, ...], seed: str = "") -> str:
         of_whom = {_about(code)[1] for code in together}
         word = " while " if of_whom == {"a", "b"} and _draw(f"{seed}/join/{k}", 2) else ", and "
         both = BOTH.get(f"{_about(together[0])[0]}:{together[0].partition(':')[2]}", ())
-        if len(together) == 2 and together[0].replace("_a:", "_b:") == together[1] and both:
+        if len(together) == 2 and _of_other(together[0]) == together[1] and both:
             joined = both[_draw(f"{seed}/both/{k}", len(both))]
         else:
             joined = word.join(_clause(code, style, f"{seed}/{k}/{code}") for code in together)
@@ -181,9 +197,33 @@ class ParsedText:
     unread: str
 
 
+# What a length before one of these words is of, and the sign of the scalar by code.
+_COMPARED = re.compile(
+    r"\s*(higher|taller|above|lower|below|nearer|closer|further|farther)\b( (?:to|from) the camera)?"
+)
+_SIGNED = {
+    "height:b_higher": 1.0, "height:a_higher": -1.0, "depth:a_nearer": 1.0, "depth:b_nearer": -1.0,
+    "change:apart": 1.0, "change:closer": -1.0,
+}  # fmt: skip
+_SCALARS = {group.name: group.scalar for group in GROUPS}
+
+
 def parse(description: str) -> ParsedText:
-    """Text to codes: phrases of the lexicon, longest first, then looser words, then a distance in m, cm or feet."""
+    """Text to codes: phrases of the lexicon, longest first, then looser words.
+
+    A length in m, cm or feet is the distance or, where such a word follows it, how much higher, nearer to the camera or
+    closer than before somebody is.
+    """
     left = " ".join(description.lower().replace("’", "'").split())
+    distance: re.Match[str] | None = None
+    lengths: list[tuple[float, tuple[str, ...], str]] = []  # metres, groups it may be of, as said
+    for number in reversed(list(_NUMBER.finditer(left))):
+        about = _compared(left[number.end() :])
+        if about:
+            lengths.append((_metres(number), about, number.group(0)))
+            left = f"{left[: number.start()].rstrip()} {left[number.end() :].lstrip()}"
+        else:
+            distance = number
     found: set[str] = set()
     for phrase, codes in _LEXICON:
         pattern = rf"(?<!\w){re.escape(phrase)}(?!\w)"
@@ -200,17 +240,38 @@ def parse(description: str) -> ParsedText:
     for phrase in sorted(read, key=len, reverse=True):
         left = re.sub(rf"(?<!\w){re.escape(phrase)}(?!\w)", " ", left)
     values: dict[str, float] = {}
-    number = _NUMBER.search(left)
-    if number:
-        word = number.group(1)
-        amount = _WORDS[word] if word in _WORDS else float(word.replace(",", "."))
-        values["distance_m"] = amount * _UNITS[number.group(2)[0]]
-        left = left.replace(number.group(0), " ")
-        found = {c for c in found if not c.startswith("distance:")}
-        found |= {c for c in codes_of(values) if c.startswith("distance:")}
+    if distance is not None:
+        values["distance_m"] = _metres(distance)
+        left = left.replace(distance.group(0), " ")
+    for amount, about, words in lengths:
+        compared = sorted(code for code in found if code in _SIGNED and code.partition(":")[0] in about)
+        if compared:
+            values[_SCALARS[compared[0].partition(":")[0]]] = amount * _SIGNED[compared[0]]
+        else:
+            left = f"{words} {left}"
+    for group, scalar in _SCALARS.items():
+        if scalar in values:
+            found = {code for code in found if not code.startswith(f"{group}:")} | set(
+                codes_of({scalar: values[scalar]})
+            )
     order = {c: k for k, c in enumerate(all_codes())}
     leftover = " ".join(re.sub(r"[.,;]|\b(and|while)\b", " ", left).split())
     return ParsedText(tuple(sorted(found, key=order.__getitem__)), values, leftover)
+
+
+def _metres(number: re.Match[str]) -> float:
+    word = number.group(1)
+    return (_WORDS[word] if word in _WORDS else float(word.replace(",", "."))) * _UNITS[number.group(2)[0]]
+
+
+def _compared(after: str) -> tuple[str, ...]:
+    """Groups that a length may be of, from the words after it; none: it is the distance."""
+    word = _COMPARED.match(after)
+    if word is None:
+        return ()
+    if word.group(1) in ("higher", "taller", "above", "lower", "below"):
+        return ("height",)
+    return ("depth",) if word.group(2) else ("depth", "change")
 
 
 _LEXICON = _lexicon()

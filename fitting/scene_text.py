@@ -58,8 +58,8 @@ class Scene:
     @property
     def manner(self) -> dict[str, float]:
         """What the text says of later: layout scalars by name (how much people look, tilt, come closer)."""
-        said = {code.partition(":")[0]: code for code in self.codes}
-        return {scalar: AIMS.get(said[group], self.layout[scalar]) for group, scalar in LATER.items() if group in said}
+        said = {code.partition(":")[0] for code in self.codes}
+        return {scalar: self.layout[scalar] for group, scalar in LATER.items() if group in said}
 
     @property
     def turned(self) -> tuple[bool, bool]:
@@ -90,7 +90,10 @@ def scene_from_codes(codes: tuple[str, ...], values: dict[str, float] | None = N
         UsageError: unknown or contradicting codes, or a distance that is not positive.
     """
     try:
-        layout = layout_from_codes(codes, values)
+        aims = {
+            LATER[group]: AIMS[code] for code in codes if (group := code.partition(":")[0]) in LATER and code in AIMS
+        }
+        layout = layout_from_codes(codes, aims | (values or {}))
     except ValueError as error:
         raise UsageError(str(error)) from None
     distance = layout["distance_m"]

@@ -41,9 +41,13 @@ class AudioOptions:
     width: int = 128
     layers: int = 3
 
+    def __post_init__(self) -> None:
+        if self.width < 2 or self.width % 2 or self.layers < 0:
+            raise UsageError("audio.width must be a positive even number, audio.layers not negative")
+
 
 class LogMel(nn.Module):
-    """Log-mel spectra, 80 bands to 7.6 kHz, 25 ms windows every 10 ms, stacked by frame."""
+    """Log-mel spectra, 80 bands to 7.6 kHz, 25 ms windows, four a video frame (every 10 ms at 25 fps), stacked."""
 
     dims = MELS * STACK
     mel: Tensor
@@ -51,21 +55,22 @@ class LogMel(nn.Module):
 
     def __init__(self, fps: float = 25.0) -> None:
         super().__init__()
-        self.hop = round(SAMPLE_RATE / fps / STACK)
+        self.hop = SAMPLE_RATE / fps / STACK  # samples; not whole at every frame rate
         size = round(SAMPLE_RATE * WINDOW_S)
         self.size = 1 << (size - 1).bit_length()
         self.register_buffer("window", torch.hann_window(size), persistent=False)
         self.register_buffer("mel", mel_bands(MELS, self.size, 40.0, 7600.0), persistent=False)
         self.width = size
-        self.key = f"logmel-{MELS}-{STACK}-{self.hop}"
+        self.key = f"logmel-{MELS}-{STACK}-{self.hop:g}"
 
     def forward(self, audio: Tensor) -> Tensor:
-        """[B, N] samples -> [B, N // (4 hop), 320]; 0 is about -40 dBFS."""
-        frames = audio.shape[-1] // (self.hop * STACK)
-        audio = audio.float()[..., : frames * STACK * self.hop]
-        before = (self.width - self.hop) // 2
-        padded = functional.pad(audio, (before, self.width - self.hop - before))
-        pieces = padded.unfold(-1, self.width, self.hop)
+        """[B, N] samples -> [B, whole video frames in N, 320]; 0 is about -40 dBFS."""
+        frames = int(audio.shape[-1] / (self.hop * STACK) + 0.01)  # N itself is a rounded number
+        audio = audio.float()[..., : round(frames * STACK * self.hop)]
+        before = int(self.width - self.hop) // 2
+        padded = functional.pad(audio, (before, self.width - before))
+        starts = (torch.arange(frames * STACK, device=audio.device, dtype=torch.float64) * self.hop).round().long()
+        pieces = padded.unfold(-1, self.width, 1)[..., starts, :]
         power = torch.fft.rfft(pieces * self.window, n=self.size).abs().square()
         spectra = ((power @ self.mel + 1e-6).log() - math.log(1e-2)) / 4.0
         return spectra.reshape(*audio.shape[:-1], frames, self.dims)

@@ -16,7 +16,7 @@ from .network import DualStream
 from .representation import Statistics
 from .train_config import TrainConfig, config_of
 
-VERSION = 2  # of what a checkpoint's numbers mean; 2: eyes as axes in the partner frame
+VERSION = 3  # of what a checkpoint's numbers mean; 2: eyes as axes in the partner frame; 3: manners are told
 LAST = "last.pt"
 
 
@@ -79,6 +79,30 @@ class Trained:
     step: int
 
 
+def fill(module: torch.nn.Module, state: Mapping[str, Any], path: str | Path) -> None:
+    """Load a module's tensors; raises UsageError where they are not the configuration's."""
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise UsageError(f"{path}: weights and configuration disagree") from error
+
+
+def device_of(name: str) -> torch.device:
+    """The device that a name means; "auto" takes cuda where there is one.
+
+    Raises:
+        UsageError: no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"device {name!r}: {' '.join(str(error).split())[:100]}") from error
+    return device
+
+
 def load_trained(path: str | Path, device: str = "auto") -> Trained:
     """The averaged network of a checkpoint file, or of a run's folder.
 
@@ -86,16 +110,13 @@ def load_trained(path: str | Path, device: str = "auto") -> Trained:
         device: "auto" takes cuda where there is one.
 
     Raises:
-        UsageError: no such checkpoint, or an audio encoder that is not there.
+        UsageError: no such checkpoint or device, or an audio encoder that is not there.
     """
-    where = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu"))
-    state = read(path, where)
+    where = device_of(device)
+    state = read(path)
     config = config_of(state["config"])
     statistics = Statistics.of_state(state["statistics"]).to(where)
     front = front_end(config.audio, config.load.fps).to(where)
     model = DualStream(statistics.dims, front.dims, config.network, config.audio).to(where)
-    try:
-        model.load_state_dict(state["ema"])
-    except RuntimeError as error:
-        raise UsageError(f"{path}: weights and configuration disagree") from error
+    fill(model, state["ema"], path)
     return Trained(model.eval().requires_grad_(False), front, statistics, config, where, int(state["step"]))

@@ -9,7 +9,6 @@ gaze and validity are lost, and each voice is the row's one mixed sound, silence
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 from itertools import pairwise
 
@@ -26,6 +25,7 @@ from ..schemas.records import Backend, Turn
 from ..schemas.row import Pair, Provenance, Source, Voices
 from ..schemas.tracks import Bool, Float32
 from .dualtalk_format import FPS, GROUPS, MOTION_DIM, N_EXPRESSION, N_SHAPE, SAMPLE_RATE, Clip, Side, npz_bytes
+from .turns import unwrapped, wrapped
 
 HEAD_MODEL = "flame-deca"  # FLAME as DECA and EMOCA use it: 100 identity and 50 expression coefficients
 AXES = np.array([1.0, -1.0, -1.0])  # between "model axes" (y up, z to the viewer) and the camera's
@@ -130,7 +130,7 @@ def _head(side: Side, who: str, track_id: str) -> HeadTrack:
         expression=side.motion[:, GROUPS["exp"]].astype(np.float32),
         jaw=side.motion[:, GROUPS["jaw"]].astype(np.float32),
         neck=np.zeros((frames, 3), np.float32),
-        rotation=_wrapped(rotation).astype(np.float32),
+        rotation=wrapped(rotation).astype(np.float32),
         translation=(centre - EYES_FROM_ROOT * AXES).astype(np.float32),
         eyes=np.zeros((frames, 2, 3), np.float32),
         gaze_raw=np.repeat(nan[:, None], 3, axis=1),
@@ -145,13 +145,6 @@ def _head(side: Side, who: str, track_id: str) -> HeadTrack:
         valid=np.ones(frames, bool),
         scale_log_sd=0.06,
     )
-
-
-def _wrapped(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Axis-angle of at most half a turn."""
-    angle = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    turned = (angle + math.pi) % (2 * math.pi) - math.pi
-    return np.asarray(np.where(angle > math.pi, vectors * turned / np.maximum(angle, 1e-12), vectors))
 
 
 def _nobody(frames: int) -> HeadTrack:
@@ -260,11 +253,14 @@ def pair_to_clip(pair: Pair, name: str | None = None) -> Clip:
         kept = min(head.expression.shape[1], N_EXPRESSION)
         motion[:, :kept] = head.expression[:, :kept]
         motion[:, GROUPS["jaw"]] = head.jaw
-        motion[:, GROUPS["pose"]] = head.rotation.astype(np.float64) * AXES
+        # Near half a turn neighbours may be written a whole turn apart, and gaps are bridged in straight lines.
+        motion[:, GROUPS["pose"]] = unwrapped(np.where(head.valid[:, None], head.rotation, np.nan)) * AXES
         shape = np.zeros(N_SHAPE, np.float32)
         shape[: min(len(head.shape), N_SHAPE)] = head.shape[:N_SHAPE]
         voice = None if sound is None else _gated(sound, speaking)
-        sides.append(Side(_bridged(motion, head.valid, pair.pair_id), voice, shape))
+        bridged = _bridged(motion, head.valid, pair.pair_id)
+        bridged[:, GROUPS["pose"]] = wrapped(bridged[:, GROUPS["pose"]])
+        sides.append(Side(bridged, voice, shape))
     if sides[0].motion is None and sides[1].motion is None:
         raise BadInput("no_face", f"{pair.pair_id} has no valid frame")
     return Clip(name or pair.pair_id, (sides[0], sides[1]))

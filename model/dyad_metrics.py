@@ -18,32 +18,13 @@ from ..fitting.head_model import rotation_matrix
 from ..schemas.heads import HeadTrack
 from ..schemas.tracks import Bool, Float32
 from .metrics import diversity_index, frechet_distance, paired_frechet_distance
+from .turns import unwrapped
 
 Array = npt.NDArray[np.float64]
 FLIP = np.diag([1.0, -1.0, -1.0])  # model axes to a facing camera's
 CLUSTERS = 40
 SPEAKS = 0.5
 _LIP_WORDS = ("mouth", "lip", "jaw", "smile", "tongue", "pucker", "funnel")
-
-
-def unwrapped(turns: npt.ArrayLike, near: npt.ArrayLike = (0.0, 0.0, 0.0)) -> Array:
-    """[T, 3] axis-angle without jumps: the same rotations, each written nearest to the one before.
-
-    A rotation of angle t about an axis is also one of t - 2 pi about it. Where a head faces away from the camera, near
-    half a turn, the two are equally long, and a hundredth of a degree makes a stored vector jump by a whole turn.
-
-    Args:
-        turns: radians; vectors that are NaN stay so and are passed over.
-        near: [3] what the first is written nearest to.
-    """
-    out = np.array(turns, np.float64)
-    angles = np.linalg.norm(out, axis=1)
-    last = np.asarray(near, np.float64)
-    for index in np.flatnonzero(angles > 1e-9):  # shorter ones have no axis to speak of
-        axis = out[index] / angles[index]
-        out[index] += axis * 2 * math.pi * np.round((axis @ last - angles[index]) / (2 * math.pi))
-        last = out[index]
-    return out
 
 
 def parts_of(head: HeadTrack) -> dict[str, Array]:

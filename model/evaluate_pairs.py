@@ -24,9 +24,9 @@ from .dyad_metrics import (
     mutual_gaze_ap,
     parameter_errors,
     space_errors,
-    unwrapped,
 )
 from .mesh_metrics import mesh_errors
+from .turns import unwrapped
 
 Heads = tuple[HeadTrack, HeadTrack]
 BASELINES: dict[str, str] = {

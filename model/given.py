@@ -13,6 +13,7 @@ from ..fitting.rotations import exp_so3
 from ..schemas.errors import UsageError
 from ..schemas.heads import HeadTrack
 from .representation import Poses, Scene, Statistics, encode, from_six, part_slices, to_six
+from .turns import unwrapped, wrapped
 
 HELD = 0.035  # radians: 2 degrees, so that a placement well inside the bin of a layout code stays there
 FADE = 25  # frames within which a given first place and turn pass into the network's own
@@ -134,10 +135,13 @@ def bridged(head: HeadTrack) -> HeadTrack:
     for name in (*(field.name for field in fields(Poses)), "head_centre"):
         values = getattr(head, name)
         flat = values.reshape(len(frames), -1)
+        if name == "rotation":  # near half a turn neighbours may be written a whole turn apart
+            flat = unwrapped(np.where(head.valid[:, None], flat, np.nan))
         good = head.valid & np.isfinite(flat).all(1)
         if not good.any():
             raise UsageError(f"the partner's {name} was measured in no frame")
         lines = np.stack([np.interp(frames, frames[good], column[good]) for column in flat.T], 1)
+        lines = wrapped(lines) if name == "rotation" else lines
         arrays[name] = lines.reshape(values.shape).astype(np.float32)
     return replace(head, **arrays)
 

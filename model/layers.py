@@ -47,6 +47,8 @@ class NetworkOptions:
         low = [n for n in ("width", "levels", "blocks", "layers", "heads", "condition") if getattr(self, n) < 1]
         if low:
             raise UsageError(f"network.{low[0]} must be positive")
+        if self.condition % 2:
+            raise UsageError(f"network.condition is {self.condition}; it must be even")
         if self.width % (2 * self.heads) or self.width % 8:
             raise UsageError(f"network.width is {self.width}; it must be a multiple of 8 and of twice the heads")
 
@@ -73,11 +75,6 @@ class Told:
 
     enter: Tensor
     films: tuple[Tensor, ...]
-
-    def rows(self, low: int, high: int) -> Told:
-        """Of samples ``low`` to ``high`` (each two rows)."""
-        part = slice(2 * low, 2 * high)
-        return Told(self.enter[part], tuple(film[part] for film in self.films))
 
 
 def enter_told(enter: nn.Conv1d, c: Tensor) -> Tensor:

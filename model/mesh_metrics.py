@@ -15,7 +15,8 @@ import numpy.typing as npt
 from ..fitting.head_model import HeadModel
 from ..schemas.heads import HeadTrack
 from ..schemas.tracks import Float32
-from .dyad_metrics import SPEAKS, unwrapped
+from .dyad_metrics import SPEAKS
+from .turns import unwrapped
 
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]

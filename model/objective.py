@@ -41,12 +41,13 @@ class Objective(nn.Module):
         truth = self.statistics.normalise(encode(batch, scene))
         # What was not measured is noise to the network too: it cannot copy it, and is not scored on it.
         truth = torch.where(batch.valid[..., None], truth, torch.zeros_like(truth))
-        heard = self.model.hear(features)
-        condition = self.model.condition_on(
-            heard, batch.speaking, scene.layout(), (~continues).float().to(device), silent, manner
-        )
         times = torch.where(seen, 0.0, t[:, None])
-        predicted = self.model(add_noise(truth, times, noise), times, condition)
+        noisy, layout, begins = add_noise(truth, times, noise), scene.layout(), (~continues).float().to(device)
+        # Only the network runs in half precision: rounded targets would jitter more than heads move.
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+            heard = self.model.hear(features)
+            condition = self.model.condition_on(heard, batch.speaking, layout, begins, silent, manner)
+            predicted = self.model(noisy, times, condition)
         wanted = batch.valid & ~seen[..., None]
         terms = self.loss(predicted, truth, wanted, batch.gaze_valid, batch.speaking, batch.mouth_only)
         if self.config.losses.masks:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from itertools import islice
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +15,38 @@ from ..fitting.head_model import HeadModel
 from ..schemas.errors import UsageError
 from . import checkpoint
 from .audio_features import FrontEnd
+from .data import Batch
 from .losses import MotionLoss
 from .network import DualStream
 from .objective import Objective
 from .ranks import Ranks
 from .representation import Statistics
-from .supply import held_out
 from .train_config import TrainConfig
 
 
 def validate(
     config: TrainConfig, average: DualStream, loss: MotionLoss, statistics: Statistics, front: FrontEnd, ranks: Ranks,
-    head_model_id: str,
+    batches: Sequence[Batch],
 ) -> dict[str, float]:  # fmt: skip
-    """Losses of the averaged network on the first validation batches, always at the same noise; {} without any."""
-    batches = held_out(config, head_model_id)
+    """Losses of the averaged network on validation batches, always at the same noise; {} without any."""
     objective = Objective(average, loss, statistics, config)
     sums: dict[str, float] = {}
     count = 0
     with torch.no_grad():
-        for number, batch in enumerate(islice(batches, config.log.validation_batches)):
+        for number, batch in enumerate(batches):
             moved = batch.to(ranks.device)
             for name, term in objective(moved, front(moved.audio), 1_000_003 + number).items():
                 sums[name] = sums.get(name, 0.0) + float(term)
             count += 1
     return {name: total / count for name, total in sums.items()}
+
+
+def _step_of(line: str) -> float:
+    """The step of a line of curves; infinity where a kill left it half-written."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 class RunLog:
@@ -54,7 +62,7 @@ class RunLog:
         self.path = out / "curves.jsonl"
         # Lines beyond the checkpoint belong to steps that are now done again.
         kept = self.path.read_text().splitlines() if self.path.exists() else []
-        kept = [line for line in kept if json.loads(line)["step"] <= step]
+        kept = [line for line in kept if _step_of(line) <= step]
         self.path.write_text("".join(f"{line}\n" for line in kept))
         if config.log.tensorboard:
             try:
@@ -89,18 +97,15 @@ class RunLog:
                 self.board.add_scalar(f"{kind}/{name}", value, step)
 
     def plots(
-        self, step: int, average: DualStream, statistics: Statistics, front: FrontEnd, head_model_id: str,
+        self, step: int, average: DualStream, statistics: Statistics, front: FrontEnd, batches: Sequence[Batch],
         head: HeadModel | None,
     ) -> None:  # fmt: skip
         """A sampled clip beside the truth: gaze and jaw over time and, where there is a mesh, both heads."""
-        if self.board is None:
-            return
-        batch = next(held_out(self.config, head_model_id), None)
-        if batch is None:
+        if self.board is None or not batches:
             return
         from .plots import heads_figure, sample_figure, sample_of
 
-        batch = batch.to(statistics.mean.device)
+        batch = batches[0].to(statistics.mean.device)
         made = sample_of(average, statistics, front(batch.audio), batch, self.config)
         self.board.add_figure("sample", sample_figure(made, batch, self.config), step)
         if head is not None:

@@ -29,6 +29,7 @@ from .network import DualStream
 from .representation import Scene, decode, flip, part_slices, partner_frames
 
 BATCH = 64  # windows denoised at once
+KEPT = 4  # batches whose part of every layer is kept between steps: 3 GB at the default width
 EDGE = 1e-3  # weight of a window's outermost frame against its neighbour's
 
 
@@ -252,8 +253,8 @@ def sample_motion(
         raise UsageError(f"{steps} sampler steps: at least one is needed")
     batch, frames, _ = features.shape
     device = features.device
-    heard = model.hear(features)
-    masks = model.mask_predictor(heard).sigmoid() if speaking is None else speaking
+    # Masks from one pass over the sound, so that a voice stays one person's; the network hears windows, as trained.
+    masks = model.mask_predictor(model.hear(features)).sigmoid() if speaking is None else speaking
     starts = window_starts(frames, window, overlap)
     width = min(window, frames)
     weights = window_weights(starts, frames, width).to(device)
@@ -263,17 +264,18 @@ def sample_motion(
     def cut(values: Tensor, dim: int) -> Tensor:
         return torch.cat([values.narrow(dim, s, width) for s in starts])
 
-    told = (cut(heard, 1), cut(masks, 2), layouts, begins)
+    heard = torch.cat([model.hear(part) for part in cut(features, 1).split(BATCH)])
+    told = (heard, cut(masks, 2), layouts, begins)
     behave = None
     if manner is not None:
         behave = manner.repeat(len(starts), 1)
         behave[begins == 0, CHANGE] = torch.nan
-    with_sound = [model.condition_on(*told, manner=behave)]
+    branches = [model.condition_on(*told, manner=behave)]
     if guidance != 1:
-        with_sound.append(model.condition_on(*told, silent=torch.ones_like(begins, dtype=torch.bool)))
-    # Everything that is the same at every step, of both branches of guidance in one batch.
-    condition = model.told(torch.cat(with_sound))
-    branches = len(with_sound)
+        branches.append(model.condition_on(*told, silent=torch.ones_like(begins, dtype=torch.bool)))
+    # Both branches of guidance in one batch. What is the same at every step is computed once, where memory allows.
+    conditions = torch.cat(branches).split(BATCH)
+    ready = [model.told(part) for part in conditions] if len(conditions) <= KEPT else None
 
     seen = torch.zeros((batch, 2), dtype=torch.bool, device=device) if known is None else known.seen
 
@@ -281,15 +283,17 @@ def sample_motion(
         return x if known is None else known.lead(x)
 
     def predict(x: Tensor, t: float) -> Tensor:
-        pieces = cut(x if known is None else known.clean(x), 2).repeat(branches, 1, 1, 1)
+        pieces = cut(x if known is None else known.clean(x), 2).repeat(len(branches), 1, 1, 1)
         times = torch.where(seen, 0.0, t).repeat(len(pieces) // batch, 1)
         clean = torch.cat(
             [
-                model(pieces[k : k + BATCH], times[k : k + BATCH], condition.rows(k, k + BATCH))
-                for k in range(0, len(pieces), BATCH)
+                model(part, when, condition)
+                for part, when, condition in zip(
+                    pieces.split(BATCH), times.split(BATCH), conditions if ready is None else ready, strict=True
+                )
             ]
         )
-        if branches > 1:
+        if len(branches) > 1:
             heard_it, deaf = clean.chunk(2)
             clean = guided(heard_it, deaf, guidance)
         out = torch.zeros_like(x)

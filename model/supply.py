@@ -70,17 +70,18 @@ def statistics_of_sets(config: TrainConfig, head_model_id: str) -> Statistics:
     return statistics_of(islice(chain(*loaders), STATISTICS_WINDOWS // 64), head_model_id)
 
 
-def held_out(config: TrainConfig, head_model_id: str) -> Iterator[Batch]:
-    """Validation batches of the first stage's first set, in stored order; none where it has no such split."""
+def held_out(config: TrainConfig, head_model_id: str, count: int) -> list[Batch]:
+    """The first ``count`` validation batches of the first stage's first set, in stored order; none where it has no such
+    split."""
     data = Dataset(config.stages[0].data[0].path)
-    if not data.ids(selected=config.load.selected, split="val"):
-        return iter(())
+    if not count or not data.ids(selected=config.load.selected, split="val"):
+        return []
     load = config.load
     options = LoaderOptions(
         batch_size=load.batch_size, window=load.window, fps=load.fps, split="val", selected=load.selected,
         shuffle=False, drop_last=False, workers=1,
     )  # fmt: skip
-    return iter(PairLoader(data, options, head_model_id=head_model_id))
+    return list(islice(PairLoader(data, options, head_model_id=head_model_id), count))
 
 
 def preparation(

@@ -14,7 +14,6 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ from .objective import Objective
 from .ranks import Ranks, join_ranks
 from .representation import Statistics
 from .run_log import RunLog, validate
-from .supply import Ahead, head_of, loader_of, preparation, statistics_of_sets
+from .supply import Ahead, head_of, held_out, loader_of, preparation, statistics_of_sets
 from .train_config import TrainConfig, load_config
 
 HELP = "train the dual-stream network on data sets"
@@ -86,13 +85,15 @@ def train(
 
     Returns:
         ``steps, loss`` (of the last step), ``samples_per_s``, ``loader_wait_share`` (of the time of all steps but for
-        the first batch), ``parameters, device, checkpoint``.
+        the first batch), ``parameters, device, checkpoint``; the first three are None where there was nothing to do.
 
     Raises:
         UsageError: data, configuration and checkpoint do not fit together.
         Stopped: a loss was not finite.
     """
     ranks = join_ranks(config)
+    if ranks.rank:
+        say = _silent
     out = Path(config.out)
     head_model_id = Dataset(config.stages[0].data[0].path).manifest.head_model_id
     head = head_of(config, head_model_id)
@@ -118,8 +119,8 @@ def train(
     )  # fmt: skip
     step = 0
     if state is not None:
-        model.load_state_dict(state["model"])
-        average.load_state_dict(state["ema"])
+        checkpoint.fill(model, state["model"], last)
+        checkpoint.fill(average, state["ema"], last)
         optimiser.load_state_dict(state["optimiser"])
         step = int(state["step"])
         say(f"going on from {last}, step {step}")
@@ -136,13 +137,14 @@ def train(
     if ranks.world > 1:
         ids = [ranks.device.index] if ranks.device.type == "cuda" else None
         whole = nn.parallel.DistributedDataParallel(objective, device_ids=ids)
-    cast = torch.autocast(ranks.device.type, torch.bfloat16) if config.precision == "bf16" else nullcontext()
     log = RunLog(config, ranks, out, step)
+    watched = config.log.validate_every, config.log.sample_every
+    held = held_out(config, head_model_id, max(config.log.validation_batches, 1) if any(watched) else 0)
     parameters = sum(p.numel() for p in model.parameters())
     say(f"{parameters / 1e6:.2f} M parameters, {statistics.dims} numbers a frame, {ranks.device}, {config.steps} steps")
     goal = config.steps if until is None else min(until, config.steps)
     timing = {"wait": 0.0, "all": 0.0, "samples": 0}
-    value = math.nan
+    value: float | None = None
     first = 0
     for number, stage in enumerate(config.stages):
         end = first + stage.steps
@@ -151,7 +153,11 @@ def train(
             cache = None
             if config.audio.cache:
                 for one in loader.loaders:
-                    cache = cache_features(one.dataset, front, config.audio.cache, device=ranks.device)
+                    ids = one.dataset.ids(selected=config.load.selected, split="train")
+                    mine = ids[ranks.rank :: ranks.world]
+                    cache = cache_features(one.dataset, front, config.audio.cache, ids=mine, device=ranks.device)
+                if ranks.world > 1:
+                    dist.barrier()
             if state is not None and state["stage"] == number and state["loaders"] is not None:
                 if len(state["loaders"]) != ranks.world:
                     raise UsageError(f"{last} is of {len(state['loaders'])} processes, this run has {ranks.world}")
@@ -167,8 +173,7 @@ def train(
                         group["lr"] = learning_rate(config, step)
                     seed = int(np.random.SeedSequence([config.seed, step, ranks.rank]).generate_state(1)[0])
                     torch.manual_seed(seed)  # of dropout
-                    with cast:
-                        terms = whole(batch, heard, seed)
+                    terms = whole(batch, heard, seed)
                     optimiser.zero_grad(set_to_none=True)
                     terms["loss"].backward()
                     norm = nn.utils.clip_grad_norm_(model.parameters(), config.optimiser.clip)
@@ -180,12 +185,12 @@ def train(
                     timing["wait"] += got - asked
                     timing["samples"] += len(batch.valid)
                     if log.due(step, config.log.validate_every):
-                        log.validation(step, validate(config, average, loss, statistics, front, ranks, head_model_id))
+                        log.validation(step, validate(config, average, loss, statistics, front, ranks, held))
                     if ranks.rank == 0 and log.due(step, config.log.sample_every):
-                        log.plots(step, average, statistics, front, head_model_id, head)
+                        log.plots(step, average, statistics, front, held, head)
                     if step in (end, goal) or log.due(step, config.log.save_every):
                         _save(last, config, model, average, optimiser, statistics, step, number, place, ranks)
-                    if step % config.log.every == 0:
+                    if log.due(step, config.log.every):
                         say(f"step {step}/{config.steps}  loss {value:.4f}")
                     now = time.perf_counter()
                     timing["all"] += now - asked
@@ -199,12 +204,16 @@ def train(
     return {
         "steps": step,
         "loss": value,
-        "samples_per_s": timing["samples"] * ranks.world / timing["all"] if timing["all"] else math.nan,
-        "loader_wait_share": timing["wait"] / timing["all"] if timing["all"] else math.nan,
+        "samples_per_s": timing["samples"] * ranks.world / timing["all"] if timing["all"] else None,
+        "loader_wait_share": timing["wait"] / timing["all"] if timing["all"] else None,
         "parameters": parameters,
         "device": str(ranks.device),
         "checkpoint": str(last),
     }
+
+
+def _silent(line: str) -> None:
+    """Only the first of several processes speaks."""
 
 
 def _check(terms: dict[str, Tensor], norm: Tensor, step: int, last: Path) -> None:

@@ -115,6 +115,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if not self.stages or any(stage.steps < 1 or not stage.data for stage in self.stages):
             raise UsageError("config: stages must be a list of stages, each with positive steps and some data")
+        if self.seed < 0:
+            raise UsageError(f"config: seed is {self.seed}; it must not be negative")
         for name, allowed in (("device", ("auto", "cpu", "cuda")), ("precision", ("fp32", "bf16"))):
             if getattr(self, name) not in allowed:
                 raise UsageError(f"config: {name} is {getattr(self, name)!r}; it must be one of {', '.join(allowed)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +69,13 @@ class Written:
 
 
 def generated_pair(
-    motion: GeneratedMotion, sound: Float32, model: HeadModel, *, source_uri: str, backend: Backend
+    motion: GeneratedMotion,
+    sound: Float32,
+    model: HeadModel,
+    *,
+    source_uri: str,
+    backend: Backend,
+    answered: Pair | None = None,
 ) -> Pair:
     """The row of generated motion. The camera is one that sees both heads; nothing was measured, so that every
     uncertainty is zero.
@@ -77,6 +83,8 @@ def generated_pair(
     Args:
         sound: [N] 16 kHz mono; cut or padded with silence to the motion's length.
         source_uri: the sound file. backend: the network, with its checkpoint's sha256.
+        answered: the row whose sound and one person's motion these are: its source, licence, people, clock and backends
+            are kept, so that who takes it out of a data set finds this one too.
 
     Raises:
         UsageError: motion that is not finite, of another head model, or behind the camera.
@@ -107,34 +115,42 @@ def generated_pair(
     audio = np.zeros(length, np.float32)
     audio[: min(length, len(sound))] = sound[:length]
     content = hashlib.sha256(audio.tobytes() + motion.rotation.tobytes() + motion.expression.tobytes()).hexdigest()
-    end = frames / motion.fps
+    start = 0.0 if answered is None else answered.source.start_s
+    end = start + frames / motion.fps
     config = hashlib.sha256(f"sample {__version__} {backend.name} {backend.weights_sha256}".encode()).hexdigest()[:24]
-    identifier = pair_id(content, 0.0, end, config)
+    identifier = pair_id(content, start, end, config)
     fitted = FittedPair(
-        np.arange(frames) / motion.fps, motion.fps, WIDTH, HEIGHT, focal, "user", 0.0, model.model_id, model.sha256,
-        model.tier, heads[0], heads[1],
+        start + np.arange(frames) / motion.fps, motion.fps, WIDTH, HEIGHT, focal, "user", 0.0, model.model_id,
+        model.sha256, model.tier, heads[0], heads[1],
     )  # fmt: skip
     relation = relate(fitted, seed=identifier)
-    turns = _turns(motion.speaking > 0.5, motion.fps)
+    turns = _turns(motion.speaking > 0.5, motion.fps, start)
     speaking = (motion.speaking[0].astype(np.float32), motion.speaking[1].astype(np.float32))
+    source = Source(content, source_uri, start, end, origin="synthetic")
+    backends: tuple[Backend, ...] = (backend,)
+    if answered is not None:
+        source = replace(answered.source, start_s=start, end_s=end, origin="synthetic")
+        backends = (*answered.provenance.backends, backend)
     return Pair(
         pair_id=identifier,
-        source=Source(content, source_uri, 0.0, end, origin="synthetic"),
+        source=source,
+        person_a="" if answered is None else answered.person_a,
+        person_b="" if answered is None else answered.person_b,
         fitted=fitted,
         relation=relation,
         voices=Voices(turns, *speaking, "v0", "v1", encode_audio(audio)),
         scores=exact_scores(fitted, relation, turns, speaking, audio),
-        provenance=Provenance(config, __version__, (backend,)),
+        provenance=Provenance(config, __version__, backends),
     )
 
 
-def _turns(on: Bool, fps: float) -> tuple[Turn, ...]:
+def _turns(on: Bool, fps: float, start_s: float) -> tuple[Turn, ...]:
     turns = []
     for who in (0, 1):
         edges = np.flatnonzero(np.diff(np.concatenate([[0], on[who].astype(np.int8), [0]])))
         for first, last in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
             if (last - first) / fps >= SHORTEST_TURN_S:
-                turns.append(Turn(first / fps, last / fps, f"v{who}", "ab"[who]))
+                turns.append(Turn(start_s + first / fps, start_s + last / fps, f"v{who}", "ab"[who]))
     return tuple(sorted(turns, key=lambda turn: (turn.start_s, turn.face)))
 
 

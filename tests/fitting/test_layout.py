@@ -76,6 +76,31 @@ def test_numbers_with_units(sentence: str, metres: float) -> None:
     assert sum(c.startswith("distance:") for c in parse(sentence).codes) == 1
 
 
+@pytest.mark.parametrize(
+    ("sentence", "codes", "values"),
+    [
+        ("they sit face to face at arm's length, the right head is 20 cm higher",
+         ("arrangement:face_to_face", "height:b_higher", "distance:personal"), {"height_difference_m": 0.2}),
+        ("the left person is 30 cm closer to the camera", ("depth:a_nearer",), {"depth_difference_m": 0.3}),
+        ("they move 20 cm closer, a metre apart",
+         ("change:closer", "distance:personal"), {"distance_change_m": -0.2, "distance_m": 1.0}),
+        ("the right head is 2 cm higher", ("height:level",), {"height_difference_m": 0.02}),
+        ("they are one metre apart", ("distance:personal",), {"distance_m": 1.0}),
+    ],
+)  # fmt: skip
+def test_a_length_is_of_what_follows_it(sentence: str, codes: tuple[str, ...], values: dict[str, float]) -> None:
+    read = parse(sentence)
+    assert read.codes == codes
+    assert read.values == pytest.approx(values)
+
+
+def test_a_length_of_something_unknown_is_unread() -> None:
+    read = parse("they sit face to face, the lamp is 20 cm higher")
+    assert read.codes == ("arrangement:face_to_face",)
+    assert read.values == {}
+    assert "20 cm" in read.unread
+
+
 def test_unknown_words_are_reported_and_unknown_codes_refused() -> None:
     assert "purple" in parse("They are face to face under a purple sky").unread
     with pytest.raises(ValueError, match="unknown"):
@@ -88,6 +113,12 @@ def test_captions_repeat_for_a_seed_and_vary_between_seeds() -> None:
     assert captions(codes, "x") != captions(codes, "y")
     assert len(captions(codes, "x")) == 5
     assert captions((), "x") == ()
+    codes = ("arrangement:l_shape", "change:steady", "tilt_a:upright", "tilt_b:upright", "look_a:rarely",
+             "facing_a:turned", "facing_b:turned", "distance:personal")  # fmt: skip
+    assert {parse(said).codes for said in captions(codes, "x", most=4)} == {
+        ("arrangement:l_shape", "facing_a:turned", "facing_b:turned", "look_a:rarely", "distance:personal")
+    }
+    assert parse(captions(codes[2:4], "x", most=1)[0]).codes == codes[2:4]
 
 
 def test_what_is_true_of_both_is_said_once_and_people_keep_their_names() -> None:

@@ -291,3 +291,13 @@ def test_features_are_cached_once_and_cut_to_windows(folder: Path, tmp_path: Pat
     torch.testing.assert_close(got[:, 5:45], front(batch.audio)[:, 5:45], atol=2e-2, rtol=1e-2)
     with pytest.raises(UsageError, match="no cached audio features"):
         cache.read(["nobody"], [0], 50)
+
+
+@pytest.mark.parametrize(("fps", "frames"), [(24.0, 250), (30.0, 18_000), (30000 / 1001, 250), (25.0, 250), (12.5, 3)])
+def test_any_frame_rate_has_its_frames_where_they_are(fps: float, frames: int) -> None:
+    audio = torch.zeros(1, round(frames * 16_000 / fps))
+    click = round((frames - 2) * 16_000 / fps) + 100
+    audio[0, click : click + 60] = 0.5
+    heard = LogMel(fps)(audio)
+    assert heard.shape == (1, frames, 320)
+    assert int(heard[0].mean(1).argmax()) == frames - 2  # no drift over ten minutes

@@ -58,3 +58,30 @@ def test_a_given_partner_is_clean_and_not_scored(folder: Path, tmp_path: Path, s
             else:
                 assert gradient[sample, person].any()
                 assert (noisy[sample, person] - truth[sample, person]).abs().max() > 1e-3
+
+
+def test_half_precision_is_the_networks_alone(folder: Path, tmp_path: Path) -> None:
+    batch = batch_of(folder)
+    statistics = statistics_of([batch], "canonical")
+    torch.manual_seed(0)
+    features = torch.randn(len(batch.valid), batch.valid.shape[2], 320)
+    scored = []
+    for precision in ("fp32", "bf16"):
+        config = config_for(folder, tmp_path, precision=precision, losses={"masks": 0.0})
+        torch.manual_seed(0)
+        model = DualStream(statistics.dims, 320, config.network, config.audio)
+        kinds: list[torch.dtype] = []
+        model.condition.register_forward_hook(lambda *call, kinds=kinds: kinds.append(call[2].dtype))
+
+        class Spy(MotionLoss):
+            def __call__(self, predicted, truth, *rest):  # type: ignore[no-untyped-def]
+                scored.append((predicted, truth, torch.is_autocast_enabled("cpu")))
+                return super().__call__(predicted, truth, *rest)
+
+        objective = Objective(model, Spy(LossOptions(), statistics, [0]), statistics, config)
+        objective(batch, features, seed=1)
+        assert kinds == [torch.bfloat16 if precision == "bf16" else torch.float32]
+    assert torch.equal(scored[0][1], scored[1][1])
+    assert scored[1][1].dtype == scored[1][0].dtype == torch.float32
+    assert not scored[1][2]
+    assert not torch.equal(scored[0][0], scored[1][0])

@@ -116,6 +116,9 @@ def test_one_line_errors(folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
         ("no option widht", {**good, "network": {"widht": 3}}, ()),
         ("must be a number", {**good, "optimiser": {"lr": "fast"}}, ()),
         ("network.width is 12", good, ("network.width=12",)),
+        ("network.condition is 15; it must be even", good, ("network.condition=15",)),
+        ("audio.width must be a positive even number", good, ("audio.width=15",)),
+        ("seed is -1", good, ("seed=-1",)),
         ("is not a data-set folder|manifest", good, ("stages.0.data.0.path=" + str(tmp_path),)),
         ("no selected pair", good, ("load.selected=true", "stages.0.data.0.path=" + str(_unselected(tmp_path)))),
         ("no readable config.json", good, ("audio.encoder=" + str(tmp_path),)),
@@ -126,6 +129,39 @@ def test_one_line_errors(folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
         line = fails(tree, *settings)
         assert "\n" not in line
         assert any(word in line for word in words.split("|")), line
+
+
+def test_a_run_cut_short_in_its_curves_goes_on_and_a_finished_one_has_nothing_to_do(
+    folder: Path, tmp_path: Path
+) -> None:
+    quiet = {"every": 0, "save_every": 3, "validate_every": 0, "sample_every": 0, "tensorboard": False}
+    train(config_for(folder, tmp_path, log=quiet), until=3)
+    curves = tmp_path / "curves.jsonl"
+    curves.write_text('{"step": 1, "kind": "train", "loss": 1.0}\n{"step": 2, "ki')
+    said: list[str] = []
+    train(config_for(folder, tmp_path, log=quiet), say=said.append)
+    assert [json.loads(line)["step"] for line in curves.read_text().splitlines()] == [1, 6]
+    assert not any("loss" in line for line in said)
+    again = train(config_for(folder, tmp_path, log=quiet))
+    assert (again["steps"], again["loss"], again["samples_per_s"], again["loader_wait_share"]) == (6, None, None, None)
+
+
+def test_checkpoints_and_devices_that_do_not_fit_are_one_line(folder: Path, tmp_path: Path) -> None:
+    train(config_for(folder, tmp_path), until=1)
+    state = checkpoint.read(tmp_path)
+    state.pop("version")
+    for name in ("model", "ema"):
+        state[name] = {**state[name], "layout.0.weight": torch.zeros(3, 3)}
+    checkpoint.save(tmp_path / checkpoint.LAST, state)
+    for load in (lambda: train(config_for(folder, tmp_path)), lambda: checkpoint.load_trained(tmp_path)):
+        with pytest.raises(UsageError, match="weights and configuration disagree"):
+            load()
+    torch.save({"version": checkpoint.VERSION - 1, **state}, tmp_path / checkpoint.LAST)
+    with pytest.raises(UsageError, match="not a checkpoint of this version"):
+        checkpoint.load_trained(tmp_path)
+    for name in ("banana", "cuda" if not torch.cuda.is_available() else "cuda:99"):
+        with pytest.raises(UsageError, match=f"device '{name}'"):
+            checkpoint.load_trained(tmp_path, name)
 
 
 def _unselected(root: Path) -> Path:

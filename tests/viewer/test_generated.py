@@ -304,6 +304,14 @@ def test_sample_answers_a_measured_person(checkpoint: Path, tmp_path: Path, caps
     for name in ("rotation", "translation", "jaw", "expression"):
         np.testing.assert_allclose(getattr(made.fitted.b, name), getattr(row.fitted.b, name), atol=2e-3)
     assert np.abs(made.fitted.a.jaw - row.fitted.a.jaw).max() > 1e-3
+    # Whoever is taken out of the set is found here too.
+    kept = ("video_id", "source_uri", "source_id", "license", "attribution", "start_s")
+    assert [getattr(made.source, name) for name in kept] == [getattr(row.source, name) for name in kept]
+    assert (made.person_a, made.person_b) == (row.person_a, row.person_b)
+    assert made.provenance.backends[:-1] == row.provenance.backends
+    assert made.voices.turns == () or made.voices.turns[0].start_s >= row.source.start_s
+    assert main(["verify", str(out)]) == 0
+    capsys.readouterr()
     for extra, message in (
         ([*answer, "--text", "they sit side by side"], "leave --text"),
         ([], "give AUDIO, or --answer"),
