@@ -35,6 +35,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "doctor": ("pipeline.doctor", "what is installed, which backends can run, their licences"),
 }
 
+# Verbs whose bytes must not depend on the machine's cores; N worker processes give the parallelism.
+ONE_THREAD = ("curate", "refit", "accuracy")
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
 
 class Parser(argparse.ArgumentParser):
     """Errors are one line and exit code 2."""
@@ -85,6 +89,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"duologue {__version__}")
     subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=Parser)
     chosen = next((word for word in own if word in VERBS), None)
+    if chosen in ONE_THREAD:  # before numerical libraries load, here and in worker processes
+        os.environ.update(dict.fromkeys(THREADS, "1"))
     for verb, (module, text) in VERBS.items():
         sub = subparsers.add_parser(verb, help=text, description=text)
         if verb == chosen:

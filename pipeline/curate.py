@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         return _dry_run(config, args.inputs, args.out, args.runner, options)
     items = resolve_inputs(args.inputs)
-    plan = make_plan(config, args.out)
+    plan = make_plan(config, args.out, workers_here=args.runner == "DirectRunner")
     check_writable(args.out)
     if plan.head_model_note and not args.quiet:
         print(f"note: {plan.head_model_note}", file=sys.stderr)
@@ -113,7 +113,7 @@ def _dry_run(config: CurateConfig, inputs: Sequence[str], out: str, runner: str,
     """Print what would run. Remote inputs and outputs are not looked at: a dry run needs no credentials."""
     local = [name for name in inputs if is_local(name)]
     items = resolve_inputs(local) if local else []
-    plan = make_plan(config, out, offline=not is_local(out))
+    plan = make_plan(config, out, offline=not is_local(out), workers_here=runner == "DirectRunner")
     print(plan.config_yaml, end="")
     print(f"# {len(items)} local inputs and {len(inputs) - len(local)} remote names -> {out}")
     print(f"# runner {runner}; config {plan.config_hash}; head model {plan.head_model}")

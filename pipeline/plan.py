@@ -8,10 +8,11 @@ from .. import __version__
 from ..fitting.load_head import chosen_head, load_head_model
 from ..schemas.takedown import Takedown, read_takedowns
 from ..transforms.appearance_gaze import gaze_backend
-from ..transforms.decode import for_scan
+from ..transforms.decode import check_decoder, for_scan
 from ..transforms.detect_faces import face_detector
 from ..transforms.face_mesh import mesh_backend
-from ..transforms.identify import face_identifier
+from ..transforms.fit import check_device
+from ..transforms.identify import Identifier, face_identifier
 from ..transforms.shots import shot_detector
 from ..transforms.stage import FailureLimit, Shared, Stage
 from ..transforms.storage import files_at, join
@@ -72,15 +73,29 @@ class Plan:
         return FailureLimit(self.config.run.max_failed_share, self.config.run.min_failed)
 
 
-def make_plan(config: CurateConfig, out: str, *, offline: bool = False) -> Plan:
+def with_thresholds(config: CurateConfig, identifier: Identifier) -> CurateConfig:
+    """The identifier's own thresholds where the user gave none: networks' cosines are not those of colours."""
+    stitch, binding = config.stitch, config.bind.binding
+    if stitch.looks is None:
+        stitch = replace(stitch, looks=identifier.threshold)
+    if binding.same_person is None:
+        binding = replace(binding, same_person=identifier.between_shots)
+    return replace(config, stitch=stitch, bind=replace(config.bind, binding=binding))
+
+
+def make_plan(config: CurateConfig, out: str, *, offline: bool = False, workers_here: bool = True) -> Plan:
     """Resolve a run; every named backend is opened once here, so that a missing one stops it before any work.
 
     Args:
         offline: do not look at ``out`` (a dry run must not need credentials for a remote folder).
+        workers_here: workers run on this machine, so that it must have the decoder and the device.
 
     Raises:
         UsageError: a backend, head model or takedown list that cannot be used; one line.
     """
+    if workers_here:
+        check_decoder(config.decode)
+        check_device(config.fit.device)
     # Workers elsewhere have another environment: which head it names is decided here.
     backends = replace(config.backends, head_model=chosen_head(config.backends.head_model))
     config = replace(config, backends=backends)
@@ -89,6 +104,7 @@ def make_plan(config: CurateConfig, out: str, *, offline: bool = False) -> Plan:
     mesh = Chosen("mediapipe", models=(mesh_backend(),))
     identifier = Shared.get("identifier", face_identifier, backends.identity, backends.identity_path)
     who = Chosen(backends.identity, backends.identity_path, (identifier.backend,))
+    config = with_thresholds(config, identifier)
     voices = Chosen(backends.turns, backends.turns_path, turns_backend(backends.turns, backends.turns_path))
     speaker = Chosen(backends.speaker, backends.speaker_path, speaker_backend(backends.speaker, backends.speaker_path))
     parts = Chosen(

@@ -22,6 +22,7 @@ from .evidence import (
     unpack_identity,
     video_offset,
 )
+from .identify import AppearanceIdentifier
 from .lips import curve_at
 from .speaking import SpeakingOptions, SpeakingResult, speaking_masks
 
@@ -84,8 +85,9 @@ def people(evidence: Sequence[BindEvidence], options: BindOptions | None = None)
         for q in keys[i + 1 :]
         if p[0] != q[0] and p in mean and q in mean and len(mean[p]) == len(mean[q])
     ]
+    least = AppearanceIdentifier.between_shots if options.same_person is None else options.same_person
     for cosine, p, q in sorted(pairs, key=lambda item: (-item[0], item[1], item[2])):
-        if cosine < options.same_person:
+        if cosine < least:
             break
         one, other = person[p], person[q]
         joined = {k for k in keys if person[k] in (one, other)}

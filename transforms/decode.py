@@ -8,8 +8,10 @@ reader.damage  # what was broken, "" for a healthy file
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
+import shutil
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +31,7 @@ __all__ = [
     "DecodeOptions",
     "Frame",
     "FrameReader",
+    "check_decoder",
     "close",
     "for_scan",
     "output_size",
@@ -74,6 +77,15 @@ class DecodeOptions:
             raise UsageError(f"fast decoding needs the pyav decoder, not {self.backend}")
         if self.slots < 2:
             raise UsageError("the decoder's ring needs at least 2 slots")
+
+
+def check_decoder(options: DecodeOptions) -> None:
+    """Raises UsageError where the decoder is not installed: every video would be told to be broken."""
+    module = {"pyav": "av", "decord": "decord", "ffmpeg": "ffmpeg"}[options.backend]
+    if importlib.util.find_spec(module) is None:
+        raise UsageError(f"decoder {options.backend!r} needs the Python package {module}, which is not installed")
+    if options.backend == "ffmpeg" and shutil.which("ffmpeg") is None:
+        raise UsageError("decoder 'ffmpeg' needs the ffmpeg program, which is not installed")
 
 
 def for_scan(options: DecodeOptions) -> DecodeOptions:

@@ -40,7 +40,8 @@ class BindOptions:
         least_llr: log-likelihood ratio a voice must reach to belong to a face.
         active_weight: log-likelihood ratio of one moment per unit of an active-speaker network's log odds.
         least_shared_llr: log-likelihood ratio, against one owner or none, for a voice to be both people's in turn.
-        same_person: cosine of appearance above which faces of two shots are one person; above 1 turns it off.
+        same_person: cosine of looks above which faces of two shots are one person; above 1 turns it off. None: as the
+            identifier has it (``between_shots``).
     """
 
     silent_mm_s: float = 5.0
@@ -61,7 +62,7 @@ class BindOptions:
     least_llr: float = 1.0
     active_weight: float = 0.5
     least_shared_llr: float = 6.0
-    same_person: float = 0.94
+    same_person: float | None = None
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,22 @@ import torch
 from ..fitting.fit import FitOptions, HeadFitter
 from ..fitting.load_head import load_head_model
 from ..fitting.reduce import reduce
-from ..schemas.errors import BadInput
+from ..schemas.errors import BadInput, UsageError
 from ..schemas.heads import FittedPair, HeadTrack
 from ..schemas.tracks import ClipTracks
+
+
+def check_device(name: str) -> None:
+    """Raises UsageError for a device that is none, or not on this machine.
+
+    Devices are counted without starting CUDA: worker processes may be forked from this one.
+    """
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
+        raise UsageError(f"fit.device is cpu or cuda (cuda:1 for the second), not {name!r}")
+    found = torch.cuda.device_count() if kind == "cuda" else 1
+    if int(number or 0) >= found:
+        raise UsageError(f"fit.device={name}: this machine has {found} such device{'s' if found != 1 else ''}")
 
 
 def head_fitter(path: str, options: FitOptions) -> HeadFitter:

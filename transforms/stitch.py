@@ -16,7 +16,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from ..schemas.tracks import Float32, Float64, face_scale_px
-from .identify import similarity
+from .identify import AppearanceIdentifier, similarity
 from .tracklet import PieceTracks, Tracklet
 
 BIN_S = 0.5  # length of a presence bin; bins lie on multiples of it on the video clock
@@ -33,14 +33,15 @@ class StitchOptions:
         reach: distance between the predicted and the found place, in face widths, that is possible in a second; half
             of it in no time, and once in the long gap.
         zoom: largest change of size, as a ratio.
-        looks: smallest cosine of the two descriptors, where both are known, for the long gap.
+        looks: smallest cosine of the two descriptors, where both are known, for the long gap. None: the identifier's
+            ``threshold``.
     """
 
     gap_s: float = 1.5
     long_gap_s: float = 10.0
     reach: float = 1.5
     zoom: float = 1.6
-    looks: float = 0.9
+    looks: float | None = None
 
 
 @dataclass(frozen=True)
@@ -249,6 +250,8 @@ def _join_cost(track: Sequence[TrackletSummary], new: TrackletSummary, options: 
     if gap <= options.gap_s:
         if apart > options.reach * (0.5 + max(gap, 0.0)):
             return None
-    elif apart > options.reach or not (math.isnan(alike) or alike >= options.looks):
-        return None
+    else:
+        least = AppearanceIdentifier.threshold if options.looks is None else options.looks
+        if apart > options.reach or not (math.isnan(alike) or alike >= least):
+            return None
     return apart + zoom + (0.0 if math.isnan(alike) else 4.0 * (1.0 - alike)) + 0.1 * max(gap, 0.0)

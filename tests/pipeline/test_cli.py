@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -158,3 +159,16 @@ def test_a_printed_configuration_is_taken_back(film: Path, tmp_path: Path, capsy
 
 def test_an_output_below_a_file_cannot_be_written(film: Path, tmp_path: Path) -> None:
     assert call("curate", film, "--out", film / "below") == 2
+
+
+def test_runs_whose_bytes_count_have_one_thread_whatever_the_shell_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in cli.THREADS:
+        monkeypatch.setenv(name, "8")
+    assert call("train", tmp_path / "none", "--fast") == 2
+    assert {os.environ[name] for name in cli.THREADS} == {"8"}
+    assert call("curate", tmp_path / "none.mp4", "--out", tmp_path / "out") == 2
+    assert {os.environ[name] for name in cli.THREADS} == {"1"}
+    late = "import sys, duologue.cli; assert not {'numpy', 'torch', 'cv2'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", late], check=False).returncode == 0  # they read it when they load

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from duologue.fitting.load_head import ENVIRONMENT, load_head_model
 from duologue.pipeline.chosen import Chosen
 from duologue.pipeline.config import load_config
-from duologue.pipeline.plan import Plan, make_plan
+from duologue.pipeline.plan import Plan, make_plan, with_thresholds
 from duologue.pipeline.stages_heads import FitStage, head_backend
 from duologue.schemas.errors import UsageError
 from duologue.schemas.records import Backend
 from duologue.transforms.active_speaker import LightAsd
+from duologue.transforms.bind import people
+from duologue.transforms.evidence import BindEvidence, _pack
+from duologue.transforms.identify import AppearanceIdentifier, Identifier, InsightFaceIdentifier
 from duologue.transforms.stage import Shared
 from duologue.transforms.work import WorkStore, digest
 
@@ -79,6 +84,69 @@ def test_a_worker_that_finds_another_head_gives_up(tmp_path: Path) -> None:
     other = replace(planned, head=replace(planned.head, path="second"))
     with pytest.raises(UsageError, match="holds other weights"):
         other.run(None, WorkStore(str(tmp_path)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("decode.backend=ffmpeg", "ffmpeg program"),
+        ("decode.backend=decord", "package decord"),
+        ("fit.device=cuda", "0 such devices"),
+        ("fit.device=cuda:0", "0 such devices"),
+        ("fit.device=bogus", "cpu or cuda"),
+    ],
+)
+def test_what_the_machine_lacks_is_told_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, says: str
+) -> None:
+    import importlib.util
+
+    found = importlib.util.find_spec
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "decord" else found(name))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(UsageError, match=says):
+        make_plan(load_config("", [setting]), str(tmp_path))
+    if "bogus" not in setting:  # workers elsewhere may have it
+        assert make_plan(load_config("", [setting]), str(tmp_path), workers_here=False).config_hash
+
+
+def test_thresholds_are_the_identifier_s_unless_given() -> None:
+    class Network(AppearanceIdentifier):
+        threshold, between_shots = 0.35, 0.4
+
+    found = with_thresholds(load_config(""), Network())
+    assert (found.stitch.looks, found.bind.binding.same_person) == (0.35, 0.4)
+    found = with_thresholds(load_config("", ["stitch.looks=0.5", "bind.binding.same_person=1.1"]), Network())
+    assert (found.stitch.looks, found.bind.binding.same_person) == (0.5, 1.1)
+
+
+def test_a_network_s_people_are_joined_across_shots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cosines of 0.5 to 0.9 of one person, of 0 of two, are those of recognition networks."""
+    same, joined = [], []
+    appearance = make_plan(load_config(""), str(tmp_path)).config.bind.binding
+    network = with_thresholds(load_config(""), recognition()).bind.binding
+    for cosine in (0.5, 0.7, 0.9):
+        clips = [clip_with_looks(0, 1.0), clip_with_looks(1, cosine)]
+        same.append(len(set(people(clips, appearance).values())))
+        joined.append(len(set(people(clips, network).values())))
+    assert joined == [2, 2, 2]
+    assert same == [4, 4, 4]  # as colours of clothes these are strangers
+
+
+def recognition() -> Identifier:
+    who = InsightFaceIdentifier.__new__(InsightFaceIdentifier)
+    who.threshold = who.between_shots = 0.35
+    return who
+
+
+def clip_with_looks(shot: int, cosine: float) -> BindEvidence:
+    """Two people whose descriptors have a cosine with those of shot 0, and none with each other's."""
+    looks = np.zeros((2, 64), np.float32)
+    for person in (0, 1):
+        looks[person, [person, 10 + person]] = cosine, math.sqrt(1 - cosine**2)
+    names = [_pack(one) for one in looks]
+    return BindEvidence("v", shot, 10.0 * shot, 10.0 * shot + 8, "p0", "p1", names[0], names[1], ())
 
 
 def test_models_without_weights_are_known_by_name() -> None:
