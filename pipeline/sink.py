@@ -8,10 +8,11 @@ from typing import Any
 
 import apache_beam as beam
 
+from ..schemas.dataset import SELECTION
 from ..schemas.errors import UsageError
-from ..schemas.finish import finish_dataset, write_rejects, write_shard
+from ..schemas.finish import CARD, CONFIG, CROISSANT, FUNNEL, finish_dataset, write_rejects, write_shard
 from ..schemas.landmarks import write_landmark_shard
-from ..schemas.manifest import MANIFEST, FileEntry, read_manifest
+from ..schemas.manifest import MANIFEST, WORK, FileEntry, read_manifest
 from ..schemas.records import Reject
 from ..schemas.row import Row
 from ..schemas.selection import SelectionOptions
@@ -240,12 +241,22 @@ class WriteRows(beam.PTransform):
 
 
 def check_writable(out: str) -> None:
-    """Raises UsageError where the output folder cannot be written, or holds something that is not a data set."""
+    """Mark ``out`` as a folder of ours.
+
+    Raises:
+        UsageError: it cannot be written, or holds files under names of a data set and is not one, finished or begun.
+    """
     files = files_at(out)
-    probe = "_work/.writable"
+    mark = f"{WORK}/.duologue"
     try:
-        files.write_bytes_atomic(probe, b"")
-        files.delete(probe)
+        if files.exists(MANIFEST):
+            read_manifest(files)
+        elif not files.exists(mark):
+            taken = [name for name in (CARD, CONFIG, FUNNEL, CROISSANT, SELECTION) if files.exists(name)]
+            taken += [name for kind in ("pairs", "rejects", "landmarks", "voices") for name in files.list(kind)[:1]]
+            if taken:
+                raise UsageError(f"{out} is not a data set and holds {taken[0]}; give the data set a folder of its own")
+        files.write_bytes_atomic(mark, b"")
     except OSError as error:
         raise UsageError(f"cannot write to {out}: {error.strerror or error}") from error
     except ValueError as error:

@@ -29,7 +29,7 @@ from ..transforms.elements import ClipTask, PieceDone, PieceTask, Span, TrackDon
 from ..transforms.probe import ProbeOptions, probe
 from ..transforms.shots import WARM_UP_S, shot_detector
 from ..transforms.stage import Shared, Subject, reject
-from ..transforms.storage import LocalCopies, is_local, local_path
+from ..transforms.storage import LocalCopies, is_local, is_utf8, local_path
 from ..transforms.work import WorkStore
 from .chosen import Chosen
 
@@ -71,6 +71,8 @@ class ProbeStage:
     def run(self, element: InputItem, work: WorkStore) -> list[Any]:
         gone = is_taken_down(self.takedowns, source_id=element.source_id, source_uri=element.uri)
         try:
+            if not is_utf8(element.uri):
+                raise BadInput("unreadable", "its name is not UTF-8: rename it")  # no table could tell where it lies
             with local_copies().open(element.uri) as path:
                 video = probe(path, element, self.options)
         except BadInput:

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 # Why a video, shot or clip was stopped by a hard gate. The texts are shown to people.
 REASONS: dict[str, str] = {
     "unreadable": "the file is empty, truncated, corrupt or not a media file",
+    "fetch_failed": "the file is gone or could not be fetched; the next run tries again",
     "no_video": "the file has no video stream",
     "no_audio": "the file has no audio stream (--geometry-only keeps it)",
     "too_short": "shorter than the shortest clip",
     "too_large": "longer, larger or of higher resolution than the limits allow",
-    "decode_timeout": "decoding made no progress in the time allowed and was killed",
+    "decode_timeout": "decoding made no progress in the time allowed and was killed; the next run tries again",
     "decode_failed": "decoding failed or its process died",
     "no_face": "no face in the shot",
     "one_face": "only one prominent face",
@@ -25,7 +26,7 @@ REASONS: dict[str, str] = {
     "split_screen": "two rooms in one frame: colour and seam evidence agree",
     "landmarks_lost": "too few frames with landmarks on both faces",
     "fit_failed": "the heads could not be fitted",
-    "stage_failed": "a stage failed on this item; the detail holds the error",
+    "stage_failed": "a stage failed on this item; the detail holds the error; the next run tries again",
 }
 
 

@@ -104,7 +104,9 @@ class Shared:
             yield
 
 
-BROKEN = ("stage_failed", "decode_failed", "decode_timeout")
+# What a moment may have decided (a network, a full disk, a busy machine, a fault since repaired), not the input: it
+# stays out of the ledger, and the next run tries again.
+PASSING = ("stage_failed", "fetch_failed", "decode_timeout")
 
 
 class TooManyFailures(RuntimeError):
@@ -120,7 +122,7 @@ class FailureLimit:
 
 
 class FailureWatch:
-    """Counts what broke in this worker process, and why."""
+    """Counts what broke in this worker process (``stage_failed``: bad input never stops a job), and why."""
 
     def __init__(self, stage: str, limit: FailureLimit) -> None:
         self.stage = stage
@@ -131,7 +133,7 @@ class FailureWatch:
     def note(self, outputs: Sequence[Any]) -> None:
         """Raises TooManyFailures with the commonest errors counted."""
         self.seen += 1
-        self.broken.update(o.detail for o in outputs if isinstance(o, Reject) and o.reason in BROKEN)
+        self.broken.update(o.detail for o in outputs if isinstance(o, Reject) and o.reason == "stage_failed")
         count = self.broken.total()
         if count >= self.limit.least and count > self.limit.share * self.seen:
             common = "; ".join(f"{n} x {detail}" for detail, n in self.broken.most_common(3))
@@ -156,7 +158,13 @@ class StageFn(beam.DoFn):
 
     def process(self, element: Any) -> Iterator[Any]:
         stage = self.stage
-        key = digest(stage.name, self.code_version, *stage.identity(element))
+        try:
+            key = digest(stage.name, self.code_version, *stage.identity(element))
+        except Exception as error:
+            outputs = [self._failed(element, error)]
+            self._watch.note(outputs)
+            yield from self._emit(outputs, 0.0)
+            return
         kinds = {kind.__name__: kind for kind in (*stage.kinds, Reject)}
         outputs = self.work.finished(stage.name, key, kinds)
         fresh = outputs is None
@@ -165,29 +173,35 @@ class StageFn(beam.DoFn):
             with Shared.exclusive():
                 outputs = self._compute(element)
             self._watch.note(outputs)
-            if not any(isinstance(o, Reject) and o.reason == "stage_failed" for o in outputs):
-                self.work.finish(stage.name, key, outputs)  # what broke is tried again by the next run
+            if not any(isinstance(o, Reject) and o.reason in PASSING for o in outputs):
+                self.work.finish(stage.name, key, outputs)
         seconds = stage.subject(element).seconds
         report_progress(self.work, stage.name, seconds, time.monotonic() - wall, time.process_time() - cpu, fresh)
         yield from self._emit(outputs, seconds)
 
     def _compute(self, element: Any) -> list[Any]:
-        stage, subject = self.stage, self.stage.subject(element)
+        stage = self.stage
         for attempt in range(self.retries + 1):
             try:
                 return list(stage.run(element, self.work))
             except BadInput as bad:
-                return [reject(subject, stage.name, bad.reason, bad.detail)]
+                if bad.reason != "fetch_failed" or attempt == self.retries:
+                    return [reject(stage.subject(element), stage.name, bad.reason, bad.detail)]
             except (MemoryError, KeyboardInterrupt, SystemExit, UsageError):
                 raise
             except Exception as error:
                 # One bad element must not cost the job; the failure is counted, and too many abort it.
-                LOG.warning("%s failed on %s [%.1f s]: %s", stage.name, subject.uri, subject.start_s, error)
+                failed = self._failed(element, error)
                 if attempt == self.retries:
-                    where = traceback.extract_tb(error.__traceback__)[-1]
-                    place = f"{os.path.basename(where.filename)}:{where.lineno}"
-                    return [reject(subject, stage.name, "stage_failed", f"{type(error).__name__}: {error} ({place})")]
+                    return [failed]
         raise AssertionError("unreachable")
+
+    def _failed(self, element: Any, error: Exception) -> Reject:
+        name, subject = self.stage.name, self.stage.subject(element)
+        LOG.warning("%s failed on %s [%.1f s]: %s", name, subject.uri, subject.start_s, error)
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{os.path.basename(where.filename)}:{where.lineno}"
+        return reject(subject, name, "stage_failed", f"{type(error).__name__}: {error} ({place})")
 
     def _emit(self, outputs: Sequence[Any], seconds: float) -> Iterator[Any]:
         name = self.stage.name
@@ -217,8 +231,10 @@ class StageFn(beam.DoFn):
 
 
 def reject(subject: Subject, stage: str, reason: str, detail: str = "") -> Reject:
+    """A reject row; what is not UTF-8 in names and messages stands as escapes, since Arrow stores nothing else."""
+    uri, detail = (text.encode("utf-8", "backslashreplace").decode() for text in (subject.uri, detail))
     part = (subject.start_s, subject.end_s, subject.shot_index)
-    return Reject(subject.video_id, subject.uri, stage, reason, detail, *part, subject.source_id)
+    return Reject(subject.video_id, uri, stage, reason, detail, *part, subject.source_id)
 
 
 @dataclass(frozen=True)

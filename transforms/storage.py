@@ -29,6 +29,15 @@ def local_path(uri: str) -> Path:
     return Path(uri.removeprefix("file://"))
 
 
+def is_utf8(text: str) -> bool:
+    """Names of local files may hold any byte; Python carries them as lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def join(root: str, *parts: str) -> str:
     return "/".join([root.rstrip("/"), *parts])
 
@@ -84,11 +93,11 @@ class LocalCopies:
 
     @contextmanager
     def open(self, uri: str) -> Iterator[str]:
-        """Yield a local path of ``uri``. Raises BadInput("unreadable") where the file cannot be had."""
+        """Yield a local path of ``uri``. Raises BadInput("fetch_failed") where the file cannot be had."""
         if is_local(uri):
             path = local_path(uri)
             if not path.is_file():
-                raise BadInput("unreadable", f"{uri} is gone")
+                raise BadInput("fetch_failed", f"{uri} is gone")
             yield str(path)
             return
         yield str(self._fetch(uri))
@@ -104,9 +113,9 @@ class LocalCopies:
         try:
             with FileSystems.open(uri, BINARY, CompressionTypes.UNCOMPRESSED) as source, target.open("wb") as sink:
                 shutil.copyfileobj(source, sink, COPY_CHUNK)
-        except OSError as error:
+        except Exception as error:  # every store has exceptions of its own
             target.unlink(missing_ok=True)
-            raise BadInput("unreadable", f"cannot fetch {uri}: {error}") from error
+            raise BadInput("fetch_failed", f"cannot fetch {uri}: {error}") from error
         self._sizes[uri] = target.stat().st_size
         while sum(self._sizes.values()) > self._limit and len(self._sizes) > 1:
             old, _ = self._sizes.popitem(last=False)

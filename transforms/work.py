@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache, lru_cache
 from typing import Any
@@ -33,7 +33,8 @@ def canonical_json(value: Any) -> str:
 
 def digest(*parts: Any) -> str:
     """32 hex digits that stand for the parts' canonical JSON."""
-    return hashlib.sha256("\x1f".join(canonical_json(part) for part in parts).encode()).hexdigest()[:32]
+    text = "\x1f".join(canonical_json(part) for part in parts)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]  # names of files may hold any byte
 
 
 def pack(arrays: Arrays) -> bytes:
@@ -94,7 +95,11 @@ class WorkStore:
     def put(self, stage: str, key: str, data: bytes, suffix: str) -> str:
         """Write ``data`` under a name that holds its own hash; returns the name."""
         name = join(stage, f"{key}-{hashlib.sha256(data).hexdigest()[:16]}{suffix}")
-        if not self.files.exists(name):
+        try:
+            there = self.files.read_bytes(name) == data
+        except FileNotFoundError:
+            there = False
+        if not there:
             self.files.write_bytes_atomic(name, data)
         return name
 
@@ -113,21 +118,32 @@ class WorkStore:
         return unpack(self.get(name))
 
     def finished(self, stage: str, key: str, kinds: Mapping[str, type]) -> list[Any] | None:
-        """The outputs recorded for ``key``, or None where the piece is not finished."""
+        """The outputs recorded for ``key``; None where the piece is not finished, its record is damaged or what it
+        wrote is gone."""
         try:
             lines = self.files.read_bytes(join("ledger", stage, f"{key}.json"))
         except FileNotFoundError:
             return None
-        outputs = []
-        for entry in json.loads(lines):
-            outputs.append(_adapter(kinds[entry["kind"]]).validate_python(entry["value"]))
-        return outputs
+        try:
+            outputs = [_adapter(kinds[entry["kind"]]).validate_python(entry["value"]) for entry in json.loads(lines)]
+        except (ValueError, KeyError, TypeError):
+            return None
+        return outputs if all(self.files.exists(name) for name in _written(stage, outputs)) else None
 
     def finish(self, stage: str, key: str, outputs: Iterable[Any]) -> None:
         """Record the outputs of ``key``; the files they name must have been written before."""
         entries = [{"kind": type(output).__name__, "value": as_plain(output)} for output in outputs]
         data = json.dumps(entries, sort_keys=True, separators=(",", ":"), allow_nan=True).encode()
         self.files.write_bytes_atomic(join("ledger", stage, f"{key}.json"), data)
+
+
+def _written(stage: str, outputs: Iterable[Any]) -> Iterator[str]:
+    """The work files that outputs of a stage name as their own, by the field names of ``elements.py``."""
+    for output in outputs:
+        names = [getattr(output, field, "") for field in ("file", "active", "landmarks", "voices")]
+        names += [chunk.file for chunk in getattr(output, "sound", ())]
+        # What an earlier stage wrote, that stage has looked after.
+        yield from (name for name in names if name.split("/")[0] in (stage, "landmarks", "voices"))
 
 
 def as_plain(value: Any) -> Any:

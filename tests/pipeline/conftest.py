@@ -76,6 +76,7 @@ def messy_folder(small_conversation: Path, tmp_path_factory: pytest.TempPathFact
         shutil.copyfile(small_conversation / "conversation.mp4", folder / name)
     (folder / "empty.mp4").write_bytes(b"")
     (folder / "text.mp4").write_text("this is a shopping list, not a film\n")
+    (folder / os.fsdecode(b"caf\xe9.mp4")).write_bytes(b"")
     truncate(folder / "a_conversation.mp4", 0.4, folder / "truncated.mp4")
     write_movie(folder / "silent_nobody.mp4", Movie(seconds=4.0, audio=False, flashes=()))
     write_movie(folder / "no_video.mp4", Movie(video=False))

@@ -12,7 +12,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.util import assert_that, equal_to
 from duologue.schemas.errors import BadInput
 from duologue.schemas.records import InputItem, Reject
-from duologue.transforms.stage import FailureLimit, FailureWatch, RunStage, Shared, Subject, TooManyFailures
+from duologue.transforms.stage import FailureLimit, FailureWatch, RunStage, Shared, StageFn, Subject, TooManyFailures
 from duologue.transforms.work import WorkStore
 
 LIMIT = FailureLimit(share=0.5, least=3)
@@ -37,6 +37,8 @@ class Doubling:
             stream.write(element.uri + "\n")
         if element.uri == "bad":
             raise BadInput("no_face", "nobody")
+        if element.uri in ("fetch_failed", "decode_timeout", "decode_failed"):
+            raise BadInput(element.uri, "today")
         if element.uri.startswith("broken"):
             raise RuntimeError("kaput\nin two lines")
         return [element, element]
@@ -70,6 +72,24 @@ def test_what_is_finished_is_not_done_again_and_what_broke_is(tmp_path: Path) ->
     assert again == ["broken", "broken"]
 
 
+def test_what_the_next_run_may_have_is_tried_again_and_a_verdict_on_the_file_is_not(tmp_path: Path) -> None:
+    reasons = [(name, "double") for name in ("fetch_failed", "decode_timeout", "decode_failed")]
+    first = run(tmp_path, [name for name, _ in reasons], [], reasons)
+    assert first == ["fetch_failed", "fetch_failed", "decode_timeout", "decode_failed"]
+    assert run(tmp_path, [name for name, _ in reasons], [], reasons) == first[:3]
+
+
+def test_a_key_that_cannot_be_made_costs_its_element(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Odd(Doubling):
+        def identity(self, element: InputItem) -> tuple[Any, ...]:
+            return (float("nan"),)
+
+    fn = StageFn(Odd(str(tmp_path / "marks")), WorkStore(str(tmp_path / "work")), "1", LIMIT)
+    (row, _) = (tagged.value for tagged in fn.process(InputItem("x")))
+    assert (row.reason, row.uri) == ("stage_failed", "x")
+
+
 def test_too_many_failures_stop_the_job_with_the_reasons_counted(tmp_path: Path) -> None:
     with pytest.raises(Exception, match=r"TooManyFailures|items broke in stage double"):
         run(tmp_path, ["broken1", "broken2", "broken3"], [], [])
@@ -83,6 +103,13 @@ def test_the_watch_counts_reasons() -> None:
     watch.note([row])
     with pytest.raises(TooManyFailures, match=r"3 of 4 items broke in stage fit: 3 x ValueError: x"):
         watch.note([row])
+
+
+def test_inputs_that_are_bad_do_not_stop_the_job() -> None:
+    watch = FailureWatch("scan", LIMIT)
+    for reason in ("decode_failed", "decode_timeout", "fetch_failed", "unreadable"):
+        for _ in range(10):
+            watch.note([Reject("v", "u", "scan", reason, "a broken download")])
 
 
 def test_heavy_objects_are_built_once_per_process() -> None:

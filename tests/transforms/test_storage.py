@@ -73,10 +73,24 @@ def test_a_local_file_is_handed_over_as_it_is(copies: LocalCopies, tmp_path: Pat
 
 
 @pytest.mark.parametrize("uri", ["/nowhere/film.mp4", "fake://bucket/film.mp4"])
-def test_a_file_that_is_gone_is_bad_input(copies: LocalCopies, uri: str) -> None:
+def test_a_file_that_is_gone_may_come_back(copies: LocalCopies, uri: str) -> None:
     with pytest.raises(BadInput) as caught, copies.open(uri):
         pass
-    assert caught.value.reason == "unreadable"
+    assert caught.value.reason == "fetch_failed"
+
+
+def test_a_copy_that_breaks_off_is_no_verdict_on_the_file(copies: LocalCopies, monkeypatch: pytest.MonkeyPatch) -> None:
+    files_at("fake://bucket").write_bytes_atomic("film.mp4", b"film")
+
+    def drop(*_: object) -> None:
+        raise ConnectionResetError("reset by peer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.copyfileobj", drop)
+        with pytest.raises(BadInput, match=r"fetch_failed: cannot fetch fake://bucket/film\.mp4: reset by peer"):
+            copies.open("fake://bucket/film.mp4").__enter__()
+    with copies.open("fake://bucket/film.mp4") as path:
+        assert Path(path).read_bytes() == b"film"
 
 
 def test_a_remote_file_is_fetched_once(copies: LocalCopies) -> None:

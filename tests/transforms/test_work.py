@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from duologue.schemas.records import Reject, Video
-from duologue.transforms.elements import PieceDone
+from duologue.transforms.elements import HeardPiece, PieceDone, SoundChunk
 from duologue.transforms.work import WorkStore, digest, pack, unpack
 
 VIDEO = Video(
@@ -37,10 +38,38 @@ def test_a_name_promises_its_bytes(tmp_path: Path) -> None:
         work.get(name)
 
 
+def test_bytes_that_went_bad_are_written_again(tmp_path: Path) -> None:
+    work = WorkStore(str(tmp_path))
+    name = work.put("scan", "k", b"hello", ".bin")
+    (tmp_path / name).write_bytes(b"hellp")
+    assert work.put("scan", "k", b"hello", ".bin") == name
+    assert work.get(name) == b"hello"
+
+
+@pytest.mark.parametrize("gone", ["file", "sound"])
+def test_a_piece_whose_file_is_gone_is_not_finished(tmp_path: Path, gone: str) -> None:
+    work = WorkStore(str(tmp_path))
+    names = {"file": work.put("listen", "k", b"arrays", ".npz"), "sound": work.put("listen", "k-000", b"s", ".flac")}
+    heard = HeardPiece(VIDEO, 0, 0.0, 9.5, names["file"], (SoundChunk(0.0, 9.5, names["sound"]),))
+    work.finish("listen", "k", [heard])
+    kinds = {"HeardPiece": HeardPiece}
+    assert work.finished("listen", "k", kinds) == [heard]
+    (tmp_path / names[gone]).unlink()
+    assert work.finished("listen", "k", kinds) is None
+
+
+@pytest.mark.parametrize("text", ["", "[{", '[{"kind": "Elsewhere", "value": {}}]', '[{"kind": "Video", "value": {}}]'])
+def test_a_damaged_record_is_no_promise(tmp_path: Path, text: str) -> None:
+    work = WorkStore(str(tmp_path))
+    work.finish("probe", "k", [])
+    (tmp_path / "ledger/probe/k.json").write_text(text)
+    assert work.finished("probe", "k", {"Video": Video}) is None
+
+
 def test_the_ledger_gives_back_typed_outputs(tmp_path: Path) -> None:
     work = WorkStore(str(tmp_path))
     outputs = [
-        PieceDone(VIDEO, 0, 0.0, 9.5, "scan/x.npz"),
+        PieceDone(VIDEO, 0, 0.0, 9.5, work.put("scan", "x", b"", ".npz")),
         Reject("v", "u", "scan", "no_face", 'it said "no"', 1.0, 2.0, 3),
     ]
     kinds = {"PieceDone": PieceDone, "Reject": Reject}
@@ -53,3 +82,4 @@ def test_a_digest_stands_for_content() -> None:
     assert digest("a", VIDEO) == digest("a", VIDEO)
     assert digest("a", {"x": 1, "y": 2}) == digest("a", {"y": 2, "x": 1})
     assert digest("ab", "c") != digest("a", "bc")
+    assert digest(os.fsdecode(b"caf\xe9")) != digest(os.fsdecode(b"caf\xe8"))  # names of files need not be UTF-8
