@@ -15,11 +15,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, fields
 
 import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
 
 from ..schemas.errors import UsageError
 from ..schemas.records import InputItem
-from ..transforms.storage import files_at, is_local, join, local_path
+from ..transforms.storage import files_at, is_local, is_utf8, join, local_path
 
 MEDIA_SUFFIXES = (
     *(".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"),
@@ -85,7 +87,7 @@ def read_manifest(uri: str) -> list[InputItem]:
         raise UsageError(f"cannot read the manifest {uri}: {error}") from error
     try:
         rows = list(_rows(uri, data))
-    except (ValueError, UnicodeDecodeError, csv.Error) as error:
+    except (ValueError, OSError, pa.ArrowException, csv.Error) as error:
         raise UsageError(f"cannot read the manifest {uri}: {' '.join(str(error).split())}") from error
     items = [_item(uri, folder, line, row) for line, row in enumerate(rows, start=1)]
     if not items:
@@ -97,15 +99,13 @@ def _rows(uri: str, data: bytes) -> Iterator[dict[str, object]]:
     if uri.lower().endswith(".csv"):
         yield from csv.DictReader(io.StringIO(data.decode("utf-8-sig")))
     elif uri.lower().endswith(".jsonl"):
-        for line in data.decode("utf-8").splitlines():
+        for line in data.decode("utf-8").split("\n"):
             if line.strip():
                 row = json.loads(line)
                 if not isinstance(row, dict):
                     raise ValueError("a line is not an object")
                 yield row
     else:
-        import pyarrow.parquet as pq
-
         table = pq.read_table(io.BytesIO(data))
         yield from table.select([name for name in table.column_names if name in COLUMNS]).to_pylist()
 
@@ -121,6 +121,9 @@ def _item(manifest: str, folder: str, line: int, row: dict[str, object]) -> Inpu
     if start is not None and end is not None and end <= start:
         raise UsageError(f"{where}: end_s {end} is not after start_s {start}")
     text = {name: str(row.get(name) or "") for name in ("source_id", "license", "attribution")}
+    for name, value in text.items():
+        if not is_utf8(value):
+            raise UsageError(f"{where}: {name} is not Unicode text: {value!r}")
     return InputItem(uri, start_s=start, end_s=end, **text)
 
 

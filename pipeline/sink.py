@@ -43,7 +43,7 @@ def candidates_in_band(group: Iterable[str]) -> Iterator[tuple[str, str]]:
 def join_later(item: tuple[str, dict[str, Iterable[Any]]]) -> Iterator[tuple[str, tuple[str, tuple[int, ...]]]]:
     """Candidates keyed by the later row -> keyed by the earlier one, with the later row's fingerprint."""
     later, found = item
-    for row in list(found["rows"])[:1]:
+    for row in sorted(found["rows"], key=lambda row: row.file)[:1]:
         for earlier in sorted(set(found["candidates"])):
             yield earlier, (later, row.fingerprint)
 
@@ -51,7 +51,7 @@ def join_later(item: tuple[str, dict[str, Iterable[Any]]]) -> Iterator[tuple[str
 def compare(item: tuple[str, dict[str, Iterable[Any]]]) -> Iterator[Duplicate]:
     """Candidates that repeat the earlier row's sound."""
     earlier, found = item
-    for row in list(found["rows"])[:1]:
+    for row in sorted(found["rows"], key=lambda row: row.file)[:1]:
         for later, fingerprint in sorted(set(found["candidates"])):
             similarity = same_audio(row.fingerprint, fingerprint)
             if similarity is not None:
@@ -104,7 +104,9 @@ class WriteShard(beam.DoFn):
         index, groups = item
         duplicates = {pair_id: (of, similarity) for pair_id, of, similarity in groups["duplicates"]}
         takedowns = read_takedowns(files_at(self.out))
-        rows = sorted({row.pair_id: row for row in groups["rows"]}.values(), key=lambda row: row.pair_id)
+        # Overlapping parts of one video may hold one clip twice; which comes last is up to the runner.
+        named = {row.pair_id: row for row in sorted(groups["rows"], key=lambda row: row.file, reverse=True)}
+        rows = [named[pair_id] for pair_id in sorted(named)]
         written: list[Any] = []
 
         def load() -> Iterator[Row]:

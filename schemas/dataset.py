@@ -47,25 +47,14 @@ class Dataset:
         Raises:
             UsageError: gone, or not of the size that the manifest says.
         """
-        try:
-            shard = open_shard(self.files, entry.path)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise self._damaged(entry, error) from error
-        if shard.metadata.num_rows != entry.rows:
-            raise UsageError(
-                f"{self.files.root}/{entry.path} has {shard.metadata.num_rows} rows, the manifest says {entry.rows}"
-            )
-        return shard
+        return open_named(self.files, entry)
 
     def _group(self, entry: FileEntry, shard: pq.ParquetFile, index: int, columns: Sequence[str] | None) -> pa.Table:
         try:
             table = shard.read_row_group(index, columns=None if columns is None else list(columns), use_threads=False)
             return _with_scores(table, columns)
         except (OSError, pa.ArrowException) as error:
-            raise self._damaged(entry, error) from error
-
-    def _damaged(self, entry: FileEntry, error: BaseException) -> UsageError:
-        return UsageError(f"{self.files.root}/{entry.path} cannot be read ({_line(error)}): see 'duologue verify'")
+            raise damaged(self.files, entry, error) from error
 
     def selection(self) -> pa.Table:
         """``selection.parquet``: pair_id, selected, reason, failing, split."""
@@ -174,6 +163,24 @@ class Dataset:
                 raise UsageError(f"{self.files.root}/{entry.path} is not a reject table")
             out += table_to_rejects(table)
         return out
+
+
+def open_named(files: Files, entry: FileEntry) -> pq.ParquetFile:
+    """A shard that a manifest names; raises as :meth:`Dataset.open`."""
+    try:
+        shard = open_shard(files, entry.path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise damaged(files, entry, error) from error
+    if shard.metadata.num_rows != entry.rows:
+        raise UsageError(
+            f"{files.root}/{entry.path} has {shard.metadata.num_rows} rows, the manifest says {entry.rows}"
+        )
+    return shard
+
+
+def damaged(files: Files, entry: FileEntry, error: BaseException) -> UsageError:
+    """What to tell where a named file cannot be read."""
+    return UsageError(f"{files.root}/{entry.path} cannot be read ({_line(error)}): see 'duologue verify'")
 
 
 def _with_scores(table: pa.Table, columns: Sequence[str] | None) -> pa.Table:

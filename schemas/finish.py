@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from .card import CARD_COLUMNS, card_text
 from .croissant import croissant_text
-from .dataset import SELECTION, Dataset
+from .dataset import SELECTION, Dataset, damaged, open_named
 from .errors import UsageError
 from .files import Files, as_files
 from .manifest import FileEntry, Manifest, put, put_beside, write_manifest
@@ -22,7 +22,7 @@ from .records import Reject
 from .reject import reject_table
 from .row import Pair, Row, pair_row
 from .selection import DEFAULTS, SELECTION_COLUMNS, SelectionOptions, select
-from .shard import open_shard, shard_bytes, shard_count, shard_index, shard_name, table_bytes
+from .shard import shard_bytes, shard_count, shard_index, shard_name, table_bytes
 from .takedown import TAKEDOWNS
 
 _SUMMARY = tuple(dict.fromkeys((*SELECTION_COLUMNS, *CARD_COLUMNS, "source_uri", "config_hash", "code_version")))
@@ -114,8 +114,17 @@ def publish(files: Files, manifest: Manifest, options: SelectionOptions) -> Mani
 
 
 def read_light(files: Files, manifest: Manifest) -> pa.Table:
-    """What selection, card and takedowns are made from, of every pair: no array, no sound."""
-    tables = [open_shard(files, entry.path).read(columns=list(_SUMMARY)) for entry in manifest.of_kind("pairs")]
+    """What selection, card and takedowns are made from, of every pair: no array, no sound.
+
+    Raises:
+        UsageError: a shard is gone, damaged or not of the size that the manifest says.
+    """
+    tables = []
+    for entry in manifest.of_kind("pairs"):
+        try:
+            tables.append(open_named(files, entry).read(columns=list(_SUMMARY)))
+        except (OSError, pa.ArrowException) as error:
+            raise damaged(files, entry, error) from error
     if not tables:
         return pa.schema([pair_schema().field(name) for name in _SUMMARY]).empty_table()
     return pa.concat_tables(tables)

@@ -76,7 +76,7 @@ def _groups(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
 def table_bytes(table: pa.Table) -> bytes:
     """A small table (rejects, selection) as Parquet bytes; deterministic."""
     stream = io.BytesIO()
-    pq.write_table(table, stream, compression="zstd", compression_level=ZSTD_LEVEL, store_schema=True)
+    pq.write_table(table, stream, compression="zstd", compression_level=ZSTD_LEVEL, write_page_checksum=True)
     return stream.getvalue()
 
 

@@ -89,7 +89,7 @@ def choose_clips(
                 clips.append(_window(persons, video, shot, t0, t1, options))
             except BadInput as bad:
                 where = (t0, t1, shot.index, video.source_id)
-                rejects.append(Reject(video.video_id, video.uri, "track", bad.reason, bad.detail, *where))
+                rejects.append(Reject(video.video_id, video.uri, "clips", bad.reason, bad.detail, *where))
     return clips, rejects
 
 

@@ -161,9 +161,9 @@ class StageFn(beam.DoFn):
         try:
             key = digest(stage.name, self.code_version, *stage.identity(element))
         except Exception as error:
-            outputs = [self._failed(element, error)]
-            self._watch.note(outputs)
-            yield from self._emit(outputs, 0.0)
+            failed = [self._failed(element, error)]
+            self._watch.note(failed)
+            yield from self._emit(failed, 0.0)
             return
         kinds = {kind.__name__: kind for kind in (*stage.kinds, Reject)}
         outputs = self.work.finished(stage.name, key, kinds)

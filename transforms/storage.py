@@ -8,6 +8,7 @@ import tempfile
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 from apache_beam.io.filesystem import CompressionTypes
@@ -105,6 +106,7 @@ class LocalCopies:
     def _fetch(self, uri: str) -> Path:
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="duologue-videos-"))
+            Finalize(None, self.close, exitpriority=0)  # forked workers end without atexit, not without this
         name = hashlib.sha256(uri.encode()).hexdigest()[:24] + Path(uri).suffix[:8]
         target = self._folder / name
         if uri in self._sizes:

@@ -44,6 +44,19 @@ def test_a_missing_folder_is_a_usage_error(verb: ModuleType, tmp_path: Path) -> 
         run(verb, tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("harm", ["missing", "truncated", "damaged"])
+def test_select_names_the_shard_that_cannot_be_read(written: Written, harm: str) -> None:
+    root, _ = written
+    path = sorted((root / "pairs").glob("*.parquet"))[0]
+    data = path.read_bytes()
+    if harm == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(data[: len(data) // 2] if harm == "truncated" else data[:4] + bytes(3000) + data[3004:])
+    with pytest.raises(UsageError, match=rf"{path.name} cannot be read .*duologue verify"):
+        run(select, root, "--set", "speech_share=0.05")
+
+
 def test_select(written: Written, capsys: Capture) -> None:
     root, _ = written
     assert run(select, root, "--set", "speech_share=0.05") == 0

@@ -68,6 +68,31 @@ def test_a_malformed_manifest_names_row_and_fault(tmp_path: Path, text: str, say
         resolve_inputs([str(tmp_path / "m.csv")])
 
 
+def test_only_line_feeds_end_a_line_of_a_manifest(tmp_path: Path) -> None:
+    row = {"uri": "clip.mp4", "attribution": "one\u2028two\x85three"}
+    (tmp_path / "m.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\r\n\n" + json.dumps({"uri": "b.mp4"}))
+    found = resolve_inputs([str(tmp_path / "m.jsonl")])
+    assert [item.attribution for item in found] == ["", row["attribution"]]
+
+
+def test_a_manifest_with_damaged_pages_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "m.parquet"
+    table = pa.Table.from_pylist([{"uri": f"clip{k}.mp4"} for k in range(50)])
+    pq.write_table(table, path, compression="zstd", use_dictionary=False)
+    data = bytearray(path.read_bytes())
+    data[40:60] = bytes(20)
+    path.write_bytes(data)
+    with pytest.raises(UsageError, match="cannot read the manifest") as caught:
+        resolve_inputs([str(path)])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_manifest_whose_texts_no_table_can_hold_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "m.jsonl").write_text(json.dumps({"uri": "clip.mp4", "license": "\udce9"}))
+    with pytest.raises(UsageError, match="row 1: license is not Unicode text"):
+        resolve_inputs([str(tmp_path / "m.jsonl")])
+
+
 def test_items_are_chunked_so_that_the_graph_stays_small(tmp_path: Path) -> None:
     items = [InputItem(f"{k:05d}.mp4") for k in range(CHUNK + 1)]
     names = write_item_chunks(items, str(tmp_path))

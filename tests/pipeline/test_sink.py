@@ -1,13 +1,18 @@
-"""Where a data set may be written."""
+"""Where a data set may be written, and what goes into it where two rows have one name."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from duologue.pipeline.sink import check_writable
+from duologue.pipeline.rows import row_bytes
+from duologue.pipeline.sink import WriteShard, check_writable, join_later
 from duologue.schemas.errors import UsageError
+from duologue.schemas.row import pair_row
 from duologue.tests.dataset_factory import make_pairs, write_dataset
+from duologue.transforms.elements import PairDone
+from duologue.transforms.work import WorkStore
 
 
 @pytest.mark.parametrize("name", ["README.md", "config.yaml", "pairs/mine.parquet"])
@@ -33,3 +38,17 @@ def test_a_data_set_finished_or_begun_and_a_folder_of_videos_are_written_to(tmp_
     check_writable(str(tmp_path / "videos"))
     (tmp_path / "videos" / "README.md").write_text("written by a run that was killed before its manifest")
     check_writable(str(tmp_path / "videos"))
+
+
+def test_of_two_rows_of_one_name_the_order_of_arrival_does_not_choose(tmp_path: Path) -> None:
+    (pair,) = make_pairs(1)
+    work = WorkStore(str(tmp_path / "_work"))
+    rows = []
+    for text in ("one", "two"):
+        file = work.put("score", pair.pair_id, row_bytes(pair_row(replace(pair, person_a=text))), ".arrow")
+        rows.append(PairDone(pair.pair_id, "v", 0.0, 1.0, file, (), (len(rows),)))
+    writer = WriteShard(str(tmp_path), work, landmarks=False, voices=False)
+    both = [next(writer.process((0, {"rows": order, "duplicates": []}), 1)) for order in (rows, rows[::-1])]
+    assert both[0].sha256 == both[1].sha256
+    met = [list(join_later((pair.pair_id, {"rows": order, "candidates": ["e"]}))) for order in (rows, rows[::-1])]
+    assert met[0] == met[1]

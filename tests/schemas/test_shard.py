@@ -6,6 +6,7 @@ import io
 import random
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from duologue.schemas import pair as schema
@@ -19,6 +20,7 @@ from duologue.schemas.shard import (
     shard_count,
     shard_index,
     shard_name,
+    table_bytes,
 )
 from duologue.tests.dataset_factory import make_pairs
 from hypothesis import given
@@ -77,6 +79,14 @@ def test_a_flipped_bit_is_noticed(tmp_path: Path, rows: list[dict[str, object]])
     shard = open_shard(LocalFiles(tmp_path), "x.parquet", check=True)
     with pytest.raises(OSError, match=r"(?i)crc|checksum"):
         shard.read()
+
+
+def test_a_flipped_bit_of_a_plain_table_is_noticed(tmp_path: Path) -> None:
+    data = bytearray(table_bytes(pa.table({"n": pa.array(range(1000))})))
+    data[200] ^= 1
+    (tmp_path / "t.parquet").write_bytes(data)
+    with pytest.raises(OSError, match=r"(?i)crc|checksum"):
+        open_shard(LocalFiles(tmp_path), "t.parquet", check=True).read()
 
 
 def test_an_empty_shard_has_the_schema() -> None:

@@ -104,7 +104,8 @@ def test_window_shrinks_to_the_part_with_both():
 
 
 def test_one_and_no_face():
-    assert [r.reason for r in choose(made.piece(0, 10, ("t0", 0, 10, LEFT)))[1]] == ["one_face"]
+    (reject,) = choose(made.piece(0, 10, ("t0", 0, 10, LEFT)))[1]
+    assert (reject.stage, reject.reason) == ("clips", "one_face")
     assert [r.reason for r in choose(made.piece(0, 10))[1]] == ["no_face"]
 
 

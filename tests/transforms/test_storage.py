@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from duologue.schemas.errors import BadInput
 from duologue.schemas.files import LocalFiles
+from duologue.transforms import storage
 from duologue.transforms.storage import BeamFiles, LocalCopies, files_at, is_local, join, local_path
 from fake_store import FakeStore
 
@@ -105,6 +106,18 @@ def test_a_remote_file_is_fetched_once(copies: LocalCopies) -> None:
     assert FakeStore.opened["fake://bucket/film.mp4"] == 1
     copies.close()
     assert not Path(paths.pop()).exists()
+
+
+def test_copies_go_when_their_process_ends(copies: LocalCopies, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_exit: list[Callable[[], None]] = []
+    monkeypatch.setattr(storage, "Finalize", lambda _, leave, exitpriority: at_exit.append(leave))
+    for name in ("a.mp4", "b.mp4"):
+        files_at("fake://bucket").write_bytes_atomic(name, b"film")
+        with copies.open(f"fake://bucket/{name}") as path:
+            folder = Path(path).parent
+    (leave,) = at_exit
+    leave()
+    assert not folder.exists()
 
 
 def test_the_oldest_copies_make_room_for_new_ones() -> None:
