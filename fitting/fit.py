@@ -80,7 +80,7 @@ class FitOptions:
     anatomy_sd: float = 0.004
     anatomy_length: float = 0.025
     anatomy_modes: int = 16
-    identity_frames: int = 24
+    identity_frames: int = 48
     constant_share: float = 4.0
     identity_prior_weight: float = 4.0
     pose_iterations: int = 4
