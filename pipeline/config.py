@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 import yaml
@@ -25,6 +25,7 @@ from ..transforms.scan import ScanOptions
 from ..transforms.speaking import SpeakingOptions
 from ..transforms.stitch import StitchOptions
 from ..transforms.track import TrackOptions
+from .bounds import check_bounds
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def load_config(text: str = "", settings: Sequence[str] = ()) -> CurateConfig:
     """A configuration from YAML text and ``a.b=c`` settings (later ones win).
 
     Raises:
-        UsageError: not YAML, an unknown option, or a value of the wrong type; one line that names it.
+        UsageError: not YAML, an unknown option, or a value of the wrong type or out of bounds; one line that names it.
     """
     try:
         tree = yaml.safe_load(text) if text.strip() else {}
@@ -136,6 +137,9 @@ def load_config(text: str = "", settings: Sequence[str] = ()) -> CurateConfig:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise UsageError(f"option {where}: {first['msg']} (got {first['input']!r})") from error
+    check_bounds(dict(_values(config)))
+    if config.run.geometry_only:
+        config = replace(config, select=replace(config.select, sound=False))
     return config
 
 
@@ -164,6 +168,16 @@ def _check_names(example: Any, tree: Mapping[str, Any], path: str) -> None:
             if not isinstance(value, Mapping):
                 raise UsageError(f"option {path}{name} is a group: {path}{name}.<option>=value")
             _check_names(below, value, f"{path}{name}.")
+
+
+def _values(group: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every option's name, such as ``clips.clip_s``, and value."""
+    for item in fields(group):
+        value = getattr(group, item.name)
+        if is_dataclass(value):
+            yield from _values(value, f"{path}{item.name}.")
+        else:
+            yield f"{path}{item.name}", value
 
 
 def config_yaml(config: CurateConfig) -> str:

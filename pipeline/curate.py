@@ -39,7 +39,7 @@ from .sink import check_writable
 def run(args: argparse.Namespace) -> int:
     settings = list(args.settings)
     if args.geometry_only:
-        settings += ["run.geometry_only=true", "select.sound=false"]
+        settings += ["run.geometry_only=true"]
     if args.people == 1:
         settings += ["scan.people=1", "clips.people=1"]
     if args.head_model:

@@ -46,7 +46,7 @@ from ..runners import beam_options
 from .clock import FLIP, angles_deg
 
 Array = npt.NDArray[np.float64]
-SETTINGS = ("run.geometry_only=true", "select.sound=false", "clips.shortest_s=2.0")
+SETTINGS = ("run.geometry_only=true", "clips.shortest_s=2.0")
 HELD_OUT = tuple(range(0, 468, 5))
 MIRROR = np.diag([-1.0, 1.0, 1.0])
 SAME_PLACE = 0.1  # both faces within this share of the picture's width, and of their own size: the same set-up

@@ -42,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
     """Measure and print; 1 where ``--tolerance`` is not kept."""
     if args.workers < 1:
         raise UsageError(f"--workers {args.workers}: at least 1")
+    if args.real and args.tolerance:
+        raise UsageError("--tolerance holds the suite to its limits; --real has no truth to hold anything to")
     settings = list(args.settings)
     if args.head_model:
         settings.append(f"backends.head_model={json.dumps(args.head_model)}")

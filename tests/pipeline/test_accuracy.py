@@ -286,7 +286,8 @@ def test_limits(tmp_path: Path) -> None:
 
 def test_wrong_requests_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("x")
-    for words in (["--workers", "0"], ["--tolerance", "gone.json"], ["--out", str(tmp_path / "file" / "x")],
+    for words in (["--workers", "0"], ["--tolerance", "gone.json"],
+                  ["--real", str(tmp_path), "--tolerance", str(LIMITS)], ["--out", str(tmp_path / "file" / "x")],
                   ["--real", str(tmp_path / "gone")]):  # fmt: skip
         assert main(["accuracy", *words]) == 2
         assert len(capsys.readouterr().err.strip().splitlines()) == 1

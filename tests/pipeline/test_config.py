@@ -29,6 +29,19 @@ def test_settings_win_over_the_file() -> None:
         ("a: [", [], "not YAML"),
         ("trackk: {}", [], "unknown option trackk"),
         ("", ["decode.backend=vlc"], "vlc"),
+        ("", ["run.rows_per_shard=0"], "run.rows_per_shard: 0 is not at least 1"),
+        ("run: {track_piece_s: -60}", [], "run.track_piece_s: -60.0 is not at least 1"),
+        ("", ["run.max_failed_share=1.1"], "run.max_failed_share: 1.1 is not from 0 to 1"),
+        ("", ["listen.piece_s=-600"], "listen.piece_s"),
+        ("", ["listen.hop_s=0"], "listen.hop_s"),
+        ("", ["listen.windows_s=[.nan, 1]"], "listen.windows_s"),
+        ("", ["clips.clip_s=0"], "clips.clip_s"),
+        ("", ["clips.clip_s=2"], "clips.shortest_s: 3 s is longer than clips.clip_s, 2 s"),
+        ("", ["fit.fps=0"], "fit.fps"),
+        ("", ["scan.people=7"], "scan.people"),
+        ("", ["clips.people=1"], "contradicts scan.people"),
+        ("", ["scan.shots.ratio=.nan"], "scan.shots.ratio: nan is not a finite number"),
+        ("", ["track.detect_every_s=.inf"], "track.detect_every_s"),
     ],
 )
 def test_faults_are_one_line_that_names_the_option(text: str, settings: list[str], says: str) -> None:
@@ -36,6 +49,13 @@ def test_faults_are_one_line_that_names_the_option(text: str, settings: list[str
         load_config(text, settings)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "settings"), [("run: {geometry_only: true}", []), ("", ["run.geometry_only=true"])])
+def test_geometry_only_selects_by_geometry_however_it_is_said(text: str, settings: list[str]) -> None:
+    assert load_config().select.sound
+    assert not load_config(text, settings).select.sound
+    assert load_config(text, [*settings, "run.geometry_only=false"]).select.sound
 
 
 def test_the_hash_is_of_what_is_measured() -> None:
