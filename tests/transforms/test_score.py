@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from duologue.transforms.score import yaw_of, yaw_sd
+from duologue.schemas.tracks import FaceTrack
+from duologue.tests.dataset_factory import make_head
+from duologue.transforms.score import person_scores, yaw_of, yaw_sd
 from scipy.spatial.transform import Rotation
 
 
@@ -18,3 +22,15 @@ def test_deviation_of_yaw_is_that_of_small_turns() -> None:
         spread = yaw_of(many.as_rotvec().astype(np.float32)).std() / 0.1
         assert said[k] == pytest.approx(spread, rel=0.03)
     assert len(yaw_sd(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.float32))) == 0
+
+
+def test_bound_of_yaw_is_over_it_by_its_deviation_and_by_more_the_less_sure_the_pose() -> None:
+    head, empty = make_head(np.random.default_rng(1), 50, -0.4, track_id="t0"), np.full((50, 4), np.nan, np.float32)
+    track = FaceTrack("t0", np.full((50, 478, 3), np.nan, np.float32), empty, np.zeros(50, bool), empty[:, 0],
+                      empty[:, 0], np.zeros(1, np.float32))  # fmt: skip
+    inside = np.ones(50, bool)
+    scores = person_scores(track, inside, head)
+    assert scores["yaw_bound"] - scores["yaw95"] == pytest.approx(np.degrees(0.02), rel=0.1)  # every axis has 0.02
+    unsure = person_scores(track, inside, replace(head, rotation_sd=5 * head.rotation_sd))
+    assert unsure["yaw95"] == scores["yaw95"]
+    assert unsure["yaw_bound"] - scores["yaw_bound"] == pytest.approx(np.degrees(0.08), rel=0.1)
