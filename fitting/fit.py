@@ -28,6 +28,9 @@ from .trajectory import clip_times
 from .uncertainty import pose_sd
 from .windows import solve_windows
 
+BEHIND = np.radians(100.0)  # between where a face points and the way to the camera
+NO_FACE = 0.25  # median residual, of face scale: faces are under 0.1, shuffled landmarks over 0.7
+
 
 @dataclass(frozen=True)
 class FitOptions:
@@ -148,15 +151,15 @@ class HeadFitter:
     def fit(self, clips: list[ClipTracks]) -> list[FittedPair | BadInput]:
         """Fit clips together as one batch."""
         chains: list[MeasuredTrack] = []
-        owners: list[tuple[MeasuredTrack, ...] | BadInput] = []
+        owners: list[int | BadInput] = []  # how many people the clip has
         for clip in clips:
             try:
                 people = [("a", clip.a)] + ([("b", clip.b)] if clip.b.track_id else [])
-                pair = tuple(self._measure(clip, track, who) for who, track in people)
+                pair = [self._measure(clip, track, who) for who, track in people]
             except BadInput as bad:
                 owners.append(bad)
                 continue
-            owners.append(pair)
+            owners.append(len(pair))
             chains += pair
         fits = self._solve(chains) if chains else []
         results: list[FittedPair | BadInput] = []
@@ -165,11 +168,11 @@ class HeadFitter:
             if isinstance(owner, BadInput):
                 results.append(owner)
                 continue
-            both = fits[position : position + len(owner)]
-            position += len(owner)
+            both = fits[position : position + owner]
+            position += owner
             refused = [f for f in both if isinstance(f, BadInput)]
             good = [f for f in both if not isinstance(f, BadInput)]
-            results.append(refused[0] if refused else self._pair(clip, owner, good))
+            results.append(refused[0] if refused else self._pair(clip, good))
         return results
 
     def _measure(self, clip: ClipTracks, track: FaceTrack, person: str) -> MeasuredTrack:
@@ -182,14 +185,20 @@ class HeadFitter:
 
     # -- solving --------------------------------------------------------------------------------------------------
 
-    def _solve(self, chains: list[MeasuredTrack]) -> list[TrackFit | BadInput]:
+    def _solve(self, chains: list[MeasuredTrack]) -> list[tuple[MeasuredTrack, TrackFit] | BadInput]:
+        """Each chain, without the frames that cannot be, and its fit."""
         options, model = self.options, self.model
         measured = observations(chains, self.options.device)
         start = initial_state(model, measured)
         data = facing_weights(model, measured, start, options.far_side_factor, self.steadiness)
         state = refine_on_rigid(self.rigid, data, start, options.pose_iterations, self._chunk)
         data = facing_weights(model, measured, state, options.far_side_factor, self.steadiness)
-        bad = [self._not_facing(c, state.rotation[k], data.mask[k], k) for k, c in enumerate(chains)]
+        bad = [self._not_facing(c, state.rotation[k], data.mask[k]) for k, c in enumerate(chains)]
+        # No landmark network sees a face from behind: in such frames it swapped left and right.
+        seen = (-state.rotation[..., 2, 2] > np.cos(BEHIND)).cpu().numpy()
+        kept = [c if b else c.only(seen[k, : len(c.frames)]) for k, (b, c) in enumerate(zip(bad, chains, strict=True))]
+        if any(len(k.frames) < len(c.frames) for k, c in zip(kept, chains, strict=True)):
+            return self._solve(kept)
 
         lm = LMOptions(
             options.identity_iterations,
@@ -209,20 +218,25 @@ class HeadFitter:
         finite = torch.isfinite(state.place).all(-1) & torch.isfinite(state.rotation).all(-1).all(-1)
         foreign = foreign_anatomy(model, state.shape, self.n_shape)
         sd = pose_sd(model, data, state, self._motion(data, depth), foreign, options.robust_scale)
-        out: list[TrackFit | BadInput] = []
+        out: list[tuple[MeasuredTrack, TrackFit] | BadInput] = []
         for k, chain in enumerate(chains):
             n = len(chain.frames)
             failed = bad[k]
             if failed is None and not bool(finite[k, :n].all()):
                 failed = BadInput("fit_failed", "the solver found no finite answer")
-            out.append(failed or TrackFit.take(chain, state, data, length, sd, float(foreign[k]), k))
+            fit = TrackFit.take(chain, state, data, length, sd, float(foreign[k]), k)
+            left = float(np.nanmedian(fit.residual))
+            if failed is None and not left < NO_FACE:
+                why = f"the landmarks are not a face's: {100 * left:.0f} % of face scale off the best fit"
+                failed = BadInput("fit_failed", f"track {chain.track.track_id}: {why}, at most {100 * NO_FACE:.0f} %")
+            out.append(failed or (chain, fit))
         return out
 
     @property
     def _chunk(self) -> int:
         return 64 if self.options.device == "cpu" else 8192
 
-    def _not_facing(self, chain: MeasuredTrack, rotation: Tensor, mask: Tensor, k: int) -> BadInput | None:
+    def _not_facing(self, chain: MeasuredTrack, rotation: Tensor, mask: Tensor) -> BadInput | None:
         cosine = -rotation[mask][:, 2, 2]  # model +z against the optical axis
         toward = int((cosine > 0.09).sum())  # within 85 degrees
         if toward >= self.options.min_valid_frames:
@@ -253,8 +267,8 @@ class HeadFitter:
 
     # -- results --------------------------------------------------------------------------------------------------
 
-    def _pair(self, clip: ClipTracks, chains: tuple[MeasuredTrack, ...], fits: list[TrackFit]) -> FittedPair | BadInput:
-        camera = chains[0].camera
+    def _pair(self, clip: ClipTracks, fits: list[tuple[MeasuredTrack, TrackFit]]) -> FittedPair | BadInput:
+        camera = fits[0][0].camera
         times = clip_times(clip.start_s, clip.end_s, self.options.fps)
         source = np.asarray(clip.times, dtype=np.float64)
         partial = [
@@ -269,7 +283,7 @@ class HeadFitter:
                 self.options.turned_error,
                 self.options.iris_error,
             )
-            for c, f in zip(chains, fits, strict=True)
+            for c, f in fits
         ]
         heads = []
         for k, (track, gaze) in enumerate(partial):
@@ -278,10 +292,10 @@ class HeadFitter:
                     "landmarks_lost", f"track {track.track_id}: no frame of the clip lies between measurements"
                 )
             partner = partial[1 - k][0].head_centre if len(partial) == 2 else np.full((len(times), 3), np.nan)
-            offset_sd = prior_sd(fits[k].foreign, self.head.eyeball_radius, track.scale_log_sd)
-            iris_error = self.options.iris_error if chains[k].track.gaze is None else 0.0  # no irises were read
+            offset_sd = prior_sd(fits[k][1].foreign, self.head.eyeball_radius, track.scale_log_sd)
+            iris_error = self.options.iris_error if fits[k][0].track.gaze is None else 0.0  # no irises were read
             # A detector's irises are off by more than a ball's place explains; exact ones are not.
-            angular = iris_error > 0 or chains[k].track.gaze is not None
+            angular = iris_error > 0 or fits[k][0].track.gaze is not None
             heads.append(personal_offset(track, gaze, partner, offset_sd, self.options.fps, iris_error, angular))
         if len(heads) == 1:
             heads.append(nobody(heads[0]))

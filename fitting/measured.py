@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,11 @@ class MeasuredTrack:
     scale: npt.NDArray[np.float64]
     sigma: npt.NDArray[np.float64]
     enabled: npt.NDArray[np.bool_]
+
+    def only(self, rows: npt.NDArray[np.bool_]) -> MeasuredTrack:
+        """With only those of its N frames."""
+        names = ("frames", "times", "points", "scale", "sigma", "enabled")
+        return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
 
 def measure(

@@ -233,6 +233,24 @@ def test_bad_input_is_named_and_costs_only_its_clip() -> None:
     assert isinstance(results[4], FittedPair)
 
 
+def test_frames_with_left_and_right_swapped_are_left_out() -> None:
+    good, truths = clip(0.01, 2.0)
+    landmarks = good.a.landmarks.copy()
+    landmarks[30:40, :, 0] = 600 - landmarks[30:40, :, 0]
+    pair = fitted(fit_clips([replace(good, a=replace(good.a, landmarks=landmarks))], HEAD, OPTIONS)[0])
+    assert np.array_equal(np.flatnonzero(~pair.a.valid), np.arange(30, 40))
+    assert pair.b.valid.all()
+    assert error_deg(pair.a.rotation[pair.a.valid], truths[0].rotation[pair.a.valid]).mean() < 1.0
+
+
+def test_landmarks_that_are_no_face_are_refused() -> None:
+    good, _ = clip(0.01, 2.0)
+    shuffled = good.a.landmarks[:, np.random.default_rng(0).permutation(478)]
+    results = fit_clips([replace(good, a=replace(good.a, landmarks=shuffled)), good], HEAD, OPTIONS)
+    assert bad(results[0]).reason == "fit_failed"
+    assert isinstance(results[1], FittedPair)
+
+
 def test_a_profile_that_never_turns_to_the_camera_is_refused() -> None:
     good, _ = clip(0.0, 2.0)
     truth = Truth(good.times, -1.0, np.zeros(6))
