@@ -23,15 +23,17 @@ class DiffusionOptions:
     partner_given: share of samples in which one person is seen as they are (time 0) and only the other is wanted back,
         so that a network can also answer a partner whose motion is known; 0 leaves it out.
     manner_told: share of samples that are told something of how people behave (:mod:`.manner`); 0 leaves it out.
-    steps: of the sampler. guidance: weight of the sound, 1 is none.
+    steps: of the sampler. guidance: weight of the sound, 1 is none. manner_guidance: of what is told of how people
+        behave.
     clip: predictions are kept within so many standard deviations while sampling.
     """
 
     audio_dropout: float = 0.1
     partner_given: float = 0.2
-    manner_told: float = 0.5
+    manner_told: float = 0.2
     steps: int = 6
     guidance: float = 2.5
+    manner_guidance: float = 6.0
     clip: float = 10.0
 
     def __post_init__(self) -> None:
@@ -54,11 +56,6 @@ def add_noise(x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
     """Diffuse [B, ...] to times [B], or [B, P, ...] to times [B, P]."""
     signal, spread = (v.view(*t.shape, *[1] * (x.ndim - t.ndim)) for v in signal_and_noise(t))
     return signal * x + spread * noise
-
-
-def guided(with_sound: Tensor, without: Tensor, weight: float) -> Tensor:
-    """Classifier-free guidance on clean-data predictions."""
-    return without + weight * (with_sound - without)
 
 
 def multistep(predict: Callable[[Tensor, float], Tensor], noise: Tensor, steps: int, clip: float) -> Tensor:

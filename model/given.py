@@ -16,6 +16,8 @@ from .representation import Poses, Scene, Statistics, encode, from_six, part_sli
 from .turns import unwrapped, wrapped
 
 HELD = 0.035  # radians: 2 degrees, so that a placement well inside the bin of a layout code stays there
+NEAR = 0.02  # metres
+ENDS = 12  # frames at either end whose distance counts, as `fitting.dyad` takes it
 FADE = 25  # frames within which a given first place and turn pass into the network's own
 
 
@@ -28,7 +30,8 @@ class Given:
         facing: [B, 2, 6] of the anchor frame, to which rotations are relative.
         turn: [B, 2] radians about the vertical from the partner that a head's median lies within :data:`HELD` of; NaN
             where free. tilt: [B, 2] radians, likewise of the head's tilt (positive: toward the subject's left).
-        statistics: of the numbers.
+        change: [B] metres by which the distance between the two grows from beginning to end, within :data:`NEAR`; NaN
+            where free. statistics: of the numbers.
         seen: [B, 2] bool: people whose whole motion is known. motion: [B, 2, T, D] normalised, theirs; None: nobody's.
     """
 
@@ -36,6 +39,7 @@ class Given:
     facing: Tensor
     turn: Tensor
     tilt: Tensor
+    change: Tensor
     statistics: Statistics
     seen: Tensor
     motion: Tensor | None = None
@@ -57,6 +61,8 @@ class Given:
         """
         if not bool((self.turn.isnan() & self.tilt.isnan()).all()):
             x = self._turned(x)
+        if not bool(self.change.isnan().all()) and x.shape[2] > 4 * ENDS:
+            x = self._moved(x)
         start = x[:, :, 0] if x.shape[2] < 3 else 2 * x[:, :, 1] - x[:, :, 2]
         start = torch.where(self.values.isnan(), x[:, :, 0], start)
         x = torch.cat([start[:, :, None], x[:, :, 1:]], dim=2)
@@ -78,6 +84,20 @@ class Given:
         raw[..., where] = to_six(head) - anchor
         return self.statistics.normalise(raw)
 
+    def _moved(self, x: Tensor) -> Tensor:
+        """Both walk half of what is missing of the change. In a partner frame the partner lies along -z."""
+        where = part_slices(self.statistics.expression)["translation"]
+        raw = self.statistics.restore(x)
+        away = raw[..., where.start + 2]
+        grown = (away[:, :, -ENDS:].mean(-1) - away[:, :, :ENDS].mean(-1)).sum(-1)
+        wrong = torch.where(self.change.isnan(), 0.0, self.change - grown)
+        wrong = wrong.sign() * (wrong.abs() - NEAR).clamp_min(0)
+        walk = torch.linspace(0, 1, x.shape[2] - 2 * ENDS, device=x.device)
+        walk = torch.nn.functional.pad(walk * walk * (3 - 2 * walk), (ENDS, 0))
+        walk = torch.nn.functional.pad(walk, (0, ENDS), value=1.0)
+        raw[..., where.start + 2] = away + 0.5 * wrong[:, None, None] * walk
+        return self.statistics.normalise(raw)
+
     def repeat(self, count: int) -> Given:
         """For ``count`` samples of each scene."""
         return Given(
@@ -85,6 +105,7 @@ class Given:
             self.facing.repeat(count, 1, 1),
             self.turn.repeat(count, 1),
             self.tilt.repeat(count, 1),
+            self.change.repeat(count),
             self.statistics,
             self.seen.repeat(count, 1),
             None if self.motion is None else self.motion.repeat(count, 1, 1, 1),
@@ -108,9 +129,16 @@ def _ramp(x: Tensor) -> Tensor:
     return torch.nn.functional.pad(rise, (0, x.shape[2] - len(rise)), value=1.0)[:, None]
 
 
-def given(scene: Scene, statistics: Statistics, held: Tensor | None = None, tilt: Tensor | None = None) -> Given:
+def given(
+    scene: Scene,
+    statistics: Statistics,
+    held: Tensor | None = None,
+    tilt: Tensor | None = None,
+    change: Tensor | None = None,
+) -> Given:
     """What a scene fixes: people's places and, where known, which way their heads face; of those ``held`` [B, 2] bool
-    throughout; how heads ``tilt`` [B, 2], radians, NaN where free."""
+    throughout; how heads ``tilt`` [B, 2], radians, and by how much the distance is to ``change`` [B], metres; NaN where
+    free."""
     where = part_slices(statistics.expression)
     raw = scene.centre.new_zeros((*scene.centre.shape[:2], statistics.dims))
     fixed = torch.zeros_like(raw, dtype=torch.bool)
@@ -121,7 +149,8 @@ def given(scene: Scene, statistics: Statistics, held: Tensor | None = None, tilt
     kept = free if held is None else torch.where(held & scene.facing_known, turn, free)
     values = torch.where(fixed, statistics.normalise(raw), torch.nan)
     tilted = free if tilt is None else tilt.to(free)
-    return Given(values, to_six(scene.facing), kept, tilted, statistics, torch.zeros_like(scene.facing_known))
+    changed = free[:, 0] if change is None else change.to(free)
+    return Given(values, to_six(scene.facing), kept, tilted, changed, statistics, torch.zeros_like(scene.facing_known))
 
 
 def bridged(head: HeadTrack) -> HeadTrack:

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..fitting.rotations import exp_so3
 from ..schemas.errors import UsageError
 from .data import Batch
+from .given import ENDS
 
 # Scalars of the layout in the order of the columns, how each is scaled, and which column is the other person's.
 MANNERS = ("look_a_share", "look_b_share", "mutual_share", "tilt_a_deg", "tilt_b_deg", "distance_change_m")
@@ -24,7 +25,6 @@ CHANGE = MANNERS.index("distance_change_m")
 MANNER_DIM = 2 * len(MANNERS)
 MOST = 2.5  # units: what is rarer is not worth telling apart
 LOOKS_DEG = 14.0  # between those at which `fitting.gaze` lets a look begin and end
-ENDS = 12  # frames at either end whose distance counts
 LEAST_FRAMES = 50  # 2 s: less of a window says little of how people behave
 
 

@@ -21,7 +21,7 @@ from ..schemas.heads import HeadTrack
 from ..schemas.pair import SAMPLE_RATE
 from ..schemas.tracks import Float32
 from .checkpoint import Trained, load_trained
-from .diffusion import guided, multistep
+from .diffusion import multistep
 from .dyad_metrics import gaze_directions
 from .given import Given, bridged, given, motion_of
 from .manner import CHANGE, manner_from, tilts_of
@@ -96,8 +96,8 @@ def generate(
         partner: the measured motion of a or of b over the same T frames, who then comes back as measured, gaps bridged;
             the other one is generated to go with it. ``placement`` is :func:`place_like` of the measured pair.
         manner: how they are to behave: any of :data:`.manner.MANNERS` (layout scalars by name), such as
-            ``{"mutual_share": 0.5}``; what is not told is left to the network, and tilts are held as turns are.
-            ``distance_change_m`` is of the first window of long sound.
+            ``{"mutual_share": 0.5}``; what is not told is left to the network. Tilts are held as turns are, and
+            the distance changes by ``distance_change_m`` from the first frames to the last.
         seed: the same gives the same motion. guidance, steps: of the sampler; None takes the configuration's.
         overlap_s: seconds that neighbouring windows share.
         device: where a path is loaded.
@@ -124,7 +124,7 @@ def generate(
     scene = _scene(placement, net)
     told = manner_from(manner or {}).to(net.device)
     held = torch.tensor([[p.held for p in placement]], device=net.device)
-    known = given(scene, net.statistics, held, tilts_of(told))
+    known = given(scene, net.statistics, held, tilts_of(told), told[:, CHANGE])
     kept: list[HeadTrack | None] = [None, None]
     for who, head in enumerate(partner):
         if head is not None:
@@ -144,7 +144,8 @@ def generate(
         window=net.config.load.window,
         overlap=round(overlap_s * fps),
         known=known,
-        manner=told,
+        manner=told if manner else None,
+        manner_guidance=options.manner_guidance,
     )
     raw = net.statistics.restore(x)
     a, b = (mine or made for mine, made in zip(kept, _tracks(raw, scene, placement, net), strict=True))
@@ -237,6 +238,7 @@ def sample_motion(
     overlap: int,
     known: Given | None = None,
     manner: Tensor | None = None,
+    manner_guidance: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """Normalised motion of both people.
 
@@ -244,7 +246,9 @@ def sample_motion(
         features: [B, T, F] of the front end. speaking: [B, 2, T] or None. layout: [B, 2, L].
         known: what is known (:func:`.given.given`): every clean prediction is moved there, so that it holds exactly and
             the other frames are denoised to go with it. People whose motion is known enter as they are, at time 0.
-        manner: [B, 6] how they behave (:mod:`.manner`), of every window; guidance leans on it as on the sound.
+        guidance, manner_guidance: weights of the sound and of the manner: predictions are g heard + (1 - g) deaf
+            + m (told - heard).
+        manner: [B, 6] how they behave (:mod:`.manner`), of every window.
 
     Returns:
         [B, 2, T, D] and the speaking masks [B, 2, T] that were used.
@@ -266,14 +270,16 @@ def sample_motion(
 
     heard = torch.cat([model.hear(part) for part in cut(features, 1).split(BATCH)])
     told = (heard, cut(masks, 2), layouts, begins)
-    behave = None
+    branches, weights_of = [model.condition_on(*told)], [1.0]
+    if guidance != 1:
+        branches.append(model.condition_on(*told, silent=torch.ones_like(begins, dtype=torch.bool)))
+        weights_of = [guidance, 1 - guidance]
     if manner is not None:
         behave = manner.repeat(len(starts), 1)
         behave[begins == 0, CHANGE] = torch.nan
-    branches = [model.condition_on(*told, manner=behave)]
-    if guidance != 1:
-        branches.append(model.condition_on(*told, silent=torch.ones_like(begins, dtype=torch.bool)))
-    # Both branches of guidance in one batch. What is the same at every step is computed once, where memory allows.
+        branches.append(model.condition_on(*told, manner=behave))
+        weights_of = [weights_of[0] - manner_guidance, *weights_of[1:], manner_guidance]
+    # All branches of guidance in one batch. What is the same at every step is computed once, where memory allows.
     conditions = torch.cat(branches).split(BATCH)
     ready = [model.told(part) for part in conditions] if len(conditions) <= KEPT else None
 
@@ -293,9 +299,7 @@ def sample_motion(
                 )
             ]
         )
-        if len(branches) > 1:
-            heard_it, deaf = clean.chunk(2)
-            clean = guided(heard_it, deaf, guidance)
+        clean = torch.stack([w * part for w, part in zip(weights_of, clean.chunk(len(branches)), strict=True)]).sum(0)
         out = torch.zeros_like(x)
         for start, weight, part in zip(starts, weights, clean.split(batch), strict=True):
             out[:, :, start : start + width] += weight[:, None] * part
