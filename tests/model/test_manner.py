@@ -15,7 +15,7 @@ from duologue.fitting.layout import codes_of
 from duologue.fitting.rotations import exp_so3
 from duologue.fitting.scene_text import scene_from_text
 from duologue.model.checkpoint import Trained, load_trained
-from duologue.model.given import HELD, given
+from duologue.model.given import HELD, NEAR, given
 from duologue.model.manner import (
     LOOKS_DEG,
     MANNER_DIM,
@@ -26,7 +26,7 @@ from duologue.model.manner import (
     manner_of,
     tilts_of,
 )
-from duologue.model.representation import from_six, part_slices, scene_of, statistics_of, to_six
+from duologue.model.representation import decode, from_six, part_slices, scene_of, statistics_of, to_six
 from duologue.model.sample import generate, place_like
 from duologue.model.train import train
 from duologue.schemas.dataset import Dataset
@@ -106,6 +106,23 @@ def test_a_told_tilt_is_held(folder: Path) -> None:
     torch.testing.assert_close(found[:, 1], before[:, 1], atol=0.01, rtol=0)
     forward = [turn[..., 2] for turn in (heads[:, :, -1], scene.facing)]
     torch.testing.assert_close(*forward, atol=0.02, rtol=0)  # it tilts about where it faces
+
+
+def test_a_told_change_of_distance_is_walked(folder: Path) -> None:
+    batch = batch_of(folder)
+    scene, statistics = scene_of(batch), statistics_of([batch], "canonical")
+    raw = statistics.restore(torch.zeros(8, 2, 120, statistics.dims))
+    raw[..., part_slices(statistics.expression)["translation"]] = 0.0
+    raw[..., part_slices(statistics.expression)["rotation"]] = 0.0
+    known = given(scene, statistics, change=torch.tensor([-0.25]).expand(8))
+    moved = decode(statistics.restore(known.lead(statistics.normalise(raw))), scene)["translation"]
+    away = scene.centre - scene.translation  # heads do not turn here, so that their centres move as their roots do
+    distance = (moved + away[:, :, None]).diff(dim=1)[:, 0].norm(dim=-1)
+    change = distance[:, -12:].mean(-1) - distance[:, :12].mean(-1)
+    torch.testing.assert_close(change, torch.full((8,), -0.25), atol=NEAR + 0.02, rtol=0)
+    assert float(distance.diff(dim=-1).abs().max()) < 0.01  # nobody jumps
+    short = torch.zeros(8, 2, 20, statistics.dims)
+    torch.testing.assert_close(known.lead(short), given(scene, statistics).lead(short))
 
 
 def test_a_sentence_tells_it() -> None:
