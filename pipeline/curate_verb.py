@@ -32,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Curate, and say what came out."""
     if args.workers > 1 and args.runner == "DirectRunner" and not args.dry_run:
-        start_importing()
+        start_importing(args.workers)
     from .curate import run as curate  # seconds of imports
 
     return curate(args)

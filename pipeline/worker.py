@@ -9,11 +9,18 @@ import scipy.signal  # noqa: F401 - by stages, when they need it
 import torch  # noqa: F401
 from apache_beam.runners.worker import sdk_worker_main
 
-from ..transforms import decode_process
+from ..transforms import decode_process, face_mesh
 from ..transforms.quiet import load_mediapipe
+from ..transforms.stage import Shared
 from . import graph, refit_graph, sink  # noqa: F401 - what stages and elements are made of
 
 load_mediapipe()
+
+
+def warm() -> None:
+    """Open what every curation needs."""
+    decode_process.warm()
+    Shared.get("face mesh", face_mesh.FaceMesh)
 
 
 def serve() -> None:

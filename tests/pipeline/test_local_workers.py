@@ -32,3 +32,17 @@ def test_workers_are_forked_from_one_process_and_fail_loudly(tmp_path: Path) -> 
     said = subprocess.run([sys.executable, "-c", code, str(log)], capture_output=True, text=True, check=True).stdout
     assert said.strip() == "1 False [1, 1]", log.read_text()
     assert log.read_text().count("KeyError: 'CONTROL_API_SERVICE_DESCRIPTOR'") == 2
+
+
+def test_workers_that_nobody_asked_for_end_with_their_process() -> None:
+    code = (
+        "from duologue.pipeline import local_workers\n"
+        "local_workers.start_importing(2)\n"
+        "local_workers._forking[0].join()\n"
+        "print(*[process.pid for process, _ in local_workers._waiting])\n"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    pids = [int(word) for word in said.stdout.split()]
+    assert len(set(pids)) == 2
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    assert said.stderr == ""
