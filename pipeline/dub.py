@@ -18,7 +18,7 @@ from ..fitting.canonical import EMBEDDED, load_embedded
 from ..schemas.dataset import Dataset
 from ..schemas.errors import BadInput, UsageError
 from ..schemas.files import LocalFiles
-from ..schemas.finish import finish_dataset, read_light, write_rejects, write_shard
+from ..schemas.finish import check_names_free, finish_dataset, read_light, write_rejects, write_shard
 from ..schemas.manifest import MANIFEST
 from ..schemas.records import Reject
 from ..schemas.row import Pair, pair_row
@@ -112,12 +112,13 @@ def dub_dataset(where: str, out: str, *, per_clip: int = 2, seed: int = 0) -> tu
     """Write the dialogues of ``where`` to ``out``; returns how many, and what was left out by reason.
 
     Raises:
-        UsageError: nothing to dub, or ``out`` holds a data set already.
+        UsageError: nothing to dub, or ``out`` holds a data set already, or files of something else under its names.
     """
     dataset = Dataset(where)
     files = LocalFiles(Path(out))
     if files.exists(MANIFEST):
         raise UsageError(f"{out} holds a data set already: choose another folder")
+    check_names_free(files)
     groups = grouped(dataset)
     plan = list(partners(groups, per_clip, seed))
     options = DubOptions()

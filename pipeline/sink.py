@@ -8,9 +8,8 @@ from typing import Any
 
 import apache_beam as beam
 
-from ..schemas.dataset import SELECTION
 from ..schemas.errors import UsageError
-from ..schemas.finish import CARD, CONFIG, CROISSANT, FUNNEL, finish_dataset, write_rejects, write_shard
+from ..schemas.finish import check_names_free, finish_dataset, write_rejects, write_shard
 from ..schemas.landmarks import write_landmark_shard
 from ..schemas.manifest import MANIFEST, WORK, FileEntry, read_manifest
 from ..schemas.records import Reject
@@ -254,10 +253,7 @@ def check_writable(out: str) -> None:
         if files.exists(MANIFEST):
             read_manifest(files)
         elif not files.exists(mark):
-            taken = [name for name in (CARD, CONFIG, FUNNEL, CROISSANT, SELECTION) if files.exists(name)]
-            taken += [name for kind in ("pairs", "rejects", "landmarks", "voices") for name in files.list(kind)[:1]]
-            if taken:
-                raise UsageError(f"{out} is not a data set and holds {taken[0]}; give the data set a folder of its own")
+            check_names_free(files)
         files.write_bytes_atomic(mark, b"")
     except OSError as error:
         raise UsageError(f"cannot write to {out}: {error.strerror or error}") from error

@@ -63,6 +63,14 @@ def write_rejects(where: str | Path | Files, rejects: Iterable[Reject]) -> list[
     return [put_beside(as_files(where), shard_name(0, 1, "rejects"), table_bytes(table), "rejects", table.num_rows)]
 
 
+def check_names_free(files: Files) -> None:
+    """Raises UsageError where a folder that is no data set holds files under the names of one."""
+    taken = [name for name in (CARD, CONFIG, FUNNEL, CROISSANT, SELECTION) if files.exists(name)]
+    taken += [name for kind in ("pairs", "rejects", "landmarks", "voices") for name in files.list(kind)[:1]]
+    if taken:
+        raise UsageError(f"{files.root} is not a data set and holds {taken[0]}; give the data set a folder of its own")
+
+
 def finish_dataset(
     where: str | Path | Files,
     pairs: Iterable[FileEntry],

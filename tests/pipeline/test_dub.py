@@ -163,6 +163,10 @@ def test_refusals_are_one_line(singles: Path, dubbed: Path, tmp_path: Path, caps
     assert "no selected single-person row" in capsys.readouterr().err
     assert main(["dub", str(singles), "--out", str(dubbed)]) == 2
     assert "holds a data set already" in capsys.readouterr().err
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "README.md").write_text("mine")
+    assert main(["dub", str(singles), "--out", str(tmp_path / "notes")]) == 2
+    assert "is not a data set and holds README.md" in capsys.readouterr().err
     write_dataset(tmp_path / "one", [alone(1)])
     assert main(["dub", str(tmp_path / "one"), "--out", str(tmp_path / "y")]) == 2
     assert "nobody to talk to" in capsys.readouterr().err
