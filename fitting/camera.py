@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 PRIOR_FIELD_OF_VIEW_DEG = 40.0  # horizontal, of the longer image side: f = 1.37 x its pixels
 PRIOR_LOG_SD = 0.3
-METADATA_LOG_SD = 0.05  # 35-mm equivalents are rounded and ignore video crop
+METADATA_LOG_SD = 0.1  # 35-mm equivalents are rounded, and of stills: video is cropped for its shape and to hold still
 USER_LOG_SD = 0.01
 
 

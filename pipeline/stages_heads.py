@@ -167,6 +167,8 @@ class ScoreStage:
         found = speaking_masks(tracks, sound, start, turns, dict(bound.faces), fitted.times, self.bind, left, active)
         scores = sound_scores(sound, start, turns)
         scores |= found.scores()
+        if bound.margin is not None:
+            scores["binding_margin"] = bound.margin
         voices = Voices(
             found.turns, found.speaking_a, found.speaking_b, found.voice_a, found.voice_b, encode_audio(sound)
         )

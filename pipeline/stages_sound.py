@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from ..schemas.errors import UsageError
 from ..schemas.records import Backend, Video
 from ..transforms.active_speaker import FPS, ActiveSpeaker, clip_scores
 from ..transforms.audio import AudioOptions, read_audio
-from ..transforms.bind import bind_voices, people
+from ..transforms.bind import bind_voices, binding_margin, people
 from ..transforms.clips import ClipOptions, load_clip_tracks
 from ..transforms.elements import BoundClip, ClipTask, Evidence, HeardPiece, PieceTask, TurnsDone
 from ..transforms.evidence import ActiveScores, BindEvidence, BindOptions, bind_evidence, video_offset
@@ -166,7 +167,9 @@ class BindStage:
             a, b = (f"{video[:16]}-p{person[evidence.shot_index, t]}" for t in (evidence.track_a, evidence.track_b))
             faces_of = tuple(sorted(faces.items()))
             b = b if evidence.track_b else ""
-            outputs.append(BoundClip(clip.task, clip.start_s, clip.end_s, faces_of, a, b, *offset, clip.active))
+            margin = binding_margin(evidence, faces, offset, self.options)
+            known = None if math.isnan(margin) else margin
+            outputs.append(BoundClip(clip.task, clip.start_s, clip.end_s, faces_of, a, b, *offset, clip.active, known))
         return outputs
 
 

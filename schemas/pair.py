@@ -134,7 +134,6 @@ SCORES: dict[str, tuple[str, str]] = {
     "gaze_sd_b": ("deg", "median standard deviation of b's gaze"),
     "expressiveness_a": ("", "mean standard deviation over time of a's expression coefficients"),
     "expressiveness_b": ("", "mean standard deviation over time of b's expression coefficients"),
-    "camera_motion": ("face scale", "median motion of the background a frame, fraction of face scale"),
     "speech_share": ("share", "of the clip's time with speech"),
     "speaking_a": ("share", "of the clip's time in which a speaks"),
     "speaking_b": ("share", "of the clip's time in which b speaks"),
@@ -144,7 +143,7 @@ SCORES: dict[str, tuple[str, str]] = {
     "turn_changes": ("", "times the floor passes from one face to the other"),
     "binding_margin": (
         "",
-        "how much better the chosen binding of voices to faces explains the clip than the swapped one",
+        "log-likelihood ratio, from the clip's lips, of the voices' faces against the swapped ones",
     ),
     "snr_db": ("dB", "speech level over the level between speech"),
     "loudness_db": ("dBFS", "RMS level of the clip's audio"),
@@ -155,7 +154,6 @@ SCORES: dict[str, tuple[str, str]] = {
     "av_offset_confidence": ("", "how clearly one offset beats the others; 0 none"),
     "split_colour": ("", "Bhattacharyya distance between the halves' colours; high for two rooms"),
     "split_seam": ("", "strength of a straight static seam between the two faces; high for two rooms"),
-    "split_motion": ("", "disagreement of the two halves' background motion; high for two cameras"),
     "distance_sd": ("m", "median standard deviation of the distance between the heads"),
     "mutual_gaze_share": ("share", "mean probability of mutual gaze over frames where both are valid"),
     "duplicate_similarity": ("", "likeness to the row named by duplicate_of, 0..1"),
@@ -316,6 +314,8 @@ BY_NAME: dict[str, Column] = {column.name: column for column in COLUMNS}
 PERSON_ARRAYS: tuple[str, ...] = tuple(entry[0] for entry in _PERSON)
 # Scores that came later: a shard without one was not measured for it, and reads as null.
 MAY_LACK: tuple[str, ...] = ("scores.laughter_share", "scores.yaw_bound_a", "scores.yaw_bound_b")
+# Scores that were named and never measured: a shard may still have them, all null; nothing reads them.
+ONCE: tuple[str, ...] = ("scores.camera_motion", "scores.split_motion")
 # Columns that had one number a frame for all three axes: a shard of that type is read as three equal ones.
 ONE_FOR_ALL_AXES: dict[str, pa.DataType] = {f"{who}.rotation_sd": _array(SINGLE, 1) for who in "ab"}
 ARRAYS: tuple[str, ...] = tuple(column.name for column in COLUMNS if column.shape)

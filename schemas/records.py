@@ -56,7 +56,7 @@ class Video:
         variable_rate: frame intervals differ by more than 10 % of their median in over 1 % of frames.
         video_offset_s: time of the first video frame.
         audio_offset_s: time of the first audio sample; None without an audio stream.
-        focal_px: focal length from metadata (EXIF or user), None where unknown.
+        focal_px: focal length that the file's metadata tells, None where unknown.
         clock_zero_s: container time of the video clock's zero; decoders need it to seek.
     """
 

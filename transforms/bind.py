@@ -7,7 +7,7 @@ One person may own two voices (listening may split a voice in two: the face join
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -34,6 +34,7 @@ __all__ = [
     "VoiceEvidence",
     "bind_evidence",
     "bind_voices",
+    "binding_margin",
     "join_parts",
     "people",
     "speaking_masks",
@@ -117,6 +118,31 @@ def bind_voices(evidence: Sequence[BindEvidence], options: BindOptions | None = 
     offset, sure = video_offset(evidence, _decide(evidence, person, None, options), options)
     lag = -(offset if sure >= 0.9 else 0.0) - options.lip_lead_s
     return _decide(evidence, person, lag, options)
+
+
+def binding_margin(
+    clip: BindEvidence, faces: Mapping[str, str], offset: tuple[float, float], options: BindOptions | None = None
+) -> float:
+    """Log-likelihood ratio, from one clip's lips, of its voices' faces against the swapped ones; NaN without any.
+
+    Args:
+        faces: voice -> face, as :func:`bind_voices` chose for this clip.
+        offset: of the video's sound, with its confidence (:func:`video_offset`).
+    """
+    options = options or BindOptions()
+    lag_s = -(offset[0] if offset[1] >= 0.9 else 0.0) - options.lip_lead_s
+    margins = []
+    for voice in clip.voices:
+        a, b = (
+            llr + correlation_llr(curve_at(np.asarray(curve), lag_s), seen, options)
+            for llr, seen, curve in (
+                (voice.llr_a, voice.seen_a, voice.curve_a),
+                (voice.llr_b, voice.seen_b, voice.curve_b),
+            )
+        )
+        if faces.get(voice.voice) in ("a", "b"):
+            margins.append(a - b if faces[voice.voice] == "a" else b - a)
+    return float(sum(margins)) if margins else float("nan")
 
 
 def _pair(person: dict[tuple[int, str], int], clip: BindEvidence) -> tuple[int, int]:

@@ -15,6 +15,7 @@ import numpy as np
 from av.stream import Discard, Disposition
 
 from ..schemas.errors import BadInput
+from .focal_length import metadata_focal_px
 
 PROTOCOLS = "file,pipe"
 # Demuxers that read one self-contained file. Playlists (hls, dash, concat, sdp, image sequences) name other files.
@@ -240,6 +241,7 @@ def _facts(
         "width": width,
         "height": height,
         "rotation": rotation,
+        "focal_px": metadata_focal_px({**container.metadata, **picture.metadata}, width, height),
         "mean_fps": gaps.size / float(times[-1] - times[0]) if gaps.size else 0.0,
         "variable_rate": bool(gaps.size and np.count_nonzero(uneven) > 0.01 * gaps.size),
     }

@@ -140,7 +140,8 @@ class BoundClip:
 
     Person ids hold for the video.
 
-    ``offset_s``: how late the video's sound is against its picture, with its confidence; ``active``: as in Evidence.
+    ``offset_s``: how late the video's sound is against its picture, with its confidence; ``active``: as in Evidence;
+    ``margin``: ``bind.binding_margin`` of the clip, None where no voice has a face.
     """
 
     task: ClipTask
@@ -152,6 +153,7 @@ class BoundClip:
     offset_s: float = 0.0
     offset_confidence: float = 0.0
     active: str = ""
+    margin: float | None = None
 
 
 @dataclass(frozen=True)

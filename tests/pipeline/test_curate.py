@@ -99,6 +99,7 @@ def test_the_relation_is_the_room_s(row: Row, truth: Truth) -> None:
 
 def test_every_turn_goes_to_the_face_that_spoke_it(row: Row, truth: Truth) -> None:
     assert len(row["turns"]) >= len(truth.turns)
+    assert row["scores.binding_margin"] > 1.0
     for turn in row["turns"]:
         shared = {
             face: sum(

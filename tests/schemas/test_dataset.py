@@ -12,6 +12,7 @@ import textwrap
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from duologue.schemas.dataset import Dataset
@@ -265,6 +266,7 @@ def test_shards_from_before_a_score_was_added_read_as_not_measured(tmp_path: Pat
         if entry["kind"] == "pairs":
             path = before / entry["path"]
             table = pq.read_table(path).drop_columns(["scores.laughter_share"])
+            table = table.append_column("scores.camera_motion", pa.nulls(len(table), pa.float32()))  # never measured
             pq.write_table(table, path, row_group_size=1)
             data = path.read_bytes()
             entry |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}

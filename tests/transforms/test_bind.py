@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from itertools import pairwise
 
@@ -10,7 +11,14 @@ import numpy as np
 import pytest
 from duologue.schemas.errors import UsageError
 from duologue.schemas.records import Turn
-from duologue.transforms.bind import BindEvidence, BindOptions, bind_evidence, bind_voices, video_offset
+from duologue.transforms.bind import (
+    BindEvidence,
+    BindOptions,
+    bind_evidence,
+    bind_voices,
+    binding_margin,
+    video_offset,
+)
 from duologue.transforms.evidence import parted_llr
 from duologue.transforms.lips import LAGS_S, best_lag, clock, lag_curve, lip_signal, syllables
 from duologue.transforms.speaking import SpeakingResult, forward_backward, speaking_masks
@@ -165,6 +173,19 @@ def test_people_are_followed_into_another_shot_by_their_looks(spoken: dict[str, 
     ]
     assert bind_voices(evidence)[1] == {"v0": "b", "v1": "a"}
     assert bind_voices(evidence, BindOptions(same_person=1.1))[1] == {"v0": "", "v1": ""}
+
+
+def test_the_margin_is_against_the_swapped_faces(spoken: dict[str, list]) -> None:
+    clip = converse(spoken)
+    evidence = bind_evidence(clip.tracks, clip.audio, clip.tracks.start_s, clip.turns)
+    faces = bind_voices([evidence])[0]
+    swapped = {voice: {"a": "b", "b": "a"}.get(face, face) for voice, face in faces.items()}
+    margin = binding_margin(evidence, faces, (0.0, 1.0))
+    assert margin > 6.0  # e to the sixth: beyond doubt
+    assert binding_margin(evidence, swapped, (0.0, 1.0)) == pytest.approx(-margin)
+    assert math.isnan(binding_margin(evidence, dict.fromkeys(faces, ""), (0.0, 1.0)))
+    silent = replace(evidence, voices=())
+    assert math.isnan(binding_margin(silent, faces, (0.0, 1.0)))
 
 
 def test_evidence_is_small_and_survives_json(spoken: dict[str, list]) -> None:

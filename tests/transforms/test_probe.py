@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -45,6 +46,30 @@ def test_plain_facts(tmp_path: Path, name: str) -> None:
     assert min(video.video_offset_s, video.audio_offset_s or 0.0) == 0.0
     assert video.video_offset_s == pytest.approx(video.audio_offset_s, abs=0.022)  # MPEG-TS cannot trim AAC priming
     assert (video.start_s, video.end_s) == (0.0, video.duration_s)
+
+
+@pytest.mark.parametrize(
+    ("name", "tag", "text", "expected"),
+    [
+        ("a.mov", "com.apple.quicktime.camera.focal_length.35mm_equivalent", "26", 26 / 34.6 * 160),
+        ("a.mp4", "com.apple.quicktime.camera.focal_length.35mm_equivalent", "26", 26 / 34.6 * 160),
+        ("a.mkv", "FocalLengthIn35mmFilm", "50.0 mm", 50 / 34.6 * 160),
+        ("a.mkv", "FocalLengthIn35mmFormat", "0", None),
+        ("a.mkv", "FocalLengthIn35mmFormat", "wide", None),
+    ],
+)
+def test_the_camera_s_focal_length(tmp_path: Path, name: str, tag: str, text: str, expected: float | None) -> None:
+    plain = make(tmp_path, "plain.mp4")
+    assert facts(plain).focal_px is None
+    options = {} if name.endswith("mkv") else {"movflags": "use_metadata_tags"}
+    with av.open(str(plain)) as source, av.open(str(tmp_path / name), "w", options=options) as out:
+        out.metadata[tag] = text
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                out.mux(packet)
+    assert facts(tmp_path / name).focal_px == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])

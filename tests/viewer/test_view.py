@@ -131,7 +131,7 @@ def test_a_pair_without_sound_has_no_sound() -> None:
     data = pair_data(without_audio(make_pair(1)), None, None)
     assert data["audio"] is None
     assert data["turns"] == []
-    assert json.loads(as_json(data))["scores"]["camera_motion"] is None  # NaN is not JSON
+    assert json.loads(as_json(data))["scores"]["binding_margin"] is None  # NaN is not JSON
 
 
 def test_joint_limits_name_existing_scores() -> None:
