@@ -109,6 +109,7 @@ NOT_MEASURING = {
     "select": None,
     "run": ("rows_per_shard", "landmarks", "max_failed_share", "min_failed"),
     "probe": None,
+    "fit": ("batch_clips",),
 }
 
 

@@ -61,7 +61,10 @@ def test_geometry_only_selects_by_geometry_however_it_is_said(text: str, setting
 def test_the_hash_is_of_what_is_measured() -> None:
     base = CurateConfig()
     same = replace(
-        base, select=replace(base.select, snr_db=9.0), run=replace(base.run, rows_per_shard=7, landmarks=False)
+        base,
+        select=replace(base.select, snr_db=9.0),
+        run=replace(base.run, rows_per_shard=7, landmarks=False),
+        fit=replace(base.fit, batch_clips=4),
     )
     elsewhere = replace(base, backends=replace(base.backends, head_model="elsewhere/head.npz", faces_path="models"))
     network = replace(base, backends=replace(base.backends, faces="insightface"))
