@@ -6,7 +6,7 @@ Two faces at 1.5 m (58 px between the pupils), 468 landmarks with white noise an
 scale each (three times that on the far side), 2 % outliers, occluders, a lost span; 250 frames. Identities, sizes of
 irises and errors of their rims come in opposite pairs, so that what a handful of heads draws cancels in the mean depth
 (an unpaired mean of 16 heads scatters by 1 %). Gaze, depth and coverages are a matter of the person drawn (one person's
-gaze is off by 1.2 to 4.5 degrees): they are printed for many heads too, with 95 % bootstrap intervals over people, and
+gaze is off by 1.3 to 5.4 degrees): they are printed for many heads too, with 95 % bootstrap intervals over people, and
 ``coverage_2sigma`` is the mean of those heads' coverage of rotations and of positions. Where generator and fit are
 different head models, their frames are aligned person by person on the neutral landmarks, because every model defines
 its own "straight ahead", and ICT-FaceKit one for each person (its identity modes turn the face by 1.6 degrees sd in
