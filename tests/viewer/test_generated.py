@@ -342,3 +342,8 @@ def test_sample_refuses_in_one_line(
     assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "x").exists()
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "README.md").write_text("mine")
+    assert main(command) == 2
+    assert "is not a data set and holds README.md" in capsys.readouterr().err
+    assert (tmp_path / "x" / "README.md").read_text() == "mine"
