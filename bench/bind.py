@@ -34,7 +34,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["PYANNOTE_METRICS_ENABLED"] = "0"
 
 if TYPE_CHECKING:
-    from duologue.schemas.tracks import FaceTrack
+    from duologue.schemas.records import Turn
+    from duologue.schemas.tracks import ClipTracks, FaceTrack
     from duologue.synthesis.script import Line
     from duologue.transforms.bind import SpeakingOptions
     from duologue.transforms.listen import ListenModels
@@ -179,42 +180,60 @@ def mask(parts: list[tuple[float, float]], times: np.ndarray) -> np.ndarray:
     return out
 
 
-def solve(d: Dialogue, models: ListenModels, speaking: SpeakingOptions | None = None) -> dict[str, Any]:
-    """All figures of one conversation."""
-    from duologue.schemas.tracks import ClipTracks
-    from duologue.transforms.bind import (
-        SpeakingOptions,
-        bind_evidence,
-        bind_voices,
-        join_parts,
-        speaking_masks,
-        video_offset,
-    )
-    from duologue.transforms.listen import ListenOptions, cluster_turns, listen_piece
-    from sklearn.metrics import average_precision_score
+@dataclass(frozen=True)
+class Bound:
+    """A conversation in clips of ``CLIP_S``, as the product binds it: clips with their sound, turns, the faces' voices.
 
-    seconds = len(d.audio) / RATE
-    options = ListenOptions()
+    ``whole``: turns before people who sound alike are parted. ``offset``: (seconds, confidence) of the whole.
+    ``spent_s``: processor time of evidence and binding.
+    """
+
+    clips: list[ClipTracks]
+    sounds: list[np.ndarray]
+    whole: list[Turn]
+    turns: list[Turn]
+    faces: list[dict[str, str]]
+    offset: tuple[float, float]
+    spent_s: float
+
+
+def bound(d: Dialogue, models: ListenModels) -> Bound:
+    from duologue.schemas.tracks import ClipTracks
+    from duologue.transforms.bind import bind_evidence, bind_voices, video_offset
+    from duologue.transforms.listen import ListenOptions, cluster_turns, listen_piece
+
+    seconds, options = len(d.audio) / RATE, ListenOptions()
     piece = listen_piece(d.audio, 0.0, options, models)
     whole, turns = cluster_turns([piece], options), cluster_turns([piece], options, parts=True)
     began = time.process_time()
-    clips, evidence = [], []
+    clips, sounds, evidence = [], [], []
     for start in np.arange(0.0, seconds - CLIP_S / 2, CLIP_S):
         end = min(start + CLIP_S, seconds)
         near = (d.times >= start - 1) & (d.times < end + 1)
-        left, right_one = (_cut(face, near) for face in d.faces)
-        clips.append(ClipTracks("v", 0, float(start), float(end), 1280, 720, d.times[near], left, right_one))
-        part = d.audio[round(start * RATE) : round(end * RATE)]
-        evidence.append(bind_evidence(clips[-1], part, float(start), turns))
+        left, right = (cut(face, near) for face in d.faces)
+        clips.append(ClipTracks("v", 0, float(start), float(end), 1280, 720, d.times[near], left, right))
+        sounds.append(d.audio[round(start * RATE) : round(end * RATE)])
+        evidence.append(bind_evidence(clips[-1], sounds[-1], float(start), turns))
     faces = bind_voices(evidence)
     offset = video_offset(evidence, faces)
+    return Bound(clips, sounds, whole, turns, faces, offset, time.process_time() - began)
+
+
+def solve(d: Dialogue, models: ListenModels, speaking: SpeakingOptions | None = None) -> dict[str, Any]:
+    """All figures of one conversation."""
+    from duologue.transforms.bind import SpeakingOptions, join_parts, speaking_masks
+    from sklearn.metrics import average_precision_score
+
+    seconds = len(d.audio) / RATE
+    found = bound(d, models)
+    clips, whole, turns, faces, offset = found.clips, found.whole, found.turns, found.faces, found.offset
+    began = time.process_time() - found.spent_s
     heard: list[tuple[float, float, str]] = []
     offsets: list[float] = []
     chosen: dict[str, list[np.ndarray]] = {"a": [], "b": []}
     clocks: list[np.ndarray] = []
     unseen: list[tuple[float, float]] = []  # share of a clip's speech that is nobody's: told, true
-    for clip, chosen_faces in zip(clips, faces, strict=True):
-        part = d.audio[round(clip.start_s * RATE) : round(clip.end_s * RATE)]
+    for clip, part, chosen_faces in zip(clips, found.sounds, faces, strict=True):
         times = np.arange(clip.start_s, clip.end_s - 1e-6, 1 / FPS)
         result = speaking_masks(clip, part, clip.start_s, turns, chosen_faces, times, speaking, offset)
         clocks.append(times)
@@ -272,7 +291,7 @@ def solve(d: Dialogue, models: ListenModels, speaking: SpeakingOptions | None = 
     }
 
 
-def _cut(face: FaceTrack, rows: np.ndarray) -> FaceTrack:
+def cut(face: FaceTrack, rows: np.ndarray) -> FaceTrack:
     names = ("landmarks", "box", "valid", "confidence", "sharpness")
     return replace(face, **{name: getattr(face, name)[rows] for name in names})
 

@@ -27,12 +27,6 @@ class BindOptions:
         spread: standard deviation of the logarithm of either speed.
         most_lively: a face whose fast moments exceed the typical speaker's is measured by its own, up to this factor.
         most: bound of the log-likelihood ratio of one moment.
-        parted_mm: lips this far from their rest (and two deviations of the noise) are as likely of a talker as of a
-            listener, or, where it is more, ``parted_share`` of how far this person opens them (95th percentile);
-            ``parted_slope``: log-likelihood ratio per factor of e of the opening around it, bounded by ``most_shut``
-            below and ``most_parted`` above. Beyond ``wide_mm``, or that percentile, a laugh is as likely.
-        gape_hz: lips that move by less than this times their opening in a second gape or smile: syllables, three to
-            six a second, open and shut them at five to ten times.
         independent_hz: independent moments a second.
         lip_lead_s: the correlation of lips with sound peaks this far ahead of the sound in live speech (0.04 to 0.18 s
             in the talk at hand); the offset is measured against it, so a person's own lead is an error of the offset.
@@ -49,13 +43,6 @@ class BindOptions:
     spread: float = 0.6
     most_lively: float = 2.5
     most: float = 2.5
-    parted_mm: float = 0.8
-    parted_share: float = 0.27
-    parted_slope: float = 7.0
-    most_shut: float = 4.5
-    most_parted: float = 3.2
-    gape_hz: float = 3.5
-    wide_mm: float = 9.0
     independent_hz: float = 2.0
     lip_lead_s: float = 0.1
     own_correlation: float = 0.3
@@ -136,23 +123,6 @@ def speaking_llr(lips: LipSignal, options: BindOptions) -> Float64:
     speed = np.log(np.maximum(lips.speed_mm_s / lively, 0.1).astype(np.float64))
     llr = (speaking - silent) / options.spread**2 * (speed - 0.5 * (silent + speaking))
     return np.asarray(np.where(lips.valid, np.clip(llr, -options.most, options.most), 0.0))
-
-
-def parted_llr(lips: LipSignal, options: BindOptions) -> Float64:
-    """[N] log-likelihood ratio of how far the lips are from their rest, under speech against listening.
-
-    Speed is read over a quarter of a second and more; the opening tells the edges of an utterance and words of one
-    syllable. It is no evidence by itself: a listener may smile or gape, so it speaks for a talker only as far as the
-    lips also move, and not where they are wide open, as in laughter. 0 where not seen.
-    """
-    parted = np.maximum(lips.parted_mm.astype(np.float64), 0.0)
-    most = float(np.percentile(parted[lips.valid], 95)) if lips.valid.any() else 0.0
-    even = max(options.parted_mm, options.parted_share * most) + 2 * lips.noise_mm
-    llr = np.clip(options.parted_slope * np.log((parted + 0.5) / (even + 0.5)), -options.most_shut, options.most_parted)
-    moving = np.clip((speaking_llr(lips, options) + options.most) / (0.6 * options.most), 0.0, 1.0)
-    moving = np.minimum(moving, np.clip(lips.speed_mm_s / (parted + 0.5) - options.gape_hz, 0.0, 1.0))
-    sober = np.clip(2.0 - parted / max(options.wide_mm, most), 0.0, 1.0)
-    return np.asarray(np.where(lips.valid, np.where(llr > 0, llr * moving * sober, llr), 0.0))
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ _EYE_CORNERS = (33, 263)
 _EYE_SPAN_MM = 89.4  # schemas.tracks.face_scale_px: outer eye corners of a 63 mm inter-pupillary distance
 _LONGEST_GAP_S = 0.15
 _PARTED_S, _SLOW_S = 0.075, 0.4  # sigma of the opening's smoothing; slower than this is no noise
-_REST_PERCENTILE = 10  # of the opening: lips meet at every m, b and p, so that who never stops talking has it too
+REST_PERCENTILE = 10  # of the opening: lips meet at every m, b and p, so that who never stops talking has it too
 _BAND_HZ = (1.0, 8.0)  # syllables
 
 
@@ -39,7 +39,7 @@ class LipSignal:
         speed_mm_s: [N] root-mean-square speed of the aperture over about a quarter of a second.
         noise_mm_s: the median of the same speed of as many rigid distances on the nose: what measurement alone gives.
         valid: [N] landmarks were measured within 0.15 s.
-        parted_mm: [N] opening beyond the person's own rest, over about 0.2 s; ``noise_mm``: its measurement noise.
+        noise_mm: measurement noise of the opening over about 0.2 s, known from the nose likewise.
     """
 
     times: Float64
@@ -47,7 +47,6 @@ class LipSignal:
     speed_mm_s: Float32
     noise_mm_s: float
     valid: Bool
-    parted_mm: Float32
     noise_mm: float
 
 
@@ -65,6 +64,11 @@ def _speed(values: Float64) -> Float64:
     return np.asarray(np.sqrt(gaussian_filter1d(rate**2, 0.13 * RATE, axis=0)))
 
 
+def opening(aperture_mm: Float64) -> Float64:
+    """[N] at RATE Hz -> smoothed over about 0.2 s."""
+    return np.asarray(gaussian_filter1d(aperture_mm, _PARTED_S * RATE), np.float64)
+
+
 def lip_signal(track: FaceTrack, source_times: Float64, times: Float64) -> LipSignal:
     """Lip aperture and its dynamics, free of head pose and face size.
 
@@ -75,7 +79,7 @@ def lip_signal(track: FaceTrack, source_times: Float64, times: Float64) -> LipSi
     measured = track.valid & np.isfinite(track.landmarks[:, 13, 0])
     if measured.sum() < 2 or len(times) < 2:
         nothing = np.zeros(len(times), np.float32)
-        return LipSignal(times, nothing, nothing, 0.0, np.zeros(len(times), bool), nothing, 0.0)
+        return LipSignal(times, nothing, nothing, 0.0, np.zeros(len(times), bool), 0.0)
     known = source_times[measured]
     lips = _distances(track.landmarks[measured], _INNER_LIPS).mean(axis=1)
     nose = _distances(track.landmarks[measured], _NOSE).mean(axis=1)
@@ -89,8 +93,7 @@ def lip_signal(track: FaceTrack, source_times: Float64, times: Float64) -> LipSi
     valid = gap <= _LONGEST_GAP_S
     noise = float(np.median(_speed(rigid)[valid])) if valid.any() else 0.0
     speed = _speed(aperture[:, None])[:, 0]
-    opening, still = (gaussian_filter1d(one, _PARTED_S * RATE) for one in (aperture, rigid[:, 0]))
-    rest = float(np.percentile(opening[valid], _REST_PERCENTILE)) if valid.any() else 0.0
+    still = opening(rigid[:, 0])
     shake = np.abs(still - gaussian_filter1d(still, _SLOW_S * RATE))[valid]
     noise_mm = 1.4826 * float(np.median(shake)) if valid.any() else 0.0
     return LipSignal(
@@ -99,7 +102,6 @@ def lip_signal(track: FaceTrack, source_times: Float64, times: Float64) -> LipSi
         speed.astype(np.float32),
         noise,
         valid,
-        (opening - rest).astype(np.float32),
         noise_mm,
     )
 

@@ -12,13 +12,13 @@ import numpy.typing as npt
 
 from ..schemas.records import Turn
 from ..schemas.tracks import Bool, ClipTracks, Float32, Float64
-from .evidence import ActiveScores, BindOptions, bind_evidence, face_llr, heard, join_parts, parted_llr, video_offset
-from .lips import clock, lip_signal
+from .evidence import ActiveScores, BindOptions, bind_evidence, face_llr, heard, join_parts, video_offset
+from .fusion import inputs_of, load_fusion, mouth_of, voices_of
+from .lips import clock, lip_signal, loudness, syllables
 from .turn_edges import pauses_of, snap
 
 _OFF, _A, _B, _BOTH = range(4)
 _CHANGES: Float64 = np.array([[0, 1, 1, 2], [1, 0, 2, 1], [1, 2, 0, 1], [2, 1, 1, 0]], np.float64)  # of persons
-_SUREST = 4.0  # bound of the lips' log-likelihood ratio of one moment
 _UNSEEN_S = 0.3  # of an unseen voice's turn that no lips follow, to be a turn of nobody in the picture
 _IN_PAUSE = 0.1  # of a speaker's probability stays where nobody is heard
 
@@ -28,12 +28,11 @@ class SpeakingOptions:
     """How voices and lips are weighed.
 
     Attributes:
-        lip_weight: share of the lips' log-likelihood ratio that one frame may add (frames are not independent).
-        lip_lead_s: lips open and close this far ahead of the sound, more than the peak of their correlation
-            (``binding.lip_lead_s``). In live speech 0.1 to 0.3 s (Chandrasekaran et al., "The natural statistics of
-            audiovisual speech", PLoS Computational Biology 5(7), 2009).
-        voice_weight: log-odds per frame that a heard voice is its owner's.
-        overlap_cost: log-odds per frame against both speaking while one voice is heard.
+        frame_weight: share of the fused log odds that one frame may add (frames are not independent).
+        surest: bound of these log odds.
+        lip_weight: with an active-speaker network, the share of its log-likelihood ratio that one frame may add.
+        voice_weight: likewise with one, log-odds per frame that a heard voice is its owner's.
+        overlap_cost: likewise, log-odds per frame against both speaking while one voice is heard.
         change_cost: log-odds against one person's starting or stopping from one frame to the next.
         correct_offset: read the lips at the measured A/V offset.
         out_of_sync: what is done with sound that is out of sync by more than ``least_offset_s``: "correct" moves the
@@ -49,8 +48,9 @@ class SpeakingOptions:
         binding: how lips are read.
     """
 
+    frame_weight: float = 0.5
+    surest: float = 8.0
     lip_weight: float = 0.33
-    lip_lead_s: float = 0.14
     voice_weight: float = 0.63
     overlap_cost: float = 0.1
     change_cost: float = 3.0
@@ -179,6 +179,49 @@ def shift_turns(turns: Sequence[Turn], shift_s: float) -> list[Turn]:
     return [replace(t, start_s=round(t.start_s - shift_s, 3), end_s=round(t.end_s - shift_s, 3)) for t in turns]
 
 
+def fused_odds(
+    tracks: ClipTracks,
+    audio: Float32,
+    audio_start_s: float,
+    turns: Sequence[Turn],
+    faces: Mapping[str, str],
+    times: Float64,
+    shift_s: float,
+) -> tuple[Float64, Float64]:
+    """[T] log odds that a speaks, and b, at ``times`` while somebody is heard (:mod:`fusion`).
+
+    Args:
+        times: on the sound's clock, as ``audio`` and ``turns`` are; what is heard is seen ``shift_s`` earlier.
+    """
+    fine = clock(min(tracks.start_s, float(times[0])) - 1.0, max(tracks.end_s, float(times[-1])) + 1.0)
+    sound = syllables(loudness(audio, audio_start_s - shift_s, fine))
+    a, b = (mouth_of(lip_signal(track, tracks.times, fine), sound) for track in (tracks.a, tracks.b))
+    voices, network, shown = voices_of(turns, faces, times), load_fusion(), times - shift_s
+    return (
+        network.log_odds(inputs_of(a, b, (voices["a"], voices["b"], voices[""]), shown)),
+        network.log_odds(inputs_of(b, a, (voices["b"], voices["a"], voices[""]), shown)),
+    )
+
+
+def _active_scores(
+    tracks: ClipTracks,
+    active: ActiveScores,
+    voice_score: Float64,
+    times: Float64,
+    shift_s: float,
+    options: SpeakingOptions,
+) -> Float64:
+    """[T, 4] log scores of an active-speaker network and of the voices heard; ``shift_s`` as in :func:`fused_odds`."""
+    fine = clock(min(tracks.start_s, float(times[0])) - 1.0, max(tracks.end_s, float(times[-1])) + 1.0)
+    score = voice_score.copy()
+    for state, track, odds in ((_A, tracks.a, active.a), (_B, tracks.b, active.b)):
+        llr = face_llr(lip_signal(track, tracks.times, fine), options.binding, (active.times, odds))
+        told = options.lip_weight * np.interp(times - shift_s, fine, llr)
+        score[:, state] += told
+        score[:, _BOTH] += told
+    return score
+
+
 def speaking_masks(
     tracks: ClipTracks,
     audio: Float32,
@@ -193,7 +236,7 @@ def speaking_masks(
     """Probability of speaking for both people, turns with faces, offset and shares.
 
     Each frame in which someone is heard is in one of four states (nobody in the picture, a, b, both); the
-    posterior over the clip weighs the owner of the voice heard against the motion of both mouths.
+    posterior over the clip smooths what the voices heard and both mouths tell.
 
     Args:
         audio: [n] 16 kHz mono from ``audio_start_s``; may be shorter or longer than the clip.
@@ -214,20 +257,13 @@ def speaking_masks(
     shift = offset if options.correct_offset and confidence >= options.least_confidence else 0.0
 
     times = np.asarray(times_out, np.float64)
-    fine = clock(min(tracks.start_s, float(times[0])) - 1.0, max(tracks.end_s, float(times[-1])) + 1.0)
-    lips = []
-    lead = options.lip_lead_s if active is None else 0.0  # a network knows the lips' lead
-    odds = (None, None) if active is None else ((active.times, active.a), (active.times, active.b))
-    for track, one in zip((tracks.a, tracks.b), odds, strict=True):
-        signal = lip_signal(track, tracks.times, fine)
-        llr = face_llr(signal, options.binding, one)
-        if active is None:
-            llr = np.clip(llr + parted_llr(signal, options.binding), -_SUREST, _SUREST)
-        lips.append(np.interp(times - shift - lead, fine, llr) * options.lip_weight)
     score, anyone = _voice_scores(inside, faces, times, options)
-    score[:, _A] += lips[0]
-    score[:, _B] += lips[1]
-    score[:, _BOTH] += lips[0] + lips[1]
+    if active is None:
+        odds = fused_odds(tracks, audio, audio_start_s, turns, faces, times, shift)
+        one, other = (options.frame_weight * np.clip(x, -options.surest, options.surest) for x in odds)
+        score = np.stack([np.zeros(len(times)), one, other, one + other], axis=1)
+    else:
+        score = _active_scores(tracks, active, score, times, shift, options)
     posterior = np.zeros((len(times), 4))
     posterior[:, _OFF] = 1.0
     for first, last in _runs(anyone):

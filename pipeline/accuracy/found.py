@@ -56,7 +56,7 @@ def read_found(out: Path, config: CurateConfig) -> dict[str, FoundVideo]:
     """Everything found in a finished folder of ``curate``, by the name of the folder that holds each video."""
     work, found = WorkStore(str(out / "_work")), defaultdict[str, FoundVideo](FoundVideo)
     pieces: dict[str, list[PieceDone]] = defaultdict(list)
-    for piece in _finished(work, "scan", PieceDone):
+    for piece in finished(work, "scan", PieceDone):
         pieces[name_of(piece.video.uri)].append(piece)
     for name, parts in pieces.items():
         parts.sort(key=lambda part: part.start_s)
@@ -64,11 +64,11 @@ def read_found(out: Path, config: CurateConfig) -> dict[str, FoundVideo]:
         cuts = find_cuts(join_traces([one.trace for one in scans]), config.scan.shots)
         found[name].cuts = tuple(cut.time_s for cut in cuts)
     spans: dict[tuple[str, int], list[TrackDone]] = defaultdict(list)
-    for done in _finished(work, "track", TrackDone):
+    for done in finished(work, "track", TrackDone):
         spans[name_of(done.span.video.uri), done.span.shot_index].append(done)
     for (name, shot_index), parts_ in spans.items():
         found[name].tracks += _tracks(work, sorted(parts_, key=lambda part: part.start_s), shot_index, config)
-    for bound in _finished(work, "bind", BoundClip):
+    for bound in finished(work, "bind", BoundClip):
         one = found[name_of(bound.task.clip.video.uri)]
         one.offset_s, one.offset_confidence = bound.offset_s, bound.offset_confidence
         one.shift_s = sync_shift((bound.offset_s, bound.offset_confidence), config.bind)
@@ -92,7 +92,7 @@ def name_of(uri: str) -> str:
     return Path(uri).parent.name
 
 
-def _finished(work: WorkStore, stage: str, kind: type) -> list[Any]:
+def finished(work: WorkStore, stage: str, kind: type) -> list[Any]:
     """All results of one kind that a stage recorded."""
     out = []
     for name in work.files.list(f"ledger/{stage}"):

@@ -172,7 +172,7 @@ def test_scores_on_the_clips_clock(untrained: ActiveSpeaker) -> None:
 def test_a_networks_scores_take_the_place_of_lip_speed() -> None:
     times = np.arange(0, 2, 0.01)
     nothing = np.zeros(200, np.float32)
-    still = LipSignal(times, nothing, nothing, 0.0, times < 1.5, nothing, 0.0)
+    still = LipSignal(times, nothing, nothing, 0.0, times < 1.5, 0.0)
     options = BindOptions()
     clock = np.arange(0, 2, 0.04)
     scores = ActiveScores(clock, np.full(50, 4.0, np.float32), np.full(50, -9.0, np.float32))
