@@ -164,7 +164,7 @@ def other_mouth(lips: LipSignal, speaks: Array, times: Array, rng: np.random.Gen
     aperture = lips.aperture_mm.astype(np.float64)
     rest = np.percentile(aperture[lips.valid], 10)
     size = np.full(len(aperture), np.exp(rng.uniform(-0.4, 0.5)))
-    if rng.random() < 0.15:  # mumbles at times, or is seen from the side
+    if rng.random() < 0.25:  # mumbles at times, or is seen from the side
         for start in rng.uniform(lips.times[0], lips.times[-1], rng.poisson(3.0)):
             size[(lips.times >= start) & (lips.times < start + rng.exponential(0.7))] *= rng.uniform(0.0, 0.4)
     aperture = rest + gaussian_filter1d(size, 0.05 * RATE) * (aperture - rest)
@@ -215,7 +215,7 @@ def mistaken(voices: tuple[Array, Array, Array], rng: np.random.Generator) -> tu
 
 def other_clip(clip: Clip, rng: np.random.Generator) -> Clip:
     a, b = (other_mouth(lips, speaks, clip.times, rng) for lips, speaks in zip(clip.lips, clip.speaks, strict=True))
-    voices = mistaken(clip.voices, rng) if rng.random() < 0.3 else clip.voices
+    voices = mistaken(clip.voices, rng) if rng.random() < 0.4 else clip.voices
     return replace(clip, lips=(a, b), voices=voices, times=clip.times + rng.normal(0.0, 0.01))
 
 

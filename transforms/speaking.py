@@ -30,6 +30,7 @@ class SpeakingOptions:
     Attributes:
         frame_weight: share of the fused log odds that one frame may add (frames are not independent).
         surest: bound of these log odds.
+        unconfirmed_cost: log-odds per frame against nobody's speaking while the voice of one of the two is heard.
         lip_weight: with an active-speaker network, the share of its log-likelihood ratio that one frame may add.
         voice_weight: likewise with one, log-odds per frame that a heard voice is its owner's.
         overlap_cost: likewise, log-odds per frame against both speaking while one voice is heard.
@@ -50,6 +51,7 @@ class SpeakingOptions:
 
     frame_weight: float = 0.5
     surest: float = 8.0
+    unconfirmed_cost: float = 0.2
     lip_weight: float = 0.33
     voice_weight: float = 0.63
     overlap_cost: float = 0.1
@@ -160,6 +162,14 @@ def _voice_scores(
     return score, anyone
 
 
+def heard_of(turns: Sequence[Turn], faces: Mapping[str, str], times: Float64) -> Bool:
+    """[T] moments in which a voice that belongs to a face is heard."""
+    mask = np.zeros(len(times), bool)
+    for voice in {t.speaker for t in turns if faces.get(t.speaker, "")}:
+        mask |= heard(turns, voice, times)
+    return mask
+
+
 def sync_shift(video_offset_s: tuple[float, float], options: SpeakingOptions | None = None) -> float:
     """Seconds by which a video's sound is late and must be read later to fit the picture; 0 to leave it.
 
@@ -261,7 +271,8 @@ def speaking_masks(
     if active is None:
         odds = fused_odds(tracks, audio, audio_start_s, turns, faces, times, shift)
         one, other = (options.frame_weight * np.clip(x, -options.surest, options.surest) for x in odds)
-        score = np.stack([np.zeros(len(times)), one, other, one + other], axis=1)
+        owned = heard_of(inside, faces, times)
+        score = np.stack([-options.unconfirmed_cost * owned, one, other, one + other], axis=1)
     else:
         score = _active_scores(tracks, active, score, times, shift, options)
     posterior = np.zeros((len(times), 4))
