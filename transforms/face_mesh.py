@@ -22,7 +22,7 @@ import numpy.typing as npt
 from ..schemas.errors import UsageError
 from ..schemas.records import Backend
 from ..schemas.tracks import N_LANDMARKS, Float32
-from .planar import Pixels, PlanarPicture
+from .planar import Pixels, PlanarPicture, Planes
 from .quiet import load_mediapipe, without_noise
 
 UInt8 = npt.NDArray[np.uint8]
@@ -162,25 +162,58 @@ def crop_region(picture: Pixels, region: Region, size: int = CROP_PX) -> tuple[U
     shrink = max(1, int(step + 0.35))
     height, width = picture.shape[:2]
     reach = 0.5 * region.side * (abs(math.cos(region.angle)) + abs(math.sin(region.angle))) + 1 + shrink
-    x0 = max(0, int((region.x - reach) // shrink) * shrink)
-    y0 = max(0, int((region.y - reach) // shrink) * shrink)
-    x1, y1 = min(width, int(region.x + reach) + 1), min(height, int(region.y + reach) + 1)
-    if shrink > 1:
-        x1, y1 = x0 + (x1 - x0) // shrink * shrink, y0 + (y1 - y0) // shrink * shrink
+    grid = 2 * shrink if isinstance(picture, PlanarPicture) else shrink
+    x0 = max(0, int((region.x - reach) // grid) * grid)
+    y0 = max(0, int((region.y - reach) // grid) * grid)
+    x1, y1 = min(width, int(region.x + reach) + grid), min(height, int(region.y + reach) + grid)
+    x1, y1 = x0 + (x1 - x0) // grid * grid, y0 + (y1 - y0) // grid * grid
     if x1 <= x0 or y1 <= y0:
         return np.zeros((size, size, 3), np.uint8), to_frame
-    # OpenCV warps four channels in half the time of three.
-    if isinstance(picture, PlanarPicture):
-        part = picture.rgba(x0, y0, x1, y1)
-    else:
-        part = cv2.cvtColor(picture[y0:y1, x0:x1], cv2.COLOR_RGB2RGBA)
     to_part = to_frame.copy()
     to_part[:, 2] -= (x0 + (shrink - 1) / 2, y0 + (shrink - 1) / 2)
+    to_part /= shrink
+    if isinstance(picture, PlanarPicture):
+        return _crop_planes(picture, (x0, y0, x1, y1), to_part, shrink, size), to_frame
+    # OpenCV warps four channels in half the time of three.
+    part = _warped(cv2.cvtColor(picture[y0:y1, x0:x1], cv2.COLOR_RGB2RGBA), to_part, shrink, size)
+    return cv2.cvtColor(part, cv2.COLOR_RGBA2RGB), to_frame
+
+
+def _warped(part: Any, to_part: npt.NDArray[np.float64], shrink: int, size: int, outside: float = 0.0) -> Any:
+    """A part of a picture, shrunk by area averaging and cut out: [size, size] of what ``to_part`` maps to it."""
     if shrink > 1:
-        part = cv2.resize(part, ((x1 - x0) // shrink, (y1 - y0) // shrink), interpolation=cv2.INTER_AREA)
-        to_part /= shrink
-    crop = cv2.warpAffine(part, to_part, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-    return cv2.cvtColor(crop, cv2.COLOR_RGBA2RGB), to_frame
+        height, width = part.shape[:2]
+        part = cv2.resize(part, (width // shrink, height // shrink), interpolation=cv2.INTER_AREA)
+    how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(part, to_part, (size, size), flags=how, borderValue=(outside,) * 4)
+
+
+def _crop_planes(
+    picture: PlanarPicture,
+    part: tuple[int, int, int, int],
+    to_part: npt.NDArray[np.float64],
+    shrink: int,
+    size: int,
+) -> UInt8:
+    """The same from planes, turned into RGB last: what is cut out is smaller than what it is cut from.
+
+    Colour is cut out at half the crop's size, as decoders keep it.
+
+    Args:
+        part: x0, y0, x1, y1, multiples of ``2 * shrink``.
+        to_part: from pixels of the crop to those of the shrunk part. ``size`` is even.
+    """
+    x0, y0, x1, y1 = part
+    bright, blue, red = picture.planes.planes
+    # A sample of colour lies in the middle of two by two pixels, on both sides.
+    to_half = to_part.copy()
+    to_half[:, 2] = (to_part[:, 2] + 0.5 * to_part[:, :2].sum(axis=1) - 0.5) / 2
+    colour = picture.planes.colour
+    cut = (
+        _warped(bright[y0:y1, x0:x1], to_part, shrink, size, colour.black),
+        *(_warped(p[y0 // 2 : y1 // 2, x0 // 2 : x1 // 2], to_half, shrink, size // 2, 128.0) for p in (blue, red)),
+    )
+    return picture.converter.rgb(Planes(cut, colour), 0, 0, size, size)
 
 
 def sharpness(crop: UInt8) -> float:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 UInt8 = npt.NDArray[np.uint8]
 
 FORMATS = ("yuv420p", "yuvj420p")  # libav's names: colour at half the width and height
+_FULL_RANGE = 2  # libav's number
 _STEP = 64  # parts are converted at multiples of this size, so that few converters serve all
 
 
@@ -35,6 +36,11 @@ class Colour:
     form: str
     space: int
     range: int
+
+    @property
+    def black(self) -> float:
+        """Brightness of black: 0 in the full range of 0..255, else 16."""
+        return 0.0 if self.form == "yuvj420p" or self.range == _FULL_RANGE else 16.0
 
 
 @dataclass(frozen=True)
@@ -58,12 +64,8 @@ class Converter:
     def __init__(self) -> None:
         self._made: dict[tuple[int, int, Colour], tuple[Any, list[UInt8], Any]] = {}
 
-    def rgb(self, planes: Planes, x0: int, y0: int, x1: int, y1: int, form: str = "rgb24") -> UInt8:
-        """[y1 - y0, x1 - x0, 3 or 4] RGB of one part; its bounds are even and lie inside.
-
-        Args:
-            form: "rgb24", or "rgba" with an alpha of 255.
-        """
+    def rgb(self, planes: Planes, x0: int, y0: int, x1: int, y1: int) -> UInt8:
+        """[y1 - y0, x1 - x0, 3] RGB of one part; its bounds are even and lie inside."""
         width, height = x1 - x0, y1 - y0
         key = (width, height, planes.colour)
         if key not in self._made:
@@ -72,8 +74,8 @@ class Converter:
         for into, plane, half in zip(inputs, planes.planes, (1, 2, 2), strict=True):
             np.copyto(into, plane[y0 // half : y1 // half, x0 // half : x1 // half])
         # Bilinear, by default: to look up its name costs a tenth of the call.
-        converted = reformatter.reformat(frame, width=width, height=height, format=form, threads=1)
-        return rgb_view(converted, 4 if form == "rgba" else 3)
+        converted = reformatter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
+        return rgb_view(converted)
 
     @staticmethod
     def _make(width: int, height: int, colour: Colour) -> tuple[Any, list[UInt8], Any]:
@@ -103,17 +105,9 @@ class PlanarPicture:
         (y0, y1, _), (x0, x1, _) = part[0].indices(height), part[1].indices(width)
         if x1 <= x0 or y1 <= y0:
             return np.zeros((max(0, y1 - y0), max(0, x1 - x0), 3), np.uint8)
-        return self._part(x0, y0, x1, y1, "rgb24")
-
-    def rgba(self, x0: int, y0: int, x1: int, y1: int) -> UInt8:
-        """[y1 - y0, x1 - x0, 4] of a part that is not empty and lies inside."""
-        return self._part(x0, y0, x1, y1, "rgba")
-
-    def _part(self, x0: int, y0: int, x1: int, y1: int, form: str) -> UInt8:
-        height, width, _ = self.shape
         left, right = _span(x0, x1, width)
         top, bottom = _span(y0, y1, height)
-        rgb = self.converter.rgb(self.planes, left, top, right, bottom, form)
+        rgb = self.converter.rgb(self.planes, left, top, right, bottom)
         return rgb[y0 - top : y1 - top, x0 - left : x1 - left]
 
     def rgb(self) -> UInt8:
@@ -163,7 +157,7 @@ def plane_views(frame: Any) -> list[UInt8]:
     return views
 
 
-def rgb_view(frame: Any, depth: int = 3) -> UInt8:
-    """[H, W, depth] view of an rgb24 (or, depth 4, rgba) frame's own memory; no copy."""
+def rgb_view(frame: Any) -> UInt8:
+    """[H, W, 3] view of an rgb24 frame's own memory; no copy."""
     plane = frame.planes[0]
-    return np.ndarray((frame.height, frame.width, depth), np.uint8, buffer=plane, strides=(plane.line_size, depth, 1))
+    return np.ndarray((frame.height, frame.width, 3), np.uint8, buffer=plane, strides=(plane.line_size, 3, 1))

@@ -1,3 +1,5 @@
+import av
+import cv2
 import numpy as np
 import pytest
 import skimage.data
@@ -11,6 +13,7 @@ from duologue.transforms.face_mesh import (
     sharpness,
 )
 from duologue.transforms.face_quality import implausible
+from duologue.transforms.planar import Colour, Converter, PlanarPicture, Planes, plane_views
 
 
 @pytest.fixture(scope="module")
@@ -141,3 +144,36 @@ def test_sharpness_falls_with_blur(mesh, portrait):
         for s in (0.5, 1.5, 4)
     ]
     assert values[0] > 2 * values[1] > 4 * values[2]
+
+
+@pytest.mark.parametrize("range_", [1, 2])
+@pytest.mark.parametrize("region", [
+    Region(230.0, 140.0, 150.0, 0.3), Region(222.3, 122.6, 192.0), Region(240.0, 160.0, 700.0, -0.2),
+    Region(20.0, 10.0, 90.0), Region(505.0, 500.0, 120.0, 1.0),
+])  # fmt: skip
+def test_a_crop_of_planes_is_about_the_crop_of_their_rgb(region: Region, range_: int) -> None:
+    smooth = cv2.GaussianBlur(skimage.data.astronaut(), (0, 0), 3.0)  # areas that are averaged lie at other places
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(smooth), format="rgb24").reformat(
+        format="yuv420p", dst_color_range=range_
+    )
+    planes = Planes(tuple(plane_views(frame)), Colour("yuv420p", 2, range_))
+    flat = np.zeros(512 * 512 * 3, np.uint8)
+    planes.write(flat)
+    picture = PlanarPicture(flat, 512, 512, planes.colour, Converter())
+    got, to_frame = crop_region(picture, region)
+    want, same = crop_region(picture.rgb(), region)
+    np.testing.assert_array_equal(to_frame, same)
+    assert got.shape == (192, 192, 3)
+    places = np.stack([*np.meshgrid(np.arange(192), np.arange(192)), np.ones((192, 192))], -1) @ to_frame.T
+    edge = 3 * region.side / 192 + 3  # within whole steps of shrinking the frame's last pixels are left out
+    inside = ((places > edge) & (places < 511 - edge)).all(-1)
+    apart = (got.astype(int) - want)[inside]
+    assert np.abs(apart.mean(0)).max() < 0.5
+    assert np.abs(apart).mean() < 2.0  # colour is cut out at half the crop's size
+    grey = [cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY).astype(np.float64) for crop in (got, want)]
+    bright = np.abs(grey[0] - grey[1])[inside]
+    assert bright.mean() < 0.6
+    assert np.quantile(bright, 0.99) <= 3
+    outside = ((places < -edge) | (places > 511 + edge)).any(-1)
+    assert not got[outside].any()  # black
+    assert np.hypot(*cv2.phaseCorrelate(*grey)[0]) < 0.1  # pixels of the crop
