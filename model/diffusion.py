@@ -30,7 +30,7 @@ class DiffusionOptions:
 
     audio_dropout: float = 0.1
     partner_given: float = 0.2
-    manner_told: float = 0.2
+    manner_told: float = 0.5
     steps: int = 6
     guidance: float = 2.5
     manner_guidance: float = 6.0
