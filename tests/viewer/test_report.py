@@ -29,7 +29,7 @@ def test_counts_are_the_data_sets(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_every_part_is_on_the_page(tmp_path: Path) -> None:
-    pairs = [replace(pair, scores={**pair.scores, "music_share": None}) for pair in make_pairs(6)]
+    pairs = [replace(pair, scores={**pair.scores, "music_share": float("nan")}) for pair in make_pairs(6)]
     write_dataset(tmp_path, pairs)
     text = report_html(read_facts(Dataset(tmp_path), tmp_path))
     assert re.search(r"Measured in no pair: [^.<]*music share", text)
