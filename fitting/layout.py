@@ -205,6 +205,30 @@ _SIGNED = {
     "height:b_higher": 1.0, "height:a_higher": -1.0, "depth:a_nearer": 1.0, "depth:b_nearer": -1.0,
     "change:apart": 1.0, "change:closer": -1.0,
 }  # fmt: skip
+_FILLERS = frozenset(
+    [
+        "a",
+        "an",
+        "and",
+        "apart",
+        "are",
+        "at",
+        "away",
+        "from",
+        "in",
+        "is",
+        "of",
+        "on",
+        "sit",
+        "stand",
+        "the",
+        "they",
+        "to",
+        "two",
+        "while",
+        "with",
+    ]
+)
 _SCALARS = {group.name: group.scalar for group in GROUPS}
 
 
@@ -255,7 +279,7 @@ def parse(description: str) -> ParsedText:
                 codes_of({scalar: values[scalar]})
             )
     order = {c: k for k, c in enumerate(all_codes())}
-    leftover = " ".join(re.sub(r"[.,;]|\b(and|while)\b", " ", left).split())
+    leftover = " ".join(word for word in re.sub(r"[.,;]", " ", left).split() if word not in _FILLERS)
     return ParsedText(tuple(sorted(found, key=order.__getitem__)), values, leftover)
 
 

@@ -17,7 +17,8 @@ TRIES, STEPS = 10, 30  # starts by k-means++ (Arthur and Vassilvitskii, 2007); s
 def k_means(points: Points, count: int) -> Labels:
     """Cluster of each point, the best of :data:`TRIES` starts by summed squared distance. [N, D] -> [N] in [0, count).
 
-    The same points give the same labels. All are of one cluster where there are not ``count`` different points.
+    The same points give the same labels. All are of one cluster where there are not ``count`` different
+    points, or every start leaves a cluster empty.
     """
     best, least = np.zeros(len(points), np.int64), np.inf
     if len(np.unique(points, axis=0)) < count:

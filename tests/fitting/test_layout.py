@@ -102,6 +102,7 @@ def test_a_length_of_something_unknown_is_unread() -> None:
 
 
 def test_unknown_words_are_reported_and_unknown_codes_refused() -> None:
+    assert parse("they sit face to face at arm's length").unread == ""
     assert "purple" in parse("They are face to face under a purple sky").unread
     with pytest.raises(ValueError, match="unknown"):
         layout_from_codes(("distance:lightyear",))
