@@ -205,30 +205,10 @@ _SIGNED = {
     "height:b_higher": 1.0, "height:a_higher": -1.0, "depth:a_nearer": 1.0, "depth:b_nearer": -1.0,
     "change:apart": 1.0, "change:closer": -1.0,
 }  # fmt: skip
-_FILLERS = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "apart",
-        "are",
-        "at",
-        "away",
-        "from",
-        "in",
-        "is",
-        "of",
-        "on",
-        "sit",
-        "stand",
-        "the",
-        "they",
-        "to",
-        "two",
-        "while",
-        "with",
-    ]
-)
+_FILLERS = (
+    "a", "an", "and", "apart", "are", "at", "away", "from", "in", "is", "of", "on", "sit", "stand", "the", "they", "to",
+    "two", "while", "with",
+)  # fmt: skip
 _SCALARS = {group.name: group.scalar for group in GROUPS}
 
 
