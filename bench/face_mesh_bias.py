@@ -24,6 +24,7 @@ from duologue.fitting.load_head import load_head_model
 from duologue.fitting.reduce import reduce
 from duologue.pipeline.accuracy.clock import alignment, angles_deg
 from duologue.schemas.errors import BadInput
+from duologue.schemas.records import METADATA_LOG_SD, Focal
 from duologue.schemas.tracks import ClipTracks, FaceTrack
 from duologue.synthesis.identities import IDENTITIES, NAMES
 from duologue.synthesis.landmark_bias import HEIGHT, WIDTH, Stills, learn, sample, shared_with_real
@@ -44,7 +45,7 @@ def fitted(landmarks: npt.NDArray[np.float32], focal_px: float, options: FitOpti
     """Rotations [N, 3, 3] and their stored standard deviations [N, 3], radians, of unrelated pictures of one face."""
     n = len(landmarks)
     clip = ClipTracks("stills", 0, 0.0, n / FPS, WIDTH, HEIGHT, np.arange(n) / FPS, track("a", landmarks, True),
-                      track("", landmarks, False), focal_px)  # fmt: skip
+                      track("", landmarks, False), Focal(focal_px, "metadata", METADATA_LOG_SD))  # fmt: skip
     found = HeadFitter(reduce(load_head_model("canonical")), options).fit([clip])[0]
     if isinstance(found, BadInput):
         raise SystemExit(f"fit: {found}")

@@ -1,7 +1,8 @@
 """One pinhole camera per shot: where its focal length comes from and how sure it is.
 
 Landmarks of a talking head do not determine the focal length (a free focal drifts by 4-25 %), so it is taken from the
-user, else from the file, else from a prior, and held.
+video's line of the manifest, else from what the user says of all videos, else from the file, else from a prior, and
+held.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ..schemas.records import USER_LOG_SD, Focal
+
 PRIOR_FIELD_OF_VIEW_DEG = 40.0  # horizontal, of the longer image side: f = 1.37 x its pixels
 PRIOR_LOG_SD = 0.3
-METADATA_LOG_SD = 0.1  # 35-mm equivalents are rounded, and of stills: video is cropped for its shape and to hold still
-USER_LOG_SD = 0.01
 
 
 @dataclass(frozen=True)
@@ -48,21 +49,20 @@ class Camera:
         return np.asarray(points[..., :2] / points[..., 2:] * self.focal_px + np.asarray(self.centre), dtype=np.float64)
 
 
-def choose_camera(
-    width: int, height: int, user_focal_px: float | None = None, metadata_focal_px: float | None = None
-) -> Camera:
-    """User > metadata > prior (40 degrees over the longer side).
+def choose_camera(width: int, height: int, user_focal_px: float | None = None, known: Focal | None = None) -> Camera:
+    """The video's own from the manifest > the user's for all videos > the file's metadata > prior (40 degrees over the
+    longer side).
 
     Raises:
-        ValueError: a given focal length is not a positive number.
+        ValueError: a given focal length or its deviation is not a positive number.
     """
-    for value, source, log_sd in (
-        (user_focal_px, "user", USER_LOG_SD),
-        (metadata_focal_px, "metadata", METADATA_LOG_SD),
-    ):
-        if value is not None:
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"focal length must be a positive number of pixels, not {value}")
-            return Camera(width, height, float(value), source, log_sd)
-    focal = 0.5 * max(width, height) / math.tan(math.radians(PRIOR_FIELD_OF_VIEW_DEG) / 2)
-    return Camera(width, height, focal, "prior", PRIOR_LOG_SD)
+    if user_focal_px is not None and (known is None or known.source != "user"):
+        known = Focal(float(user_focal_px), "user", USER_LOG_SD)
+    if known is None:
+        focal = 0.5 * max(width, height) / math.tan(math.radians(PRIOR_FIELD_OF_VIEW_DEG) / 2)
+        return Camera(width, height, focal, "prior", PRIOR_LOG_SD)
+    if not (math.isfinite(known.px) and known.px > 0):
+        raise ValueError(f"focal length must be a positive number of pixels, not {known.px}")
+    if not (math.isfinite(known.log_sd) and known.log_sd > 0):
+        raise ValueError(f"the deviation of a focal length must be a positive number, not {known.log_sd}")
+    return Camera(width, height, known.px, known.source, known.log_sd)

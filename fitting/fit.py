@@ -178,7 +178,7 @@ class HeadFitter:
 
     def _measure(self, clip: ClipTracks, track: FaceTrack, person: str) -> MeasuredTrack:
         o = self.options
-        camera = choose_camera(clip.width, clip.height, o.focal_px, clip.focal_px)
+        camera = choose_camera(clip.width, clip.height, o.focal_px, clip.focal)
         index = self.head.landmarks
         if o.detector_bias:
             track = replace(track, landmarks=load_bias().correct(track.landmarks))

@@ -2,7 +2,7 @@
 
 A file, a folder (all media files below it), a glob (media files only where it ends in ``*``), or a manifest
 (``.csv``, ``.jsonl``, ``.parquet``) with the columns ``uri`` (needed), ``source_id, start_s, end_s, license,
-attribution``; local or on any Beam filesystem.
+attribution, focal_px, focal_log_sd``; local or on any Beam filesystem.
 """
 
 from __future__ import annotations
@@ -117,26 +117,31 @@ def _item(manifest: str, folder: str, line: int, row: dict[str, object]) -> Inpu
         raise UsageError(f"{where}: no uri (known columns: {', '.join(COLUMNS)})")
     if is_local(uri) and not local_path(uri).is_absolute() and folder:
         uri = join(folder, uri)
-    start, end = (_seconds(where, name, row.get(name)) for name in ("start_s", "end_s"))
+    start, end = (_number(where, name, row.get(name)) for name in ("start_s", "end_s"))
     if start is not None and end is not None and end <= start:
         raise UsageError(f"{where}: end_s {end} is not after start_s {start}")
+    focal, log_sd = (_number(where, name, row.get(name)) for name in ("focal_px", "focal_log_sd"))
+    if focal == 0 or log_sd == 0:
+        raise UsageError(f"{where}: {'focal_px' if focal == 0 else 'focal_log_sd'} must be positive")
+    if log_sd is not None and focal is None:
+        raise UsageError(f"{where}: focal_log_sd without a focal_px")
     text = {name: str(row.get(name) or "") for name in ("source_id", "license", "attribution")}
     for name, value in text.items():
         if not is_utf8(value):
             raise UsageError(f"{where}: {name} is not Unicode text: {value!r}")
-    return InputItem(uri, start_s=start, end_s=end, **text)
+    return InputItem(uri, start_s=start, end_s=end, focal_px=focal, focal_log_sd=log_sd, **text)
 
 
-def _seconds(where: str, name: str, value: object) -> float | None:
+def _number(where: str, name: str, value: object) -> float | None:
     if value is None or value == "":
         return None
     try:
-        seconds = float(str(value))
+        number = float(str(value))
     except ValueError:
         raise UsageError(f"{where}: {name} is not a number: {value!r}") from None
-    if not math.isfinite(seconds) or seconds < 0:
+    if not math.isfinite(number) or number < 0:
         raise UsageError(f"{where}: {name} must be finite and not negative: {value!r}")
-    return seconds
+    return number
 
 
 def write_item_chunks(items: list[InputItem], work_root: str) -> list[str]:

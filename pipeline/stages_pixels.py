@@ -249,7 +249,7 @@ class TrackStage:
         self.mesh.check(mesh.backend)
         who.check(identifier.backend)
         self.gaze.check(*(() if network is None else (network.backend,)))
-        look = None if network is None else partial(network.look, focal_px=self.focal_px or video.focal_px)
+        look = None if network is None else partial(network.look, user_focal_px=self.focal_px, known=video.focal)
         with (
             local_copies().open(video.uri) as path,
             decode.read_frames(

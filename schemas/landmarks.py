@@ -8,9 +8,11 @@ from functools import cache
 
 import pyarrow as pa
 
+from .errors import UsageError
 from .files import Files
 from .manifest import FileEntry, put_beside
 from .pair import CLOCK, IMAGE, INT, REAL, SCHEMA_VERSION, SINGLE, TEXT, Column
+from .records import Focal
 from .row import Row, stored
 from .shard import shard_bytes, shard_name
 from .tracks import ClipTracks, FaceTrack
@@ -48,6 +50,8 @@ COLUMNS: tuple[Column, ...] = (
     Column("width", INT, "width of the upright image", "px", IMAGE),
     Column("height", INT, "height of the upright image", "px", IMAGE),
     Column("focal_px", REAL, "focal length where it is known", "px", IMAGE, nullable=True),
+    Column("focal_source", TEXT, "who says so: user or metadata", nullable=True),
+    Column("focal_log_sd", REAL, "standard deviation of its logarithm", nullable=True),
     Column("times", pa.list_(REAL), "of the K measured frames, the source's own; context beyond the clip included", "s",
            CLOCK, ("K",)),
     *_track_columns("a"),
@@ -67,18 +71,30 @@ def landmark_row(pair_id: str, tracks: ClipTracks) -> Row:
     """A clip's measured tracks as a row; landmarks are rounded to 1/32 pixel."""
     row: Row = {"pair_id": pair_id}
     row |= {name: getattr(tracks, name) for name in ("video_id", "shot_index", "start_s", "end_s", "width", "height")}
-    row |= {"focal_px": tracks.focal_px, "times": tracks.times}  # never crops: no pixels of a face are stored
+    known = tracks.focal
+    row |= {f"focal_{name}": known and getattr(known, name) for name in ("px", "source", "log_sd")}
+    row["times"] = tracks.times  # never crops: no pixels of a face are stored
     for who, track in (("a", tracks.a), ("b", tracks.b)):
         row |= {f"{who}.{name}": value for name, value in vars(track).items()}
     return {column.name: stored(column, row[column.name]) for column in COLUMNS}
 
 
 def tracks_from_row(row: Row) -> ClipTracks:
-    """The tracks of :func:`landmark_row` (read with ``table_to_rows(table, landmarks.BY_NAME)``)."""
+    """The tracks of :func:`landmark_row` (read with ``table_to_rows(table, landmarks.BY_NAME)``).
+
+    Raises:
+        UsageError: columns are missing: another version wrote the row.
+    """
+    missing = [name for name in BY_NAME if name not in row]
+    if missing:
+        raise UsageError(
+            f"landmarks of {row.get('pair_id', '?')} lack {', '.join(missing)}: written by another version"
+        )
     parts = [name for name in FaceTrack.__dataclass_fields__ if f"a.{name}" in BY_NAME]
     a, b = (FaceTrack(**{name: row[f"{who}.{name}"] for name in parts}) for who in ("a", "b"))
-    names = ("video_id", "shot_index", "start_s", "end_s", "width", "height", "times", "focal_px")
-    return ClipTracks(**{name: row[name] for name in names}, a=a, b=b)
+    names = ("video_id", "shot_index", "start_s", "end_s", "width", "height", "times")
+    known = None if row["focal_px"] is None else Focal(row["focal_px"], row["focal_source"], row["focal_log_sd"])
+    return ClipTracks(**{name: row[name] for name in names}, a=a, b=b, focal=known)
 
 
 def rounded(tracks: ClipTracks) -> ClipTracks:

@@ -30,9 +30,28 @@ REASONS: dict[str, str] = {
 }
 
 
+METADATA_LOG_SD = 0.1  # 35-mm equivalents are rounded, and of stills: video is cropped for its shape and to hold still
+USER_LOG_SD = 0.01
+
+
+@dataclass(frozen=True)
+class Focal:
+    """A focal length that is known for one video.
+
+    Attributes:
+        px: pixels of the upright image.
+        source: "user" (a line of the input manifest) or "metadata" (the file's own tags).
+        log_sd: standard deviation of its logarithm.
+    """
+
+    px: float
+    source: str
+    log_sd: float
+
+
 @dataclass(frozen=True)
 class InputItem:
-    """One line of the input manifest: a file and, if wanted, a part of it."""
+    """One line of the input manifest: a file and, if wanted, a part of it and what is known of its camera."""
 
     uri: str
     source_id: str = ""
@@ -40,6 +59,8 @@ class InputItem:
     end_s: float | None = None
     license: str = ""
     attribution: str = ""
+    focal_px: float | None = None
+    focal_log_sd: float | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +77,7 @@ class Video:
         variable_rate: frame intervals differ by more than 10 % of their median in over 1 % of frames.
         video_offset_s: time of the first video frame.
         audio_offset_s: time of the first audio sample; None without an audio stream.
-        focal_px: focal length that the file's metadata tells, None where unknown.
+        focal: focal length that the manifest or the file's metadata tells, None where unknown.
         clock_zero_s: container time of the video clock's zero; decoders need it to seek.
     """
 
@@ -79,7 +100,7 @@ class Video:
     source_id: str = ""
     license: str = ""
     attribution: str = ""
-    focal_px: float | None = None
+    focal: Focal | None = None
     clock_zero_s: float = 0.0
 
     @property

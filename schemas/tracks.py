@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from .records import Focal
+
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
@@ -52,7 +54,7 @@ class ClipTracks:
         times: [T] float64, seconds on the video clock, strictly rising, the source's own times (<= 30 Hz).
         start_s, end_s: the clip itself.
         width, height: upright image size in pixels.
-        focal_px: known focal length in pixels, None where unknown.
+        focal: the video's known focal length, None where unknown.
     """
 
     video_id: str
@@ -64,7 +66,7 @@ class ClipTracks:
     times: Float64
     a: FaceTrack
     b: FaceTrack
-    focal_px: float | None = None
+    focal: Focal | None = None
 
 
 def face_scale_px(landmarks: Float32) -> Float32:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from ..fitting.camera import Camera, choose_camera
 from ..schemas.errors import UsageError
-from ..schemas.records import Backend
+from ..schemas.records import Backend, Focal
 from ..schemas.tracks import Float32, face_scale_px
 from .onnx_session import open_session
 from .planar import Pixels
@@ -105,14 +105,16 @@ class AppearanceGaze:
         digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
         self.backend = Backend("gaze", f"onnx:{Path(path).name}", digest, "as the file's owner states")
 
-    def look(self, picture: Pixels, landmarks: Float32, focal_px: float | None) -> Float32:
+    def look(
+        self, picture: Pixels, landmarks: Float32, user_focal_px: float | None = None, known: Focal | None = None
+    ) -> Float32:
         """Gaze of one face, [3] unit vector in the camera's frame; NaN where the face cannot be normalised.
 
         Args:
-            picture: upright image. landmarks: [478, 3] pixels. focal_px: None takes the prior's.
+            picture: upright image. landmarks: [478, 3] pixels. user_focal_px, known: as in ``choose_camera``.
         """
         height, width = picture.shape[:2]
-        found = normalisation(landmarks, choose_camera(width, height, None, focal_px), self.side)
+        found = normalisation(landmarks, choose_camera(width, height, user_focal_px, known), self.side)
         if found is None:
             return np.full(3, np.nan, np.float32)
         rotation, homography = found

@@ -256,7 +256,7 @@ def load_clip_tracks(
         times,
         a,
         b,
-        clip.video.focal_px,
+        clip.video.focal,
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..schemas.errors import BadInput
-from ..schemas.records import InputItem, Video
+from ..schemas.records import METADATA_LOG_SD, USER_LOG_SD, Focal, InputItem, Video
 from . import decode_process
 
 _BLOCK = 1 << 20
@@ -68,6 +68,10 @@ def probe(path: str, item: InputItem, options: ProbeOptions | None = None) -> Vi
     except OSError as error:
         raise BadInput("unreadable", error.strerror or type(error).__name__) from error
     facts = _facts(path, options)
+    tagged = facts.pop("focal_px")
+    focal = None if tagged is None else Focal(float(tagged), "metadata", METADATA_LOG_SD)
+    if item.focal_px is not None:
+        focal = Focal(item.focal_px, "user", item.focal_log_sd or USER_LOG_SD)
     duration_s = float(facts["duration_s"])
     start_s = max(0.0, item.start_s or 0.0)
     end_s = duration_s if item.end_s is None else min(item.end_s, duration_s)
@@ -82,6 +86,7 @@ def probe(path: str, item: InputItem, options: ProbeOptions | None = None) -> Vi
         source_id=item.source_id,
         license=item.license,
         attribution=item.attribution,
+        focal=focal,
         **facts,
     )
 

@@ -15,6 +15,7 @@ from ...fitting.head_model import HeadModel, rotation_matrix
 from ...fitting.layout import codes_of
 from ...fitting.reduce import reduce, reduced_landmarks
 from ...schemas.errors import BadInput
+from ...schemas.records import METADATA_LOG_SD, Focal
 from ...schemas.row import Row, pair_from_row
 from ...schemas.tracks import ClipTracks
 from ...synthesis.truth import PersonTruth, Truth
@@ -201,7 +202,7 @@ def _known_focal(score: RowScore, clip: TrueClip, tracks: ClipTracks, order: tup
 
     A wrong focal length turns every head that is off the optical axis: its line of sight is bent by as much.
     """
-    fitted = heads.fitter.fit([replace(tracks, focal_px=clip.focal_px)])[0]
+    fitted = heads.fitter.fit([replace(tracks, focal=Focal(clip.focal_px, "metadata", METADATA_LOG_SD))])[0]
     if isinstance(fitted, BadInput):
         return
     both = fitted.a.valid & fitted.b.valid

@@ -7,6 +7,7 @@ import pytest
 from duologue.fitting.camera import choose_camera
 from duologue.fitting.rotations import exp_so3
 from duologue.fitting.trajectory import clip_times, resampling
+from duologue.schemas.records import Focal
 
 
 def test_clip_clock() -> None:
@@ -56,8 +57,10 @@ def test_interpolation_is_linear_and_slerp() -> None:
 
 
 def test_focal_length_comes_from_the_user_then_the_file_then_the_prior() -> None:
-    assert choose_camera(1280, 720, 1000.0, 900.0).source == "user"
-    assert choose_camera(1280, 720, None, 900.0).focal_px == 900.0
+    assert choose_camera(1280, 720, 1000.0, Focal(900.0, "metadata", 0.1)).source == "user"
+    assert choose_camera(1280, 720, None, Focal(900.0, "metadata", 0.1)).focal_px == 900.0
+    mine = choose_camera(1280, 720, 1000.0, Focal(1100.0, "user", 0.15))  # said of this video alone
+    assert (mine.focal_px, mine.source, mine.log_sd) == (1100.0, "user", 0.15)
     prior = choose_camera(1280, 720)
     assert prior.source == "prior"
     assert prior.focal_px == pytest.approx(1.3737 * 1280, rel=1e-3)

@@ -44,11 +44,12 @@ def test_what_is_not_there_is_one_line(folder: Path, name: str) -> None:
 
 def test_manifests_of_all_three_kinds_agree(tmp_path: Path) -> None:
     row = {"uri": "clip.mp4", "source_id": "s", "start_s": 1.5, "end_s": 9.0, "license": "CC0", "attribution": "me"}
+    row |= {"focal_px": 1200.0, "focal_log_sd": 0.15}
     (tmp_path / "m.csv").write_text(",".join(row) + "\n" + ",".join(str(v) for v in row.values()) + "\n")
     (tmp_path / "m.jsonl").write_text(json.dumps(row) + "\n")
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "m.parquet")
     found = [resolve_inputs([str(tmp_path / f"m.{kind}")]) for kind in ("csv", "jsonl", "parquet")]
-    want = [InputItem(f"{tmp_path}/clip.mp4", "s", 1.5, 9.0, "CC0", "me")]
+    want = [InputItem(f"{tmp_path}/clip.mp4", "s", 1.5, 9.0, "CC0", "me", 1200.0, 0.15)]
     assert found == [want, want, want]
 
 
@@ -59,6 +60,8 @@ def test_manifests_of_all_three_kinds_agree(tmp_path: Path) -> None:
         ("uri,start_s\nx.mp4,soon\n", "start_s is not a number"),
         ("uri,start_s,end_s\nx.mp4,5,4\n", "not after start_s"),
         ("uri,start_s\nx.mp4,-1\n", "not negative"),
+        ("uri,focal_px\nx.mp4,0\n", "focal_px must be positive"),
+        ("uri,focal_log_sd\nx.mp4,0.1\n", "focal_log_sd without a focal_px"),
         ("uri\n", "no rows"),
     ],
 )

@@ -8,9 +8,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from duologue.schemas import landmarks
+from duologue.schemas.errors import UsageError
 from duologue.schemas.files import LocalFiles
 from duologue.schemas.finish import finish_dataset, write_pairs
 from duologue.schemas.landmarks import landmark_row, tracks_from_row, write_landmark_shard
+from duologue.schemas.records import Focal
 from duologue.schemas.remove import remove
 from duologue.schemas.row import table_to_rows
 from duologue.schemas.takedown import Takedown
@@ -31,7 +33,18 @@ def make_tracks(seed: int, video_id: str = "v", frames: int = 12) -> ClipTracks:
         return FaceTrack(name, points, box, valid, confidence, np.ones(frames, np.float32), np.zeros(16, np.float32))
 
     times = 1.7 + np.arange(frames) / 29.97
-    return ClipTracks(video_id, 2, 1.8, 2.0, 1280, 720, times, track("t0"), track("t1"), None)
+    return ClipTracks(
+        video_id,
+        2,
+        1.8,
+        2.0,
+        1280,
+        720,
+        times,
+        track("t0"),
+        track("t1"),
+        Focal(900.0 + seed, "user", 0.15) if seed else None,
+    )
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -43,13 +56,16 @@ def test_round_trip(tmp_path: Path) -> None:
     for one, row in zip(tracks, table_to_rows(table, landmarks.BY_NAME), strict=True):
         again = tracks_from_row(row)
         np.testing.assert_array_equal(again.times, one.times)  # times are not rounded
-        assert again.focal_px is None
+        assert again.focal == one.focal
         for ours, theirs in ((one.a, again.a), (one.b, again.b)):
             np.testing.assert_allclose(ours.landmarks, theirs.landmarks, atol=1 / 64 + 1e-4)
             assert ours.landmarks.dtype == theirs.landmarks.dtype
             np.testing.assert_array_equal(ours.valid, theirs.valid)
             assert ours.identity.shape == theirs.identity.shape
             assert ours.track_id == theirs.track_id
+    older = next(table_to_rows(table.drop_columns(["focal_source"]), landmarks.BY_NAME))
+    with pytest.raises(UsageError, match="lack focal_source: written by another version"):
+        tracks_from_row(older)
 
 
 def test_shards_say_what_they_hold() -> None:

@@ -14,7 +14,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import media_factory as factory
 from duologue.schemas.errors import BadInput
-from duologue.schemas.records import InputItem, Video
+from duologue.schemas.records import Focal, InputItem, Video
 from duologue.transforms.audio import read_audio
 from duologue.transforms.decode import read_frames
 from duologue.transforms.probe import ProbeOptions, probe
@@ -60,7 +60,7 @@ def test_plain_facts(tmp_path: Path, name: str) -> None:
 )
 def test_the_camera_s_focal_length(tmp_path: Path, name: str, tag: str, text: str, expected: float | None) -> None:
     plain = make(tmp_path, "plain.mp4")
-    assert facts(plain).focal_px is None
+    assert facts(plain).focal is None
     options = {} if name.endswith("mkv") else {"movflags": "use_metadata_tags"}
     with av.open(str(plain)) as source, av.open(str(tmp_path / name), "w", options=options) as out:
         out.metadata[tag] = text
@@ -69,7 +69,11 @@ def test_the_camera_s_focal_length(tmp_path: Path, name: str, tag: str, text: st
             if packet.dts is not None:
                 packet.stream = stream
                 out.mux(packet)
-    assert facts(tmp_path / name).focal_px == pytest.approx(expected)
+    found = facts(tmp_path / name).focal
+    assert (found and found.px) == pytest.approx(expected)
+    assert found is None or found.source == "metadata"
+    told = probe(str(tmp_path / name), InputItem("x", focal_px=500.0, focal_log_sd=0.15))
+    assert told.focal == Focal(500.0, "user", 0.15)
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
