@@ -41,6 +41,8 @@ class BackendOptions:
         separation: "none", or "pyannote" with ``separation_path`` (a SpeechSeparation pipeline's folder or hub id):
             each person's own sound is then written to ``voices/``.
         gaze: "geometric" (irises and fitted eyeballs), or "onnx" with the appearance model's file in ``gaze_path``.
+        enhance: "none", or a super-resolution or restoration network that sees small faces before the landmark network
+            does, its file in ``enhance_path``: "onnx" (pixel values 0 to 1) or "onnx-signed" (-1 to 1).
         head_model: "" for the canonical head, or the path of a FLAME, GNM, ICT-FaceKit or MediaPipe model.
     """
 
@@ -56,6 +58,8 @@ class BackendOptions:
     separation_path: str = ""
     gaze: str = "geometric"
     gaze_path: str = ""
+    enhance: str = "none"
+    enhance_path: str = ""
     head_model: str = ""
 
 
@@ -104,7 +108,7 @@ class CurateConfig:
 
 
 # What decides how the data set is stored, selected or computed, not what is measured.
-BACKEND_NAMES = ("faces", "identity", "turns", "speaker", "separation", "gaze")  # without their paths
+BACKEND_NAMES = ("faces", "identity", "turns", "speaker", "separation", "gaze", "enhance")  # without their paths
 NOT_MEASURING = {
     "select": None,
     "run": ("rows_per_shard", "landmarks", "max_failed_share", "min_failed"),

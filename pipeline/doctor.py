@@ -88,6 +88,7 @@ def findings() -> list[Finding]:
             lock, "needs a pipeline folder, or a hub id and token; the published one also asteroid and transformers"),
         row("gaze", "geometric", True, _has("torch"), "the project's own; no network", lock),
         row("gaze", "onnx", False, _has("onnxruntime"), "the model's own", lock, "needs an ONNX file by path"),
+        row("enhance", "onnx", False, _has("onnxruntime"), "the model's own", lock, "needs an ONNX file by path"),
         row("head model", "canonical", True, (Path(__file__).parents[1] / "fitting/data/canonical_head.npz").exists(),
             "Apache-2.0, the project's own", "reinstall duologue: its data file is missing"),
         _head_model(),

@@ -10,6 +10,7 @@ from ..schemas.takedown import Takedown, read_takedowns
 from ..transforms.appearance_gaze import gaze_backend
 from ..transforms.decode import check_decoder, for_scan
 from ..transforms.detect_faces import face_detector
+from ..transforms.enhance import enhance_backend
 from ..transforms.face_mesh import mesh_backend
 from ..transforms.fit import check_device
 from ..transforms.identify import Identifier, face_identifier
@@ -113,11 +114,13 @@ def make_plan(config: CurateConfig, out: str, *, offline: bool = False, workers_
     )  # fmt: skip
     appearance = Shared.get("gaze", gaze_backend, backends.gaze, backends.gaze_path)
     gaze = Chosen(backends.gaze, backends.gaze_path, () if appearance is None else (appearance.backend,))
+    enhancer = Shared.get("enhancer", enhance_backend, backends.enhance, backends.enhance_path)
+    enhance = Chosen(backends.enhance, backends.enhance_path, () if enhancer is None else (enhancer.backend,))
     head = load_head_model(backends.head_model)
     model = Chosen("head model", backends.head_model, (head_backend(head),))
     run, fit = config.run, config.fit
     takedowns = () if offline else read_takedowns(files_at(out))
-    every = (faces, mesh, who, voices, speaker, parts, gaze, model)
+    every = (faces, mesh, who, voices, speaker, parts, gaze, enhance, model)
     models = (shot_detector(config.scan.shots).backend, *(one for chosen in every for one in chosen.models))
     digest = config_hash(config, models)
     stages = Stages(
@@ -125,7 +128,8 @@ def make_plan(config: CurateConfig, out: str, *, offline: bool = False, workers_
         scan=ScanStage(config.scan, for_scan(config.decode), faces),
         shots=ShotsStage(config.scan, need_audio=not run.geometry_only),
         track=TrackStage(
-            config.track, config.decode, faces, mesh, who, gaze, keep_crops=bool(speaker.models), focal_px=fit.focal_px
+            config.track, config.decode, faces, mesh, who, gaze, enhance,
+            keep_crops=bool(speaker.models), focal_px=fit.focal_px,
         ),
         clips=ClipsStage(config.clips, config.stitch),
         listen=ListenStage(config.listen, config.audio, voices),

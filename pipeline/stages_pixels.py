@@ -18,6 +18,7 @@ from ..transforms import (
     clips,
     decode,
     detect_faces,
+    enhance,
     face_mesh,
     identify,
     scan,
@@ -225,6 +226,7 @@ class TrackStage:
     mesh: Chosen
     identifier: Chosen
     gaze: Chosen
+    enhance: Chosen
     keep_crops: bool = False
     focal_px: float | None = None
     name: str = "track"
@@ -233,7 +235,8 @@ class TrackStage:
     def identity(self, element: TrackTask) -> tuple[Any, ...]:
         backends = (self.detector.identity, self.mesh.identity, self.identifier.identity)
         gaze = (self.gaze.identity, self.focal_px) if self.gaze.models else ()
-        return (element, self.options, self.decode, backends, self.keep_crops, *gaze)
+        enhanced = (self.enhance.identity,) if self.enhance.models else ()
+        return (element, self.options, self.decode, backends, self.keep_crops, *gaze, *enhanced)
 
     def subject(self, element: TrackTask) -> Subject:
         return video_subject(element.span.video, element.start_s, element.end_s, element.span.shot_index)
@@ -243,12 +246,15 @@ class TrackStage:
         detector, who = self.detector, self.identifier
         faces = Shared.get("face detector", detect_faces.face_detector, detector.name, detector.path, True)
         mesh = Shared.get("face mesh", face_mesh.FaceMesh)
+        enhancer = Shared.get("enhancer", enhance.enhance_backend, self.enhance.name, self.enhance.path)
         identifier = Shared.get("identifier", identify.face_identifier, who.name, who.path)
         network = Shared.get("gaze", appearance_gaze.gaze_backend, self.gaze.name, self.gaze.path)
         detector.check(faces.backend)
         self.mesh.check(mesh.backend)
         who.check(identifier.backend)
         self.gaze.check(*(() if network is None else (network.backend,)))
+        self.enhance.check(*(() if enhancer is None else (enhancer.backend,)))
+        mesher = mesh if enhancer is None else enhance.EnhancedMesh(mesh, enhancer)
         look = None if network is None else partial(network.look, user_focal_px=self.focal_px, known=video.focal)
         with (
             local_copies().open(video.uri) as path,
@@ -263,7 +269,7 @@ class TrackStage:
             ) as frames,
         ):
             kept = (element.start_s, element.end_s, self.keep_crops)
-            piece = track.track_piece(frames, self.options, faces, mesh, identifier, *kept, look)
+            piece = track.track_piece(frames, self.options, faces, mesher, identifier, *kept, look)
         key = f"{video.video_id[:16]}-{span.shot_index:05d}-{element.index:06d}"
         file = work.put_arrays(self.name, key, piece.to_arrays())
         summaries = stitch.summarise(piece, video.video_id, span.shot_index, element.index, file)

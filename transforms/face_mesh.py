@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -87,17 +87,24 @@ class MeshFace:
             under 3 on anything else.
         crop: [192, 192, 3] uint8, what the network saw.
         region: where it looked.
+        plain: the crop as it was, where what the network saw had been enhanced.
     """
 
     landmarks: Float32
     logit: float
     crop: UInt8
     region: Region
+    plain: UInt8 | None = None
 
     @cached_property
     def box(self) -> Float32:
         """[4] bounding box x0, y0, x1, y1 of the 468 skin points."""
         return box_of(self.landmarks)
+
+    @property
+    def sharpness(self) -> float:
+        """:func:`sharpness` of the picture itself."""
+        return sharpness(self.crop if self.plain is None else self.plain)
 
 
 def box_of(landmarks: Float32) -> Float32:
@@ -271,12 +278,9 @@ class FaceMesh:
     """MediaPipe's FaceMesh network with attention (lips, eyes, irises), on regions the caller chooses.
 
     One CPU thread, no state between calls. Build one per process.
-
-    Args:
-        enhance: optional image model applied to the 192-px crop before the network ([192, 192, 3] uint8, same out).
     """
 
-    def __init__(self, enhance: Callable[[UInt8], UInt8] | None = None) -> None:
+    def __init__(self) -> None:
         from google.protobuf import text_format  # type: ignore[import-untyped]
 
         _mediapipe()
@@ -309,7 +313,6 @@ class FaceMesh:
         self._floats = packet_getter.get_float_list
         self._targets, self._depths = _refinement_indices()
         self._clock = 0
-        self.enhance = enhance
         cv2.setNumThreads(1)  # work is spread over processes
         with without_noise():
             self._graph = calculator_graph.CalculatorGraph(graph_config=config)
@@ -329,17 +332,16 @@ class FaceMesh:
         They are cut out one after the other before the network runs: each run leaves the caches full of its weights.
         """
         crops = [crop_region(picture, region) for region in regions]
-        if self.enhance is not None:
-            crops = [(self.enhance(crop), to_frame) for crop, to_frame in crops]
-        answers = [self.infer(crop) for crop, _ in crops]
-        faces = []
-        for region, (crop, to_frame), (points, logit) in zip(regions, crops, answers, strict=True):
-            landmarks = np.empty((N_LANDMARKS, 3), dtype=np.float64)
-            # The network's 0..192 runs over pixel edges; pixel centres lie half a pixel inside.
-            landmarks[:, :2] = (points[:, :2] - 0.5) @ to_frame[:, :2].T + to_frame[:, 2]
-            landmarks[:, 2] = points[:, 2] * (region.side / CROP_PX)
-            faces.append(MeshFace(landmarks.astype(np.float32), logit, crop, region))
-        return faces
+        return [self.read(crop, region, to_frame) for region, (crop, to_frame) in zip(regions, crops, strict=True)]
+
+    def read(self, crop: UInt8, region: Region, to_frame: npt.NDArray[np.float64]) -> MeshFace:
+        """Landmarks of a crop of a region that lies ready, and the [2, 3] map from its pixels to the frame's."""
+        points, logit = self.infer(crop)
+        landmarks = np.empty((N_LANDMARKS, 3), dtype=np.float64)
+        # The network's 0..192 runs over pixel edges; pixel centres lie half a pixel inside.
+        landmarks[:, :2] = (points[:, :2] - 0.5) @ to_frame[:, :2].T + to_frame[:, 2]
+        landmarks[:, 2] = points[:, 2] * (region.side / CROP_PX)
+        return MeshFace(landmarks.astype(np.float32), logit, crop, region)
 
     def infer(self, crop: UInt8) -> tuple[Float32, float]:
         """The bare network: [478, 3] landmarks in crop pixels (0..192) and the presence logit.

@@ -20,7 +20,7 @@ from ..schemas.tracks import Float32
 from .crossings import SURE_ERROR, check_crossings, part_doubles
 from .decode import Frame
 from .detect_faces import Detections
-from .face_mesh import REGION_SCALE, MeshFace, Region, region_from_detection, region_from_landmarks, sharpness
+from .face_mesh import REGION_SCALE, MeshFace, Region, region_from_detection, region_from_landmarks
 from .face_quality import disagreement, expected_error, implausible, rigid_change
 from .face_search import CONFIRM_LOGIT, FaceSearch, Finder, awake, missing
 from .followed_face import FollowedFace, Kept, Row, apart, owner_of, tracklet_of, without_doubles
@@ -221,7 +221,7 @@ class _Tracker:
                 break
             earlier = self.mesh.measure(picture, region_from_landmarks(later.landmarks))
             change = rigid_change(later.landmarks, earlier.landmarks)
-            sharp = sharpness(earlier.crop)
+            sharp = earlier.sharpness
             error = expected_error(earlier.landmarks, earlier.logit, change, sharp)
             if earlier.logit < self.options.keep_logit or implausible(earlier) or error > self.options.worst_error:
                 break
@@ -235,7 +235,7 @@ class _Tracker:
         change = math.nan
         if face.landmarks is not None and time - face.mesh_time < 0.1:
             change = rigid_change(face.landmarks, seen.landmarks)
-        sharp = sharpness(seen.crop)
+        sharp = seen.sharpness
         return _Judged(seen, expected_error(seen.landmarks, seen.logit, change, sharp), sharp)
 
     # the detector
@@ -270,7 +270,7 @@ class _Tracker:
         second = self.mesh.measure(picture, region_from_landmarks(first.landmarks))
         if second.logit < self.options.new_logit or implausible(second):
             return None
-        if expected_error(second.landmarks, second.logit, math.nan, sharpness(second.crop)) > self.options.worst_error:
+        if expected_error(second.landmarks, second.logit, math.nan, second.sharpness) > self.options.worst_error:
             return None
         limit = 0.5 if second.logit > 10.0 else 0.35
         return second if disagreement(second.landmarks, detections.keypoints[d]) < limit else None

@@ -129,13 +129,6 @@ def test_region_from_detection_turns_with_the_eyes():
     assert region.side == pytest.approx(60)
 
 
-def test_enhancer_sees_the_crop(portrait):
-    seen = []
-    model = FaceMesh(enhance=lambda crop: (seen.append(crop.shape), crop)[1])
-    model.measure(portrait, Region(220, 120, 180))
-    assert seen == [(192, 192, 3)]
-
-
 def test_sharpness_falls_with_blur(mesh, portrait):
     import cv2
 
