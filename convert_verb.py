@@ -44,5 +44,6 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"written": len(written), "files": written, "out": str(out)}))
     else:
-        print("\n".join(f"{path}, its sound beside it" for path in written))
+        for pair, path in zip(pairs, written, strict=True):
+            print(path if pair.voices.audio is None else f"{path}, its sound beside it")
     return 0

@@ -58,15 +58,10 @@ def run(args: argparse.Namespace) -> int:
     from .fitting.load_head import load_head_model
     from .model.checkpoint import LAST, load_trained
     from .model.sample import generate
-    from .schemas.files import LocalFiles
-    from .schemas.finish import check_names_free
-    from .schemas.manifest import MANIFEST
     from .schemas.records import Backend
-    from .viewer.generated import GeneratedMotion, generated_pair, write_generated
+    from .viewer.generated import GeneratedMotion, check_place, generated_pair, write_generated
 
-    if (Path(args.out) / MANIFEST).exists():
-        raise UsageError(f"{args.out} holds a data set already: choose another folder")
-    check_names_free(LocalFiles(args.out))
+    check_place(args.out)
     if bool(args.audio) == bool(args.answer):
         raise UsageError("give AUDIO, or --answer SET PAIR_ID PERSON")
     if args.answer and (args.text or args.llm):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -18,7 +17,6 @@ from .tracks import Bool
 UNIT_TOLERANCE = 1e-3
 POSITION_TOLERANCE_M = 2e-3
 TIME_TOLERANCE_S = 1e-3
-_ID = re.compile(r"[0-9a-f]{32}")
 _SHARES = tuple(name for name, (unit, _) in schema.SCORES.items() if unit == "share")
 
 
@@ -38,7 +36,7 @@ def row_problems(row: Row) -> list[str]:
 
 
 def _identity(row: Row) -> Iterator[str]:
-    if not _ID.fullmatch(row["pair_id"]):
+    if not schema.PAIR_ID.fullmatch(row["pair_id"]):
         yield f"pair_id {row['pair_id']!r} is not 32 hex digits"
     if not (math.isfinite(row["start_s"]) and math.isfinite(row["end_s"]) and row["start_s"] < row["end_s"]):
         yield f"times {row['start_s']} to {row['end_s']} are not a clip"

@@ -60,11 +60,14 @@ class Dataset:
         """``selection.parquet``: pair_id, selected, reason, failing, split."""
         entry = self.manifest.entry(SELECTION)
         if entry is None:
-            raise UsageError(f"{self.files.root} has no {SELECTION}: 'duologue select {self.files.root}' makes it")
+            raise UsageError(
+                f"{self.files.root} has no {SELECTION}: 'duologue select {self.files.root} --defaults' makes it"
+            )
         data = self.files.read_bytes(entry.path)
         if hashlib.sha256(data).hexdigest() != entry.sha256:
             raise UsageError(
-                f"{self.files.root}/{SELECTION} is not the one that the manifest names: run 'duologue select' again"
+                f"{self.files.root}/{SELECTION} is not the one that the manifest names: "
+                f"'duologue select {self.files.root} --defaults' makes it again"
             )
         return read_table(data)
 

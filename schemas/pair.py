@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from functools import cache
 
@@ -15,6 +16,7 @@ import pyarrow as pa
 
 SCHEMA_VERSION = 1
 SAMPLE_RATE = 16_000
+PAIR_ID = re.compile(r"[0-9a-f]{32}")
 
 CAMERA = "camera: OpenCV (x right, y down, z forward), metres; pinhole, principal point (W - 1, H - 1) / 2"
 MODEL = "model: +x the subject's left, +y up, +z out of the face, metres (FLAME's)"

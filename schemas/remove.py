@@ -32,6 +32,7 @@ from .takedown import (
 )
 from .verify import QUARANTINE
 
+_SHOWN = ("report.html", "scene.glb", "film.mp4")  # by report, and by sample beside its row
 _REWRITTEN = re.compile(r"(-[0-9a-f]{8})?\.parquet$")
 
 
@@ -51,7 +52,7 @@ def remove(where: str | Path | Files, takedowns: Iterable[Takedown]) -> Removal:
     The takedown is written down first, so that no later run brings a row back even if this one is killed. Rewritten
     shards get new names; readers see the old data set until the manifest is replaced, and the old files go last. Work
     files (``_work/``), shards set aside (``_quarantine/``), shards that no manifest names and the viewer's pages
-    (``view/``, ``report.html``) may hold the same people: they are deleted whole.
+    (``view/``, ``report.html``) and films may hold the same people: they are deleted whole.
     """
     dataset = Dataset(where)
     files, manifest = dataset.files, dataset.manifest
@@ -71,7 +72,7 @@ def remove(where: str | Path | Files, takedowns: Iterable[Takedown]) -> Removal:
             old.append(entry.path)
     published = {entry.path for entry in publish(files, manifest.with_files(entries, drop=old), options).files}
     work = [*files.list(WORK), *files.list(QUARANTINE), *files.list("view")]
-    work += ["report.html"] if files.exists("report.html") else []
+    work += [name for name in _SHOWN if files.exists(name)]
     for path in [
         *work,
         *(path for folder in ("pairs", "rejects", "landmarks", "voices") for path in files.list(folder)),

@@ -278,11 +278,13 @@ def pair_from_row(row: Row) -> Pair:
     """The typed pair of a row with every column (as :func:`table_to_rows` yields them).
 
     Raises:
-        UsageError: columns are missing: another version wrote the row.
+        UsageError: columns are missing: another version wrote the row; or an id that is none, and would name a file.
     """
     missing = [name for name in schema.BY_NAME if name not in row and name not in schema.MAY_LACK]
     if missing:
         raise UsageError(f"pair {row.get('pair_id', '?')} lacks {', '.join(missing)}: written by another version")
+    if not schema.PAIR_ID.fullmatch(row["pair_id"]):
+        raise UsageError(f"pair_id {row['pair_id']!r} is not 32 hex digits: see 'duologue verify'")
     times = row["start_s"] + np.arange(row["n_frames"]) / row["fps"]
     heads = {
         who: HeadTrack(**{name: row[f"{who}.{name}"] for name in HeadTrack.__dataclass_fields__}) for who in ("a", "b")

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from .errors import UsageError
-from .pair import SCHEMA_VERSION
+from .pair import SCHEMA_VERSION, pair_schema
 from .tracks import Bool
 
 SPLITS = ("train", "val", "test")
@@ -159,6 +159,12 @@ def _checks(table: pa.Table, options: SelectionOptions) -> dict[str, Bool]:
     if not options.duplicates:
         checks["duplicates"] = np.array([not other for other in table["duplicate_of"].to_pylist()], dtype=bool)
     return checks
+
+
+def threshold_names(options: SelectionOptions) -> tuple[str, ...]:
+    """The thresholds that these options apply, in the order in which a failing one becomes the reason."""
+    nothing = pa.schema([pair_schema().field(name) for name in SELECTION_COLUMNS]).empty_table()
+    return tuple(_checks(nothing, options))
 
 
 def connected_components(table: pa.Table) -> list[str]:

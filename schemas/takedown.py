@@ -39,9 +39,9 @@ def read_takedowns(files: Files) -> tuple[Takedown, ...]:
     if not files.exists(TAKEDOWNS):
         return ()
     out = []
-    for number, line in enumerate(files.read_bytes(TAKEDOWNS).decode().splitlines(), 1):
+    for number, line in enumerate(files.read_bytes(TAKEDOWNS).splitlines(), 1):
         try:
-            entry = json.loads(line)
+            entry = json.loads(line.decode())
             out.append(Takedown(str(entry["kind"]), str(entry["id"])))
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{files.root}/{TAKEDOWNS} line {number} cannot be read: {error}") from error

@@ -20,7 +20,9 @@ def escaped(text: object) -> str:
 def figure(value: float, unit: str = "") -> str:
     """A number as people read it; shares in percent."""
     if unit == "share":
-        return f"{100 * value:.{1 if 0 < abs(value) < 0.01 else 0}f} %"
+        size = abs(value)
+        digits = 3 if 0 < size < 0.0005 else 1 if 0 < size < 0.01 or 0.99 < size < 1 else 0
+        return f"{100 * value:.{digits}f} %"
     size = abs(value)
     digits = 0 if size >= 100 or value == 0 else 1 if size >= 10 else 2 if size >= 0.1 else 3
     return f"{value:.{digits}f}".replace("-", "−")
@@ -49,12 +51,14 @@ def histogram(
     fails: npt.NDArray[np.bool_],
     limits: Sequence[float],
     unit: str,
+    label: str = "",
     width: int = 250,
     height: int = 84,
 ) -> str:
     """Bars of counts, failing values in red, thresholds as dashed lines.
 
     Args:
+        label: what a reader who does not see the picture is told.
         values: finite numbers; ``fails`` says of each whether its threshold stops it.
         limits: places of the threshold lines.
     """
@@ -71,16 +75,16 @@ def histogram(
     def place(value: float) -> float:
         return left + (value - edges[0]) / (edges[-1] - edges[0]) * span
 
-    parts = [f'<svg class="chart" viewBox="0 0 {width} {height}" role="img">']
+    parts = [f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="{escaped(label)}">']
     for k, (yes, no) in enumerate(zip(good, bad, strict=True)):
         x, base = left + k * bar, float(floor)
         for count, kind in ((yes, "good"), (no, "bad")):
             tall = float(count) / top * (floor - 12)
             if count:
-                label = f"{figure(edges[k], unit)} to {figure(edges[k + 1], unit)}: {count}"
+                span_of = f"{figure(edges[k], unit)} to {figure(edges[k + 1], unit)}: {count}"
                 parts.append(
                     f'<rect class="{kind}" x="{x + 0.5:.2f}" y="{base - tall:.2f}" width="{max(bar - 1, 0.5):.2f}" '
-                    f'height="{tall:.2f}"><title>{escaped(label)}</title></rect>'
+                    f'height="{tall:.2f}"><title>{escaped(span_of)}</title></rect>'
                 )
             base -= tall
     parts.append(f'<line class="axis" x1="{left}" x2="{left + span}" y1="{floor}" y2="{floor}"/>')

@@ -16,7 +16,7 @@ from ..schemas.audio import encode_audio
 from ..schemas.dataset import Dataset
 from ..schemas.errors import UsageError
 from ..schemas.files import LocalFiles
-from ..schemas.finish import finish_dataset, write_pairs, write_rejects
+from ..schemas.finish import check_names_free, finish_dataset, write_pairs, write_rejects
 from ..schemas.heads import FittedPair, HeadTrack
 from ..schemas.manifest import MANIFEST
 from ..schemas.pair import SAMPLE_RATE, pair_id
@@ -31,6 +31,7 @@ from .overlay import head_vertices, project
 from .view import write_page
 
 WIDTH, HEIGHT = 1280, 720
+SCENE, FILM, VIEW = "scene.glb", "film.mp4", "view"  # beside the row
 EYES_SHUT = 0.65  # lid closure from which the gaze counts as unknown
 SHORTEST_TURN_S = 0.2
 
@@ -203,22 +204,36 @@ def _boxed(head: HeadTrack, model: HeadModel, focal: float) -> HeadTrack:
     return HeadTrack(**{**vars(head), "box": np.asarray(boxes, dtype=np.float32)})
 
 
+def check_place(out: str | Path) -> None:
+    """Before any work: may a generated pair be written to ``out``?
+
+    Raises:
+        UsageError: the folder holds a data set, or files that would be overwritten.
+    """
+    files = LocalFiles(out)
+    if files.exists(MANIFEST):
+        raise UsageError(f"{out} holds a data set already: choose another folder")
+    check_names_free(files)
+    taken = [name for name in (SCENE, FILM, VIEW) if (Path(out) / name).exists()]
+    if taken:
+        raise UsageError(f"{out} is not a data set and holds {taken[0]}; give what is generated a folder of its own")
+
+
 def write_generated(pair: Pair, model: HeadModel, out: str | Path, config_yaml: str) -> Written:
     """Write ``out`` as a data set of one row, with ``scene.glb``, ``film.mp4`` and ``view/index.html`` beside it.
 
     Raises:
-        UsageError: the folder holds a data set already, or cannot be written.
+        UsageError: as :func:`check_place`, or the folder cannot be written.
     """
+    check_place(out)
     root = Path(out)
     files = LocalFiles(root)
-    if files.exists(MANIFEST):
-        raise UsageError(f"{out} holds a data set already: choose another folder")
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{out} cannot be made: {error.strerror}") from None
-    scene = write_glb(pair, model, root / "scene.glb")
-    film = write_heads_video(pair, root / "film.mp4", model)
+    scene = write_glb(pair, model, root / SCENE)
+    film = write_heads_video(pair, root / FILM, model)
     length = pair.source.end_s / 3600
     finish_dataset(
         files, write_pairs(files, [pair]), write_rejects(files, []), config_hash=pair.provenance.config_hash,
@@ -226,5 +241,5 @@ def write_generated(pair: Pair, model: HeadModel, out: str | Path, config_yaml: 
         funnel={"sample": {"kept": {"items": 1, "hours": length}}},
         options=SelectionOptions(yaw_deg=180.0, speech_share=0.0, snr_db=-100.0),
     )  # fmt: skip
-    page = write_page(Dataset(files), [pair.pair_id], root / "view", model)
+    page = write_page(Dataset(files), [pair.pair_id], root / VIEW, model)
     return Written(pair.pair_id, root, scene, page, film)

@@ -175,7 +175,7 @@ def facing_edges(points: Array, triangles: npt.NDArray[np.int64]) -> npt.NDArray
 
 
 def overlay_frames(pair: Pair, video_path: str, model: HeadModel | None) -> Iterator[tuple[int, UInt8]]:
-    """(frame of the clip clock, drawn picture) for every frame, on the last source frame not after it.
+    """(frame of the clip clock, drawn picture) for every frame, on the source's frame nearest in time.
 
     Pictures are [s H, s W, 3] with s = :func:`enlargement`.
 
@@ -189,20 +189,32 @@ def overlay_frames(pair: Pair, video_path: str, model: HeadModel | None) -> Iter
     scale = enlargement(pair)
     times = pair.fitted.times
     slack = 1.0 / pair.fitted.fps
-    done = 0
-    last: UInt8 | None = None
     with read_frames(
         video_path, video, start_s=float(times[0]) - slack, end_s=float(times[-1]) + slack, longest_side=None,
         max_fps=60.0, options=DecodeOptions(),
     ) as reader:  # fmt: skip
-        for source in reader:
-            while done < len(times) and times[done] < source.time_s:
-                shown = source.rgb if last is None else last
-                yield done, draw_pair(shown, pair, done, model, triangles, scale)
-                done += 1
-            last = source.rgb.copy()
-    while last is not None and done < len(times):
-        yield done, draw_pair(last, pair, done, model, triangles, scale)
+        for frame, rgb in nearest_frames(times, ((source.time_s, source.rgb) for source in reader)):
+            yield frame, draw_pair(rgb, pair, frame, model, triangles, scale)
+
+
+def nearest_frames(times: Array, source: Iterable[tuple[float, UInt8]]) -> Iterator[tuple[int, UInt8]]:
+    """(index into ``times``, picture) of the source's frame nearest to each time; nothing where it has no frame.
+
+    The last frame not after a time would lie half a period back, and a whole one where two equal times differ in their
+    last digit.
+
+    Args:
+        times: [T] seconds, rising. source: (seconds, picture), rising; a picture may be overwritten by the next.
+    """
+    done = 0
+    held: tuple[float, UInt8] | None = None
+    for time_s, rgb in source:
+        while held is not None and done < len(times) and times[done] - held[0] <= time_s - times[done]:
+            yield done, held[1]
+            done += 1
+        held = time_s, rgb.copy()
+    while held is not None and done < len(times):
+        yield done, held[1]
         done += 1
 
 

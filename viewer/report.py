@@ -19,12 +19,13 @@ from ..schemas.errors import UsageError
 from ..schemas.files import LocalFiles
 from ..schemas.pair import SCORES
 from ..schemas.records import REASONS, Reject
-from ..schemas.selection import SPLITS, SelectionOptions, selection_options
+from ..schemas.selection import SPLITS, SelectionOptions, selection_options, threshold_names
 from .charts import bar, escaped, figure, histogram, table
 from .page_data import SOUND_THRESHOLDS, THRESHOLDS
 from .view import STATIC, files_of
 
 EXAMPLES = 5
+SOURCES = 50  # shown; the rest is counted
 COLUMNS = (
     "pair_id", "video_id", "source_uri", "source_id", "license", "origin", "n_people", "start_s", "end_s",
     "a.person_id", "b.person_id", "layout.codes", "head_model_id", "head_model_tier", "backends", "code_version",
@@ -166,13 +167,14 @@ def duration(hours: float) -> str:
 def _tiles(facts: Facts) -> str:
     found = counts(facts)
     share = found["selected"] / found["pairs"] if found["pairs"] else 0.0
+    reasons = len(found["rejects_by_reason"])
     tiles = [
         ("pairs", f"{found['pairs']:,}", duration(found["hours"])),
-        ("selected", f"{found['selected']:,}", f"{100 * share:.0f} %, {duration(found['selected_hours'])}")
+        ("selected", f"{found['selected']:,}", f"{figure(share, 'share')}, {duration(found['selected_hours'])}")
         if facts.selection is not None
         else ("selected", "–", "no selection was made"),
         ("videos with a pair", f"{found['videos']:,}", ""),
-        ("rejects", f"{found['rejects']:,}", f"{len(found['rejects_by_reason'])} reasons"),
+        ("rejects", f"{found['rejects']:,}", f"{reasons} reason{'' if reasons == 1 else 's'}"),
     ]
     return '<div class="tiles">' + "".join(
         f"<div><span>{escaped(name)}</span><b>{escaped(value)}</b><span>{escaped(note)}&nbsp;</span></div>"
@@ -195,7 +197,7 @@ def _funnel(facts: Facts) -> str:
         ]
         width = bar(kept["hours"] / top if top else 0.0)
         rows.append([escaped(stage), f"{int(kept['items']):,}", duration(kept["hours"]), width, " ".join(lost) or "–"])
-    return table(["stage", "kept", "time kept", "", "stopped here"], rows, kind="funnel")
+    return f'<div class="wide">{table(["stage", "kept", "time kept", "", "stopped here"], rows, kind="funnel")}</div>'
 
 
 def _selection(facts: Facts) -> str:
@@ -204,20 +206,26 @@ def _selection(facts: Facts) -> str:
     failing = facts.selection["failing"].to_pylist()
     ids = facts.selection["pair_id"].to_pylist()
     total = max(len(failing), 1)
-    fails = Counter(name for row in failing for name in row)
+    fails = Counter(dict.fromkeys(threshold_names(facts.options), 0))
+    fails.update(name for row in failing for name in row)
     alone = Counter(row[0] for row in failing if len(row) == 1)
     first = Counter(row[0] for row in failing if row)
     values = vars(facts.options)
     rows = []
-    for name, count in sorted(fails.items(), key=lambda item: (-item[1], item[0])):
+    for name, count in sorted(fails.items(), key=lambda item: -item[1]):  # those that nobody fails as they are applied
         examples = [pair for pair, row in zip(ids, failing, strict=True) if row and row[0] == name][:EXAMPLES]
         rows.append([
-            escaped(name), escaped(values.get(name, "")), str(count), bar(count / total, "bad"), str(first[name]),
-            str(alone[name]), ", ".join(_pair_link(facts, pair) for pair in examples),
+            escaped(name), escaped(_option(values.get(name, ""))), str(count), bar(count / total, "bad"),
+            str(first[name]), str(alone[name]), ", ".join(_pair_link(facts, pair) for pair in examples),
         ])  # fmt: skip
     note = '<p class="note">"Only this" counts the pairs that would be gained by lifting this threshold alone.</p>'
     heads = ["threshold", "value", "fail it", "", "first reason", "only this", "examples"]
-    return table(heads, rows) + (note if rows else "")
+    return f'<div class="wide">{table(heads, rows)}</div>{note}'
+
+
+def _option(value: object) -> str:
+    """A threshold as ``select --set`` takes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _pair_link(facts: Facts, pair: str) -> str:
@@ -235,7 +243,19 @@ def _scores(facts: Facts) -> str:
 
 
 def _title(names: tuple[str, ...]) -> str:
-    return (names[0].removesuffix("_a") if len(names) == 2 else names[0]).replace("_", " ")
+    """A score's name in words; its unit stands beside it."""
+    return (
+        names[0].removesuffix("_a") if len(names) == 2 else names[0].removesuffix("_db").removesuffix("_s")
+    ).replace("_", " ")
+
+
+def _score_values(facts: Facts, names: tuple[str, ...]) -> npt.NDArray[np.float64]:
+    """Values of a score, NaN where not measured; of a score per person, a's and then b's of rows that have one."""
+    alone = np.asarray(facts.pairs["n_people"].to_numpy()) == 1
+    columns = [facts.pairs[f"scores.{name}"].to_numpy(zero_copy_only=False).astype(np.float64) for name in names]
+    if len(columns) == 2:
+        columns[1] = columns[1][~alone]
+    return np.concatenate(columns)
 
 
 def _score_names() -> list[tuple[str, ...]]:
@@ -250,11 +270,7 @@ def _score_names() -> list[tuple[str, ...]]:
 
 def _score_card(facts: Facts, names: tuple[str, ...]) -> str | None:
     unit, meaning = SCORES[names[0]]
-    alone = np.asarray(facts.pairs["n_people"].to_numpy()) == 1
-    columns = [facts.pairs[f"scores.{name}"].to_numpy(zero_copy_only=False).astype(np.float64) for name in names]
-    if len(columns) == 2:
-        columns[1] = columns[1][~alone]
-    values = np.concatenate(columns)
+    values = _score_values(facts, names)
     finite = np.isfinite(values)
     known = values[finite]
     if not len(known):
@@ -269,7 +285,7 @@ def _score_card(facts: Facts, names: tuple[str, ...]) -> str | None:
     told = unit if unit and unit != "share" else ""
     both = "a and b: " if len(names) == 2 else ""
     meaning = meaning.removesuffix(" of a").replace("person a was", "the person was")
-    chart = histogram(known, fails=fails, limits=limits, unit=unit)
+    chart = histogram(known, fails=fails, limits=limits, unit=unit, label=f"{_title(names)}, {', '.join(words)}")
     return (
         f'<figure title="{escaped(both + meaning)}"><figcaption><b>{escaped(_title(names))}</b> '
         f"<span>{escaped(told)}</span></figcaption>{chart}<p>{escaped(', '.join(words))}</p></figure>"
@@ -282,19 +298,22 @@ def _limits(
     """Threshold lines of a score, and which values fail them.
 
     Of a score per person, each value meets the limit by itself; of a clip's, the selection says which pairs fail (an
-    offset that cannot be told does not).
+    offset that cannot be told does not). Yaws are held to the limit where their bound was not measured.
     """
     nothing = np.zeros(len(values), dtype=bool)
-    if facts.options is None or facts.selection is None or names[0] not in THRESHOLDS:
+    judged, read = ~nothing, names[0]
+    if read == "yaw95_a":
+        read, judged = "yaw_bound_a", np.isnan(_score_values(facts, ("yaw_bound_a", "yaw_bound_b")))
+    if facts.options is None or facts.selection is None or read not in THRESHOLDS or not judged.any():
         return [], nothing
-    option, side = THRESHOLDS[names[0]]
+    option, side = THRESHOLDS[read]
     if not facts.options.sound and option in SOUND_THRESHOLDS:
         return [], nothing
     limit = float(getattr(facts.options, option))
     lines = [-limit, limit] if side == "abs<=" else [limit]
     if len(names) == 1:
         return lines, np.array([option in row for row in facts.selection["failing"].to_pylist()], dtype=bool)
-    return lines, values < limit - 1e-6 if side == ">=" else values > limit + 1e-6
+    return lines, judged & (values < limit - 1e-6 if side == ">=" else values > limit + 1e-6)
 
 
 def _rejects(facts: Facts) -> str:
@@ -315,7 +334,7 @@ def _rejects(facts: Facts) -> str:
             f"<b>{escaped(reason)}</b><br><small>{escaped(REASONS.get(reason, ''))}</small>", escaped(stage),
             str(len(found)), duration(hours), f"<ul>{examples}{more}</ul>",
         ])  # fmt: skip
-    return table(["reason", "stage", "count", "time", "examples"], rows, kind="rejects")
+    return f'<div class="wide">{table(["reason", "stage", "count", "time", "examples"], rows, kind="rejects")}</div>'
 
 
 def _splits(facts: Facts) -> str:
@@ -375,8 +394,11 @@ def _sources(facts: Facts) -> str:
             str(len(found)),
             duration(sum(found)),
         ]
-        for (source, licence, kind), found in sorted(origin.items(), key=lambda item: (-len(item[1]), item[0]))[:50]
+        for (source, licence, kind), found in sorted(origin.items(), key=lambda item: (-len(item[1]), item[0]))[
+            :SOURCES
+        ]
     ]
+    left = f'<p class="note">And {len(origin) - SOURCES} more.</p>' if len(origin) > SOURCES else ""
     models = Counter(zip(pairs["head_model_id"].to_pylist(), pairs["head_model_tier"].to_pylist(), strict=True))
     used: Counter[tuple[str, str, str, str]] = Counter()
     for backends in pairs["backends"].to_pylist():
@@ -397,6 +419,7 @@ def _sources(facts: Facts) -> str:
     ]
     return (
         table(["source", "licence", "origin", "pairs", "time"], rows)
+        + left
         + "<h3>Measured with</h3>"
         + table(["stage", "model", "licence", "weights", "pairs"], work)
     )

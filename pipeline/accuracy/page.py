@@ -19,7 +19,7 @@ td.n { white-space: nowrap; } td small { display: block; } td.what { min-width: 
 .strip .limit { stroke: #1d2530; stroke-dasharray: 2 2; } .strip .range { stroke: #7a828d; stroke-width: 3; }
 .strip circle { fill: #7a828d; } .strip.miss circle { fill: #c8453a; } .strip.miss .range { stroke: #e0968f; }
 .strip.hit circle { fill: #3f8f5f; } .strip.hit .range { stroke: #9cc7ac; }
-.wide { overflow-x: auto; } .wide table { font-size: 12px; } .wide td, .wide th { white-space: nowrap; }
+.tight table { font-size: 12px; } .tight td, .tight th { white-space: nowrap; }
 .two { display: grid; grid-template-columns: 1fr 1fr; gap: 18px 28px; }
 @media (max-width: 800px) { .two { grid-template-columns: 1fr; } }
 """
@@ -108,7 +108,7 @@ def _figures(result: dict[str, Any]) -> str:
             f"<td><small>{escaped(measure.published)}</small></td></tr>"
         )
     head = "".join(f"<th>{name}</th>" for name in ("", "clean", "", "hard", "", "target", "published by others"))
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
 def _limit(measure: Measure, condition: str) -> float | None:
@@ -204,7 +204,7 @@ def _labels(result: dict[str, Any]) -> str:
         [escaped(label), *(_bracketed(figures.get(key)) for key in BY_LABEL)]
         for label, figures in result["labels"].items()
     ]
-    return f'<div class="wide">{table(["", *(SHORT[key] for key in BY_LABEL)], rows)}</div>'
+    return f'<div class="wide tight">{table(["", *(SHORT[key] for key in BY_LABEL)], rows)}</div>'
 
 
 def _bracketed(figure: dict[str, Any] | None) -> str:
@@ -217,7 +217,7 @@ def _conversations(result: dict[str, Any]) -> str:
     keys = [key for key in dict.fromkeys(k for row in result["conversations"] for k in row) if key != "condition"]
     rows = [[_plain(row.get(key)) for key in ("condition", *keys)] for row in result["conversations"]]
     head = ["condition", *(SHORT.get(key, key.replace("_", " ")) for key in keys)]
-    return f'<div class="wide">{table(head, rows)}</div>'
+    return f'<div class="wide tight">{table(head, rows)}</div>'
 
 
 def _plain(value: Any) -> str:

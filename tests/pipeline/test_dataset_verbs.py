@@ -77,9 +77,9 @@ def test_select(written: Written, capsys: Capture) -> None:
 def test_select_makes_a_lost_selection_again(written: Written, capsys: Capture) -> None:
     root, _ = written
     (root / "selection.parquet").write_bytes(b"broken")
-    with pytest.raises(UsageError, match="duologue select"):
+    with pytest.raises(UsageError, match=rf"'duologue select {root} --defaults' makes it again"):
         run(select, root)
-    assert run(select, root, "--defaults") == 0
+    assert run(select, root, "--defaults") == 0  # what the message says does it
     assert "8 of 10" in capsys.readouterr().out
     assert run(verify, root) == 0
 

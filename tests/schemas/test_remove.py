@@ -126,6 +126,24 @@ def test_no_copy_is_left_behind(written: Written) -> None:
     assert not list((root / "_quarantine").rglob("*.parquet"))
 
 
+def test_films_and_pages_go_and_other_files_stay(written: Written) -> None:
+    root, pairs = written
+    shown = ["scene.glb", "film.mp4", "report.html", "view/index.html", "view/pairs/x.js"]
+    for name in (*shown, "notes.txt"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("of these people")
+    remove(root, [Takedown("video", pairs[0].source.video_id)])
+    assert not [name for name in shown if (root / name).exists()]
+    assert (root / "notes.txt").read_text() == "of these people"
+
+
+def test_a_list_that_is_no_text_is_a_usage_error(written: Written) -> None:
+    root, _ = written
+    (root / "takedowns.jsonl").write_bytes(b'{"kind": "video", "id": "\xff"}\n')
+    with pytest.raises(UsageError, match="line 1 cannot be read"):
+        remove(root, [])
+
+
 def test_a_repeat_of_a_removed_row_stands_alone(tmp_path: Path) -> None:
     pairs = make_pairs(6, frames=80)
     pairs[4] = replace(pairs[4], duplicate_of=pairs[0].pair_id, scores={**pairs[3].scores, "duplicate_similarity": 1.0})

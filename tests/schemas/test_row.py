@@ -147,6 +147,12 @@ def test_a_row_of_another_version_is_one_line() -> None:
         pair_from_row(row)
 
 
+@pytest.mark.parametrize("key", ["../../../evil", "A" * 32, "", f"{'a' * 32}/x"])
+def test_an_id_that_would_name_another_file_is_no_pair(key: str) -> None:
+    with pytest.raises(UsageError, match="is not 32 hex digits"):
+        pair_from_row(pair_row(make_pair(1)) | {"pair_id": key})
+
+
 def test_one_deviation_for_all_axes_is_read_as_three_equal_ones() -> None:
     row = pair_row(make_pair())
     table = rows_to_table([row])

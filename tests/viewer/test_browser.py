@@ -208,6 +208,74 @@ def test_keys_step_and_play(page: Path, tmp_path: Path, sound: bool) -> None:
     assert frames[6] == frames[5]  # and stopped
 
 
+# Back to a pair whose sound is not decoded yet, then play and pause at once; then keys on a control of the page.
+HASTE = """<script>
+window.addEventListener("load", () => {
+  const press = (key, at) => {
+    const event = new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true });
+    at.dispatchEvent(event);
+    return event.defaultPrevented ? "page" : "control";
+  };
+  const until = (true_, then) => (true_() ? then() : setTimeout(until, 20, true_, then));
+  const shown = (id) => () => location.hash.startsWith(`#pair=${id}`);
+  const listed = [...document.querySelectorAll("#list button")];
+  const [first, second] = listed.map((button) => button.dataset.id.slice(0, 12));
+  const body = document.body, loop = document.querySelector("#loop"), said = [];
+  listed[0].click();
+  until(shown(first), () => {
+    press("ArrowDown", body);
+    until(shown(second), () => {
+      press("ArrowUp", body); press(" ", body); press(" ", body);
+      setTimeout(() => {
+        said.push(document.querySelector("#problem").textContent || "well");
+        loop.focus();
+        said.push(press(" ", loop), press("ArrowRight", loop), document.activeElement === loop ? "kept" : "lost");
+        console.log("frames: " + said.join(" ") + " .");
+      }, 500);
+    });
+  });
+});
+</script>"""
+
+
+def test_hasty_keys_raise_no_alarm_and_controls_keep_theirs(tmp_path: Path) -> None:
+    pairs = [replace(make_pair(seed, frames=75), fitted=clip().fitted) for seed in (4, 6)]
+    write_dataset(tmp_path / "set", pairs)
+    assert main(["view", str(tmp_path / "set"), "--out", str(tmp_path / "page")]) == 0
+    driven = tmp_path / "page" / "index.html"
+    driven.write_text(driven.read_text() + HASTE)
+    said = played(driven, "", tmp_path)
+    assert len(said) == 1, said
+    assert "frames: well control page kept ." in said[0]
+
+
+def test_a_missing_head_model_is_said_for_as_long_as_its_pairs_are_shown(page: Path, tmp_path: Path) -> None:
+    shutil.copytree(page.parent, tmp_path / "copy")
+    (tmp_path / "copy" / "model.js").unlink()
+    shot = visit(tmp_path / "copy" / "index.html", f"#pair={clip().pair_id}", tmp_path)
+    assert re.search(r'<div id="note">model.js is missing beside this page', shot.dom)
+    assert shot.coloured(FACE_A, "a") > 3000
+
+
+def test_a_data_set_without_pairs_says_so(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "set", [])
+    assert main(["view", str(tmp_path / "set")]) == 0
+    shot = visit(tmp_path / "set" / "view" / "index.html", "", tmp_path)
+    assert shot.console == []
+    assert "This data set has no pairs." in shot.dom
+    assert '<canvas id="timeline"' not in shot.dom
+
+
+def test_imported_heads_without_gaze_are_not_said_to_have_their_eyes_shut(tmp_path: Path) -> None:
+    pair = clip()
+    nan = np.full((75, 3), np.nan, np.float32)
+    heads = {who: replace(getattr(pair.fitted, who), gaze=nan, gaze_raw=nan, gaze_sd=nan[:, 0]) for who in ("a", "b")}
+    write_dataset(tmp_path / "set", [replace(pair, fitted=replace(pair.fitted, **heads))])
+    assert main(["view", str(tmp_path / "set")]) == 0
+    dom = visit(tmp_path / "set" / "view" / "index.html", "", tmp_path).dom
+    assert "a: gaze not measured · b: gaze not measured" in dom
+
+
 def test_an_unknown_pair_and_a_missing_file_are_said(page: Path, tmp_path: Path) -> None:
     assert "The page has no pair ffff" in visit(page, "#pair=ffff", tmp_path).dom
     shutil.copytree(page.parent, tmp_path / "copy")

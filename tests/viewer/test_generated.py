@@ -26,7 +26,7 @@ from duologue.viewer.heads_video import heads_frames
 from duologue.viewer.overlay import head_vertices
 from scipy.spatial.transform import Rotation
 
-from ..dataset_factory import make_pair, write_dataset
+from ..dataset_factory import make_pair, without_audio, write_dataset
 
 MODEL = load_head_model("canonical")
 FRAMES = 75
@@ -226,6 +226,12 @@ def test_convert_writes_scenes_of_named_pairs(
     )
     unpack((out / f"{written.pair_id}.glb").read_bytes())
     assert (out / f"{written.pair_id}.flac").is_file()
+    assert "its sound beside it" in capsys.readouterr().out
+    silent = without_audio(Dataset(written.dataset).pair(written.pair_id))
+    write_dataset(tmp_path / "silent", [silent])
+    command = ["convert", str(tmp_path / "silent"), "--to", "gltf", "--pair", silent.pair_id]
+    assert main([*command, "--out", str(tmp_path / "mute")]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'mute' / silent.pair_id}.glb\n"
     assert main(["convert", str(written.dataset), "--to", "gltf", "--out", str(out)]) == 2
     assert "name them with --pair" in capsys.readouterr().err
 
@@ -347,3 +353,7 @@ def test_sample_refuses_in_one_line(
     assert main(command) == 2
     assert "is not a data set and holds README.md" in capsys.readouterr().err
     assert (tmp_path / "x" / "README.md").read_text() == "mine"
+    (tmp_path / "x" / "README.md").rename(tmp_path / "x" / "film.mp4")
+    assert main(command) == 2
+    assert "is not a data set and holds film.mp4" in capsys.readouterr().err
+    assert (tmp_path / "x" / "film.mp4").read_text() == "mine"

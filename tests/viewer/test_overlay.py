@@ -21,6 +21,7 @@ from duologue.viewer.overlay import (
     enlargement,
     facing_edges,
     head_vertices,
+    nearest_frames,
     overlay_frames,
     project,
     write_overlay,
@@ -100,6 +101,19 @@ def test_every_frame_of_the_clip_clock_has_a_picture(movie: Path) -> None:
     assert enlargement(pair) == 4
     frames = [(k, canvas.shape) for k, canvas in overlay_frames(pair, str(movie), None)]
     assert frames == [(k, (720, 1280, 3)) for k in range(75)]
+
+
+def test_a_frame_of_the_clip_is_drawn_on_the_nearest_one_of_the_source() -> None:
+    times = 13.0 + np.arange(6) / 25.0
+
+    def shown(source: np.ndarray) -> list[int]:
+        return [int(rgb[0]) for _, rgb in nearest_frames(times, ((t, np.array([k])) for k, t in enumerate(source)))]
+
+    assert shown(times + 1e-12) == [0, 1, 2, 3, 4, 5]
+    assert shown(times - 1e-12) == [0, 1, 2, 3, 4, 5]
+    assert shown(13.0 + np.arange(9) / 30.0) == [0, 1, 2, 4, 5, 6]  # 0, 40, 80 .. ms; 0, 33, 67, 100, 133 .. ms
+    assert shown(13.1 + np.arange(2) / 10.0) == [0, 0, 0, 0, 1, 1]
+    assert shown(np.zeros(0)) == []
 
 
 def test_the_video_has_the_clips_frames_and_sound(movie: Path, tmp_path: Path, head: HeadModel) -> None:

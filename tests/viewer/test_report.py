@@ -12,8 +12,9 @@ import pytest
 from dataset_factory import make_pair, make_pairs, write_dataset
 from duologue.cli import main
 from duologue.schemas.dataset import Dataset
+from duologue.schemas.selection import threshold_names
 from duologue.viewer.charts import bin_edges, figure, histogram, table
-from duologue.viewer.report import counts, duration, read_facts, report_html
+from duologue.viewer.report import SOURCES, counts, duration, read_facts, report_html
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -61,6 +62,33 @@ def test_names_from_outside_are_text(tmp_path: Path) -> None:
     assert "&lt;img src=x" in text
 
 
+def test_every_threshold_is_named_also_where_all_pairs_pass(tmp_path: Path) -> None:
+    write_dataset(tmp_path, [make_pair(1)])
+    facts = read_facts(Dataset(tmp_path), tmp_path)
+    section = report_html(facts).partition('id="selection"')[2].partition("</section>")[0]
+    assert facts.options is not None
+    assert re.findall(r"<tr><td>(\w+)</td><td>[^<]*</td><td>0</td>", section) == list(threshold_names(facts.options))
+    assert "<td>face_scale_px</td><td>24.0</td><td>0</td>" in section
+
+
+def test_sources_that_are_not_shown_are_counted(tmp_path: Path) -> None:
+    pairs = [make_pair(seed) for seed in range(SOURCES + 3)]
+    write_dataset(tmp_path, [replace(p, source=replace(p.source, source_id=p.pair_id[:8])) for p in pairs])
+    assert "And 3 more." in report_html(read_facts(Dataset(tmp_path), tmp_path))
+
+
+def test_yaws_are_held_to_the_limit_where_their_bound_is_not_known(tmp_path: Path) -> None:
+    unknown = {"yaw_bound_a": float("nan"), "yaw_bound_b": float("nan"), "yaw95_a": 80.0}
+    write_dataset(tmp_path, [make_pair(1), make_pair(2, scores=unknown)])
+    text = report_html(read_facts(Dataset(tmp_path), tmp_path))
+    cards = {name: text.partition(f"<b>{name}</b>")[2].partition("</figure>")[0] for name in ("yaw95", "yaw bound")}
+    assert "1 of 4 fail" in cards["yaw95"]
+    assert "0 of 2 fail, 2 not measured" in cards["yaw bound"]
+    write_dataset(tmp_path / "known", [make_pair(1)])
+    text = report_html(read_facts(Dataset(tmp_path / "known"), tmp_path))
+    assert " fail" not in text.partition("<b>yaw95</b>")[2].partition("</figure>")[0]
+
+
 def test_an_empty_data_set_has_a_report(tmp_path: Path) -> None:
     write_dataset(tmp_path, [])
     facts = read_facts(Dataset(tmp_path), tmp_path)
@@ -104,6 +132,9 @@ def test_a_histogram_shows_every_value_and_every_limit(values: list[float], limi
 def test_numbers_as_people_read_them() -> None:
     assert figure(0.954, "share") == "95 %"
     assert figure(0.004, "share") == "0.4 %"
+    assert figure(0.998, "share") == "99.8 %"
+    assert figure(0.00004, "share") == "0.004 %"
+    assert figure(1.0, "share") == "100 %"
     assert figure(-12.34) == "−12.3"
     assert figure(0.0123) == "0.012"
     assert duration(0.01) == "36.0 s"

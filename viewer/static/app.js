@@ -4,10 +4,10 @@ const App = (() => {
   const RAY = 0.6; // metres of a drawn gaze ray
   const TINT = { a: [0.86, 0.47, 0.12], b: [0.16, 0.46, 0.86] };
   const COLOUR = Timeline.COLOURS, BACKGROUND = [0.933, 0.945, 0.957];
-  const state = { facts: null, head: null, pairs: new Map(), pair: null, time: 0, playing: false, cones: true, zoom: "heads" };
+  const state = { facts: null, head: null, pairs: new Map(), pair: null, time: 0, playing: false, cones: true, zoom: "heads", noModel: "" };
   const $ = (selector) => document.querySelector(selector);
   const audio = new Audio();
-  let board, views = null, clock = 0, wanted = null;
+  let board, views = null, clock = 0, wanted = null, run = 0;
 
   function element(tag, properties = {}, ...children) {
     const out = document.createElement(tag);
@@ -19,12 +19,19 @@ const App = (() => {
   function problem(text) {
     const box = $("#problem");
     box.hidden = !text;
-    box.textContent = text || "";
-    if (text) document.documentElement.dataset.problem = text;
+    box.textContent = text;
+    if (text) document.documentElement.dataset.problem = text; else delete document.documentElement.dataset.problem;
+  }
+
+  // What the shown pair lacks; it stays for as long as the pair is shown.
+  function note() {
+    const box = $("#note");
+    box.textContent = !state.pair ? "" : state.pair.a.neutral ? state.noModel : state.facts.model_note;
+    box.hidden = !box.textContent;
   }
 
   function load(url, failed) {
-    document.head.append(element("script", { src: url, onerror: () => problem(failed) }));
+    document.head.append(element("script", { src: url, onerror: failed }));
   }
 
   // ---- pairs ----
@@ -37,7 +44,7 @@ const App = (() => {
       if (button.dataset.id === entry.id) { button.setAttribute("aria-current", "true"); button.scrollIntoView({ block: "nearest" }); } else button.removeAttribute("aria-current");
     }
     if (state.pairs.has(entry.id)) show(state.pairs.get(entry.id), time);
-    else load(`pairs/${entry.id}.js`, `pairs/${entry.id}.js is missing beside this page: keep its folder together.`);
+    else load(`pairs/${entry.id}.js`, () => problem(`pairs/${entry.id}.js is missing beside this page: keep its folder together.`));
   }
 
   // Called by pairs/ID.js.
@@ -62,10 +69,8 @@ const App = (() => {
   function show(pair, time) {
     pause();
     problem("");
-    const note = $("#note");
-    note.textContent = pair.a.neutral ? "" : state.facts.model_note;
-    note.hidden = !note.textContent;
     state.pair = pair;
+    note();
     if (audio.src) URL.revokeObjectURL(audio.src);
     audio.removeAttribute("src");
     if (pair.audio) audio.src = URL.createObjectURL(new Blob([Pose.bytes(pair.audio.data)], { type: pair.audio.mime }));
@@ -99,12 +104,17 @@ const App = (() => {
     const pair = state.pair;
     if (!pair) return;
     if (state.time >= pair.start + length(pair) - 0.5 / pair.fps) seek(pair.start);
+    const mine = ++run; // a loop of frames ends when a later one begins
     state.playing = true;
     clock = performance.now();
     $("#play").textContent = "❚❚";
     audio.playbackRate = Number($("#speed").value);
-    if (pair.audio) audio.play().catch((error) => { pause(); problem(`The sound cannot be played: ${error.message}`); });
-    requestAnimationFrame(tick);
+    if (pair.audio && !audio.ended) audio.play().catch((error) => {
+      if (error.name === "AbortError") return; // paused, or another pair, before the sound began
+      pause();
+      problem(`The sound cannot be played: ${error.message}`);
+    });
+    requestAnimationFrame(() => tick(mine));
   }
 
   function pause() {
@@ -124,8 +134,8 @@ const App = (() => {
     state.time = Math.min(state.time, pair.start + length(pair));
   }
 
-  function tick() {
-    if (!state.playing) return;
+  function tick(mine) {
+    if (!state.playing || mine !== run) return;
     const pair = state.pair;
     advance();
     if (state.time >= pair.start + length(pair)) {
@@ -133,7 +143,7 @@ const App = (() => {
       return;
     }
     redraw();
-    requestAnimationFrame(tick);
+    requestAnimationFrame(() => tick(mine));
   }
 
   // ---- drawing ----
@@ -183,7 +193,7 @@ const App = (() => {
     for (const who of ["a", "b"]) {
       if (who === "b" && pair.source.n_people === 1) continue;
       if (!Pose.known(pair[who], k)) out.push(`${who} not measured here`);
-      else if (!Pose.finite(pair[who].gaze, 3 * k, 3)) out.push(`${who}: gaze unknown (eyes shut)`);
+      else if (!Pose.finite(pair[who].gaze, 3 * k, 3)) out.push(`${who}: ${Ink.withoutGaze(pair[who])}`);
     }
     return out.join(" · ");
   }
@@ -290,6 +300,7 @@ const App = (() => {
     $("#cones").onchange = () => { state.cones = $("#cones").checked; redraw(); };
     document.addEventListener("keydown", (event) => {
       if (!state.pair || event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "SELECT") return;
+      if (event.key === " " && event.target.closest && event.target.closest("button, input, summary")) return; // its own key
       const frame = 1 / state.pair.fps, big = event.shiftKey ? 1 : frame;
       const actions = {
         " ": () => (state.playing ? pause() : play()), ArrowLeft: () => step(-big), ArrowRight: () => step(big),
@@ -298,8 +309,12 @@ const App = (() => {
       };
       if (!actions[event.key]) return;
       event.preventDefault();
-      if (document.activeElement && document.activeElement.blur) document.activeElement.blur();
       actions[event.key]();
+    });
+    // What was clicked with a pointer gives the keys back; what was reached with the tab key keeps them.
+    document.addEventListener("click", (event) => {
+      const at = document.activeElement;
+      if (event.detail && at && at.matches("button, input, summary")) at.blur();
     });
     window.addEventListener("resize", () => { board.resize(); redraw(); });
     window.addEventListener("hashchange", fromHash);
@@ -316,7 +331,7 @@ const App = (() => {
       pressed("orbit", "");
       redraw();
     });
-    ink.addEventListener("pointerup", () => { state.drag = null; });
+    for (const end of ["pointerup", "pointercancel"]) ink.addEventListener(end, () => { state.drag = null; });
     ink.addEventListener("wheel", (event) => {
       event.preventDefault();
       state.orbit.distance = Math.max(0.4, Math.min(30, state.orbit.distance * Math.exp(event.deltaY * 0.001)));
@@ -344,8 +359,6 @@ const App = (() => {
     if (state.pair && (!id || state.pair.id.startsWith(id))) {
       if (Math.abs(state.time - state.pair.start - time) > 0.006) seek(state.pair.start + time);
     } else if (id || state.facts.pairs.length) open(id || state.facts.pairs[0].id, time);
-    const look = given.get("look");
-    if (look in orbits) state.startLook = look;
   }
 
   function list() {
@@ -360,16 +373,22 @@ const App = (() => {
         element("small", { style: `color: var(--${entry.selected === null ? "muted" : entry.selected ? "good" : "bad"})` }, verdict)));
     }
     if (state.facts.pairs.length < state.facts.total) nav.append(element("p", {}, `${state.facts.pairs.length} of ${state.facts.total} pairs are on this page.`));
-    if (!state.facts.total) nav.append(element("p", {}, "This data set has no pairs."));
+  }
+
+  // Nothing to show: no empty pictures, no buttons that do nothing.
+  function empty() {
+    $("main").replaceChildren(element("p", { className: "nothing" }, "This data set has no pairs."));
+    document.documentElement.dataset.state = "ready";
   }
 
   function start(facts) {
     state.facts = facts;
     $("#dataset").textContent = facts.dataset;
     $("#count").textContent = facts.pairs.length === facts.total ? `${facts.total} pair${facts.total === 1 ? "" : "s"}` : `${facts.pairs.length} of ${facts.total} pairs`;
+    list();
+    if (!facts.pairs.length) { empty(); return; }
     board = new Timeline.Board($("#timeline"), (time) => seek(time));
     wire();
-    list();
     try {
       views = {};
       for (const side of ["left", "face_a", "face_b", "right"]) {
@@ -381,7 +400,10 @@ const App = (() => {
       $("#views").replaceChildren(element("p", { className: "note", style: "padding: 12px; background: #fff; grid-column: 1 / 3" }, error.message));
       console.warn(error.message);
     }
-    if (facts.model) load("model.js", "model.js is missing beside this page: heads are drawn as plain shapes.");
+    if (facts.model) load("model.js", () => {
+      state.noModel = "model.js is missing beside this page: heads are drawn as plain shapes. Keep its folder together.";
+      note();
+    });
     fromHash();
   }
 

@@ -37,11 +37,17 @@ const Details = (() => {
       e("td", { title: about.meaning }, name.replaceAll("_", " ").replace(/ (m|deg)$/, "")), cell(pair.layout[name], about, null, e)]), e));
     heading("scores per person");
     const names = Object.keys(facts.scores), people = names.filter((n) => n.endsWith("_a") && names.includes(n.slice(0, -1) + "b"));
+    // Rows without a bound of the yaw are judged by the yaw itself.
+    const limitOf = (name) => {
+      const [bound, plain] = [name.replace("yaw95", "yaw_bound"), name.replace("yaw_bound", "yaw95")];
+      if (bound === plain) return facts.limits[name];
+      return (pair.scores[bound] === null) === (name === plain) ? facts.limits[bound] : undefined;
+    };
     root.append(table(["", "a", "b", "limit"], people.map((name) => {
-      const stem = name.slice(0, -2), about = facts.scores[name], limit = facts.limits[name];
+      const stem = name.slice(0, -2), about = facts.scores[name], limit = limitOf(name);
       const bare = { ...about, unit: about.unit === "share" ? "share" : "" }; // the unit stands by the name
       return [e("td", { title: about.meaning }, stem.replaceAll("_", " "), e("span", { className: "unit" }, about.unit === "share" ? "" : suffix(about.unit))),
-        cell(pair.scores[name], bare, limit, e), cell(pair.scores[`${stem}_b`], bare, facts.limits[`${stem}_b`], e), limitCell(limit, about, e)];
+        cell(pair.scores[name], bare, limit, e), cell(pair.scores[`${stem}_b`], bare, limitOf(`${stem}_b`), e), limitCell(limit, about, e)];
     }), e));
     heading("scores of the clip");
     const rest = names.filter((n) => !people.includes(n) && !people.includes(n.slice(0, -1) + "a"));
@@ -50,7 +56,7 @@ const Details = (() => {
       const limit = facts.limits[name];
       // An offset or a noise level that cannot be told does not speak against a pair: the stored verdict knows.
       const fails = limit && pair.selection ? failing.includes(limit.name) : null;
-      return [e("td", { title: about.meaning }, name.replaceAll("_", " ")), cell(pair.scores[name], about, limit, e, fails), limitCell(limit, about, e)];
+      return [e("td", { title: about.meaning }, name.replace(/_(db|s)$/, "").replaceAll("_", " ")), cell(pair.scores[name], about, limit, e, fails), limitCell(limit, about, e)];
     }), e));
     root.append(e("p", { className: "note" }, "n/m: not measured. Hover a name for its meaning; red fails its limit."));
     heading("people");

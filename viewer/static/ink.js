@@ -55,6 +55,11 @@ const Ink = (() => {
     c.textAlign = "left";
   }
 
+  // Why a measured head has no gaze: imported rows have none at all.
+  function withoutGaze(person) {
+    return person.gaze.some(Number.isFinite) ? "gaze unknown, eyes shut" : "gaze not measured";
+  }
+
   function draw(c, view) {
     const { pair, k, camera, heads, side, width, height } = view;
     const at = (p) => project(camera, p, width, height);
@@ -65,7 +70,8 @@ const Ink = (() => {
       c.strokeStyle = "#aab3be"; c.lineWidth = 1;
       c.strokeRect(p[0], p[1], q[0] - p[0], q[1] - p[1]);
       for (const who of ["a", "b"]) if (Pose.finite(pair[who].box, 4 * k, 4)) {
-        const box = pair[who].box.subarray(4 * k, 4 * k + 4), r = corner(box[0], box[1]), s = corner(box[2], box[3]);
+        // Corners of the image are edges of pixels, boxes are in their centres: half a pixel apart.
+        const box = pair[who].box.subarray(4 * k, 4 * k + 4).map((v) => v + 0.5), r = corner(box[0], box[1]), s = corner(box[2], box[3]);
         c.strokeStyle = Timeline.COLOURS[who]; c.globalAlpha = 0.6; c.setLineDash([4, 4]);
         c.strokeRect(r[0], r[1], s[0] - r[0], s[1] - r[1]);
         c.setLineDash([]); c.globalAlpha = 1;
@@ -96,7 +102,7 @@ const Ink = (() => {
       if (who === "b" && pair.source.n_people === 1) continue;
       let text = null;
       if (!heads[who]) text = `${who} was not measured at this frame`;
-      else if (!Pose.finite(pair[who].gaze, 3 * k, 3)) text = `${who}: gaze unknown, eyes shut`;
+      else if (!Pose.finite(pair[who].gaze, 3 * k, 3)) text = `${who}: ${withoutGaze(pair[who])}`;
       if (!text) continue;
       c.font = "600 12px system-ui, sans-serif"; c.fillStyle = Timeline.COLOURS[who];
       c.fillText(text, 10, y);
@@ -138,7 +144,7 @@ const Ink = (() => {
   }
 
   function scale(c, view, at) {
-    const { pair, width, height } = view;
+    const { width, height } = view;
     c.font = "11px system-ui, sans-serif"; c.fillStyle = MUTED; c.textAlign = "right"; c.textBaseline = "bottom";
     const lines = ["grid 0.25 m, camera below"];
     if (view.sd) lines.unshift("bar: depth ± sd", "ring: b relative to a, 1 sd");
@@ -146,8 +152,7 @@ const Ink = (() => {
     c.textAlign = "left";
     const origin = at([0, 0, 0]);
     if (origin && origin[0] > 20 && origin[0] < width - 20 && origin[1] > 20 && origin[1] < height - 20) c.fillText("camera", origin[0] + 8, origin[1]);
-    void pair;
   }
 
-  return { draw };
+  return { draw, withoutGaze };
 })();

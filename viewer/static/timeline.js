@@ -9,9 +9,9 @@ const Timeline = (() => {
   // rows: {key, label, height, people, draw(context, box, pair), value(frame) -> [[text, colour], ...]}
   function rowsOf(pair) {
     const number = (v, digits, suffix = "") => (Number.isFinite(v) ? v.toFixed(digits).replace(/^-(0\.?0*)$/, "$1") + suffix : "–");
-    const both = (name, digits, factor = 1, suffix = "", offset = 0, step = 1) => (k) => [
-      ["a " + number(pair.a[name][step * k + offset] * factor, digits, suffix), A],
-      ["b " + number(pair.b[name][step * k + offset] * factor, digits, suffix), B]];
+    const alone = pair.source.n_people === 1, people = alone ? ["a"] : ["a", "b"]; // a single speaker has no partner
+    const both = (name, digits, factor = 1, suffix = "", offset = 0, step = 1) => (k) => people.map((who) =>
+      [`${who} ${number(pair[who][name][step * k + offset] * factor, digits, suffix)}`, COLOURS[who]]);
     const rows = [], measured = (k) => pair.a.valid[k] && pair.b.valid[k];
     if (pair.audio) rows.push({ label: "sound", height: 34, draw: waveform, value: () => [] });
     const voices = pair.turns.some((turn) => !turn.face);
@@ -41,9 +41,8 @@ const Timeline = (() => {
     rows.push({ label: "confidence", height: 30, people: "ab", range: "0 to 1",
       draw: curves((who, k) => (pair[who].valid[k] ? pair[who].confidence[k] : NaN), 0, 1),
       value: (k) => both("confidence", 2)(k).map(([text, colour], i) => [pair["ab"[i]].valid[k] ? text : `${"ab"[i]} –`, colour]) });
-    rows.push({ label: "measured", height: 24, draw: validity, value: (k) => ["a", "b"].map(
+    rows.push({ label: "measured", height: 24, draw: validity, value: (k) => people.map(
       (who) => [`${who} ${pair[who].valid[k] ? "yes" : "no"}`, pair[who].valid[k] ? COLOURS[who] : "#b3261e"]) });
-    const alone = pair.source.n_people === 1; // a single-speaker row has no partner
     return alone ? rows.filter((row) => row.people !== "joint" && row.label !== "gaze off partner") : rows;
   }
 
@@ -183,8 +182,8 @@ const Timeline = (() => {
   }
 
   function validity(c, box, pair) {
-    const h = (box.h - 2) / 2;
-    ["a", "b"].forEach((who, lane) => {
+    const people = pair.source.n_people === 1 ? ["a"] : ["a", "b"], h = (box.h - 2) / people.length;
+    people.forEach((who, lane) => {
       const top = box.y + lane * (h + 2);
       c.fillStyle = "#f3c9c5";
       c.fillRect(box.x, top, box.w, h);
@@ -212,7 +211,7 @@ const Timeline = (() => {
       };
       canvas.addEventListener("pointerdown", (event) => { if (this.pair) { canvas.setPointerCapture(event.pointerId); this.held = true; at(event); } });
       canvas.addEventListener("pointermove", (event) => { if (this.held) at(event); });
-      canvas.addEventListener("pointerup", () => { this.held = false; });
+      for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => { this.held = false; });
     }
 
     show(pair) {
