@@ -17,6 +17,7 @@ from ..schemas.heads import HeadTrack
 from ..schemas.tracks import LEFT_IRIS, RIGHT_IRIS
 from .camera import Camera
 from .common_gaze import NOISE_SHARE, OUTWARD, common_gaze, iris_evidence
+from .eyeball_evidence import EyeballEvidence, eyeball_evidence
 from .fixations import find_fixations, smooth_fixations
 from .rotations import exp_so3
 from .trajectory import Resampling
@@ -49,6 +50,8 @@ class GazeTrack:
         noise_sd: [T] radians, from the irises' and eyeballs' places.
         blink: [T] lids closed (False where not valid).
         head: [T, 3, 3] rotation, model to camera.
+        eyeballs: what the measured frames' fixations say of the eyeballs; None where there are no irises, or not
+            exact ones.
     """
 
     direction: npt.NDArray[np.float32]
@@ -56,6 +59,7 @@ class GazeTrack:
     noise_sd: npt.NDArray[np.float32]
     blink: npt.NDArray[np.bool_]
     head: Array
+    eyeballs: EyeballEvidence | None = None
 
 
 def gaze_rays(
@@ -170,6 +174,7 @@ def solve_gaze(
     seen = np.isfinite(noise)
     # Eyes keep their own vergence (a constant of the track is not noise), and share the smoothed version.
     own = np.where((usable & _readable(rays, eyeballs))[..., None], angles - mean[:, None], np.nan)
+    balls = None
     if appearance is not None:
         mean = angles_of(np.nan_to_num(np.einsum("nij,ni->nj", rotation, appearance.astype(np.float64)), nan=0.0))
         seen = opened.any(-1) & np.isfinite(appearance).all(-1)
@@ -182,6 +187,8 @@ def solve_gaze(
         if fixations is not None:
             evidence = iris_evidence(irises, rotation, eyeballs, radius, camera, usable, iris_error * radius)
             smooth, smooth_sd = evidence.pooled(fixations, rotation).direction()
+            if iris_error == 0:  # a detector's own errors at the rim are larger than parallax
+                balls = eyeball_evidence(evidence, fixations, rotation, direction_of(smooth))
     vergence = np.nan_to_num(_nanmedian(own))
     eyes = _eye_vectors(smooth[:, None] + vergence[None])
     # Two unit vectors of slightly different yaw: their mean direction is the direction of the mean angles.
@@ -196,7 +203,7 @@ def solve_gaze(
     eyes_out = plan.linear(eyes)
     noise_out = plan.linear(smooth_sd)
     noise_out[hidden] = np.nan
-    return GazeTrack(direction_out.astype(np.float32), eyes_out, noise_out, blink & plan.valid, head)
+    return GazeTrack(direction_out.astype(np.float32), eyes_out, noise_out, blink & plan.valid, head, balls)
 
 
 def _readable(rays: Array, eyeballs: Array) -> npt.NDArray[np.bool_]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from scipy.special import ndtri
 
 from ..schemas.heads import HeadTrack
+from .eyeball_evidence import EyeballEvidence
 from .gaze import (
     CENTRE_SD,
     PARTNER_SD,
@@ -76,7 +77,10 @@ def personal_offset(
     ray = -direction if angular else centre[seen] / np.linalg.norm(centre[seen], axis=-1, keepdims=True)
     toward = np.einsum("tij,ti->tj", head, target[seen])
     noise = np.hypot(gaze.noise_sd[seen].astype(np.float64), iris_error)
-    mean, covariance = offset_posterior(direction, head, ray, toward, noise, sd, fps)
+    balls = None if angular else gaze.eyeballs
+    if angular:  # no eyeball, and no size of it
+        sd = np.append(sd[:3], 0.0)
+    mean, covariance = offset_posterior(direction, head, ray, toward, noise, sd, fps, balls)
     measured = moved_eyeball(direction, head, ray, mean)
     variance = noise**2 + _left(measured, head, ray, covariance)
     own, left = _given_partner(angles_of(np.einsum("tij,ti->tj", head, measured)), toward, variance)
@@ -140,45 +144,67 @@ def moved_eyeball(direction: Array, head: Array, ray: Array, offset: Array) -> A
 
 
 def offset_posterior(
-    direction: Array, head: Array, ray: Array, toward: Array, noise: Array, sd: Array, fps: float
+    direction: Array,
+    head: Array,
+    ray: Array,
+    toward: Array,
+    noise: Array,
+    sd: Array,
+    fps: float,
+    balls: EyeballEvidence | None = None,
 ) -> tuple[Array, Array]:
-    """Posterior mean [4] and covariance [4, 4] of the offset (see `moved_eyeball`), over a fixed sample of the prior.
+    """Posterior mean [4] and covariance [4, 4] of the offset (see `moved_eyeball`).
 
-    Gaze without the offset is a mixture: on the partner, as far as the eyes reach, or centred in the head.
+    The Gaussian prior and what fixations say of the eyeballs make a Gaussian; a fixed sample of it is weighed by where
+    people look. Gaze without the offset is a mixture: on the partner, as far as the eyes reach, or centred in the head.
 
     Args:
         direction, head, ray: of the N frames seen. toward: [N, 3] direction to the partner in the head's frame, NaN
             where unknown. noise: [N] radians per axis, of what is measured. sd: [4], of the Gaussian prior.
     """
     offsets = _SAMPLE * sd
-    offsets[:, 3] = 0.0  # where eyes rest says next to nothing of their size: estimated with the rest, it only did harm
+    if balls is not None:
+        spread = np.linalg.inv(np.eye(4) + balls.information * np.outer(sd, sd))  # in units of the prior
+        offsets = (spread @ (balls.pull * sd) + _SAMPLE @ np.linalg.cholesky(spread).T) * sd
     step = max(round(fps * FIXATION_S / 4), 1)
     direction, head, ray = direction[::step], head[::step], ray[::step]
     toward, noise = toward[::step], noise[::step]
     weight = np.full(len(offsets), 1 / len(offsets))
     if len(direction):
-        own = angles_of(np.einsum("nij,gni->gnj", head, moved_eyeball(direction, head, ray, offsets)))
+        moved = moved_eyeball(direction, head, ray, offsets)
         there, share = _partner(toward)
-        at_partner, centred = _densities(own, there, noise**2)
-        evidence = np.log(share * at_partner + (1 - share) * centred + 1e-12).sum(-1)
+        at_partner, centred = _densities(angles_of(np.einsum("nij,gni->gnj", head, moved)), there, noise**2)
+        # Irises are measured in the plane across the line of sight: that is where densities are compared.
+        evidence = np.log(share * at_partner + (1 - share) * centred + 1e-12) - np.log(-(moved * ray).sum(-1))
         most = float(np.interp(share.mean() / PARTNER_SHARE, (0, 1), MOST_FIXATIONS))
         fixations = min(len(direction) * step / (fps * FIXATION_S), most)
-        log_weight = evidence * fixations / len(direction)
+        log_weight = (evidence.mean(-1) - 2 * offsets[:, 3]) * fixations
         weight = np.exp(log_weight - log_weight.max())
         weight /= weight.sum()
     mean = weight @ offsets
-    covariance = np.einsum("g,gi,gj->ij", weight, offsets - mean, offsets - mean)
-    covariance[3, 3] = sd[3] ** 2
-    return mean, covariance
+    return mean, np.einsum("g,gi,gj->ij", weight, offsets - mean, offsets - mean)
 
 
 def _left(direction: Array, head: Array, ray: Array, covariance: Array) -> Array:
     """Variance per axis [N] of the direction, for the offset's covariance [4, 4] to first order."""
-    forward = np.einsum("nij,ni->nj", head, ray)
-    shift = (np.trace(covariance[:3, :3]) - np.einsum("ni,ij,nj->n", forward, covariance[:3, :3], forward)) / 2
-    cosine = np.clip(-(direction * ray).sum(-1), 0.3, 1.0)
+    cosine = -(direction * ray).sum(-1, keepdims=True)
+    aside = direction + cosine * ray
+    sine = np.linalg.norm(aside, axis=-1, keepdims=True)
+    # Straight at the camera any axis across is as good: the head's, which is never along the line of sight as well.
+    up = head[:, :, 1] - (head[:, :, 1] * ray).sum(-1, keepdims=True) * ray
+    tilt = np.where(sine > 1e-3, aside, up)
+    tilt /= np.linalg.norm(tilt, axis=-1, keepdims=True)
+    across = np.cross(ray, tilt)
+    none = np.zeros((len(ray), 1))
     # Along the tilt of the eye against the line of sight an iris moves by its cosine only.
-    return np.asarray(shift * (1 + cosine**-2) / 2 + covariance[3, 3] * (cosine**-2 - 1) / 2)
+    moves = np.stack(
+        [
+            np.concatenate([np.einsum("ni,nij->nj", tilt, head), sine], 1) / np.clip(cosine, 0.3, 1.0),
+            np.concatenate([np.einsum("ni,nij->nj", across, head), none], 1),
+        ],
+        1,
+    )
+    return np.asarray(np.einsum("nai,ij,naj->n", moves, covariance, moves) / 2)
 
 
 def _normal_sample() -> Array:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from duologue.fitting.camera import Camera
 from duologue.fitting.common_gaze import common_gaze, iris_evidence
+from duologue.fitting.eyeball_evidence import EyeballEvidence, eyeball_evidence
 from duologue.fitting.fixations import Fixations, smooth_fixations
 from duologue.fitting.gaze import (
     ENTER_DEG,
@@ -21,7 +22,7 @@ from duologue.fitting.gaze import (
     probability_within,
     solve_gaze,
 )
-from duologue.fitting.gaze_offset import moved_eyeball, personal_offset, prior_sd
+from duologue.fitting.gaze_offset import moved_eyeball, offset_posterior, personal_offset, prior_sd
 from duologue.fitting.rotations import exp_so3
 from duologue.fitting.trajectory import resampling
 from duologue.schemas.heads import HeadTrack
@@ -341,3 +342,60 @@ def test_a_turn_moves_a_direction_across_its_axis_only() -> None:
     sd = np.array([[0.0, 0.2, 0.0], [0.1, 0.1, 0.1]])
     np.testing.assert_allclose(across_variance(sd, np.array([[0.0, 1.0, 0.0], [0.0, 0.0, -1.0]])), [0.0, 0.01])
     np.testing.assert_allclose(across_variance(sd[:1], np.array([[0.0, 0.0, -1.0]])), [0.02])
+
+
+def _ball_by_parallax(held: str, shift: list[float], growth: float) -> tuple[np.ndarray, np.ndarray]:
+    """Offset [4] and its sd [4], of a prior of 0.1, from three fixations of a head that turns by 50 degrees."""
+    rng = np.random.default_rng(9)
+    n, radius = 120, 0.0105
+    yaw = np.radians(np.linspace(-25, 25, n))
+    head = exp_so3(torch.as_tensor(np.stack([0 * yaw, yaw, 0 * yaw], -1))).numpy() @ np.diag([1.0, -1.0, -1.0])
+    sockets = np.array([[0.0315, 0.0, 0.0], [-0.0315, 0.0, 0.0]])
+    fitted = np.array([0.0, 0.0, 1.5]) + np.einsum("nij,ej->nei", head, sockets)
+    true = fitted + np.einsum("nij,j->ni", head, radius * np.array(shift))[:, None]
+    local = direction_of(np.radians([[8.0, 3.0], [-8.0, -5.0], [2.0, 6.0]]))[np.arange(n) // 40]
+    world = np.einsum("nij,nj->ni", head, local)
+    if held == "world":
+        world = world[20::40][np.arange(n) // 40]
+    irises = CAMERA.project(true + radius * np.exp(growth) * world[:, None]) + 0.02 * rng.standard_normal((n, 2, 2))
+    evidence = iris_evidence(irises, head, fitted, radius, CAMERA, np.ones((n, 2), bool), 0.0)
+    shares = np.zeros((2, n, 40))
+    shares[0 if held == "head" else 1, [39, 79, 119], 39] = 1.0
+    smooth, _ = evidence.pooled(Fixations(shares), head).direction()
+    found = eyeball_evidence(evidence, Fixations(shares), head, direction_of(smooth))
+    covariance = np.linalg.inv(found.information + np.eye(4) / 0.1**2)
+    return covariance @ found.pull, np.sqrt(np.diag(covariance))
+
+
+def test_an_eyeball_is_found_by_parallax_while_the_gaze_stays_in_the_world() -> None:
+    found, sd = _ball_by_parallax("world", [0.0, 0.0, 0.08], 0.0)
+    assert found[2] == pytest.approx(0.08, abs=0.02)
+    assert sd[2] < 0.05
+    assert sd[1] > 0.09  # up or down stays hidden: the head turned about that axis
+
+
+def test_an_eyeballs_front_is_found_by_parallax_while_the_eyes_rest_in_the_head() -> None:
+    for shift, growth in (([0.0, 0.0, 0.08], 0.0), ([0.0, 0.0, 0.0], 0.08), ([0.0, 0.0, 0.06], -0.06)):
+        found, _ = _ball_by_parallax("head", shift, growth)
+        assert found[2] + found[3] == pytest.approx(shift[2] + growth, abs=0.02)
+
+
+def test_what_fixations_say_of_the_eyeballs_enters_the_offset() -> None:
+    n = 100
+    head = np.tile(np.diag([1.0, -1.0, -1.0]), (n, 1, 1))
+    ray = np.tile([0.0, 0.0, 1.0], (n, 1))
+    nobody = np.full((n, 3), np.nan)
+    measured = _unit(np.zeros(n), np.zeros(n))
+    sd = np.full(4, 0.03)
+    said = np.array([0.01, -0.02, 0.03, 0.02])
+    sure = EyeballEvidence(1e8 * np.eye(4), 1e8 * said)
+    mean, covariance = offset_posterior(measured, head, ray, nobody, np.full(n, 0.02), sd, 25.0, sure)
+    np.testing.assert_allclose(mean, said, atol=1e-3)
+    assert (np.sqrt(np.diag(covariance)) < 1e-3).all()
+    nothing = EyeballEvidence(np.zeros((4, 4)), np.zeros(4))
+    for a, b in zip(
+        offset_posterior(measured, head, ray, nobody, np.full(n, 0.02), sd, 25.0, nothing),
+        offset_posterior(measured, head, ray, nobody, np.full(n, 0.02), sd, 25.0),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, atol=1e-12)
