@@ -74,6 +74,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("run", nargs="?", type=Path, help="accuracy.json of a run of the full suite, to be kept")
     parser.add_argument("--check", action="store_true", help="write nothing")
+    parser.add_argument("--json", action="store_true", help="print the kept result's figures as one JSON object")
     options = parser.parse_args()
     if options.run is not None:
         result = json.loads(options.run.read_text(encoding="utf-8"))
@@ -83,7 +84,10 @@ def main() -> int:
         result |= {"commit": commit.stdout.strip(), "command": "duologue accuracy --out DIR --workers 2"}
         RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     page = PAGE.read_text(encoding="utf-8")
-    wanted = page_with(page, json.loads(RESULT.read_text(encoding="utf-8")))
+    kept = json.loads(RESULT.read_text(encoding="utf-8"))
+    wanted = page_with(page, kept)
+    if options.json:
+        print(json.dumps({**{name: kept[name] for name in CONDITIONS}, "page_is_current": wanted == page}))
     if options.check:
         return int(wanted != page)
     PAGE.write_text(wanted, encoding="utf-8")

@@ -50,15 +50,19 @@ def commit() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--media", type=Path, default=ROOT.parent / "shared" / "media", help="folder with the clips")
+    parser.add_argument("--media", type=Path, help="folder with the clips; without them nothing is measured")
     parser.add_argument("--ict", help="ICT-FaceKit folder or archive")
     parser.add_argument("--work", type=Path, help="keep the curated clips here, for a second run")
     parser.add_argument("--json", action="store_true", help="print only the JSON line")
     parser.add_argument("--write", action="store_true", help=f"write {RESULT.relative_to(ROOT)}")
     args = parser.parse_args()
-    videos = [args.media / name for name in CLIPS if (args.media / name).exists()]
+    media = args.media or ROOT.parent / "shared" / "media"
+    videos = [media / name for name in CLIPS if (media / name).exists()]
+    if not videos and args.media:
+        raise SystemExit(f"none of {', '.join(CLIPS)} in {media}")
     if not videos:
-        raise SystemExit(f"none of {', '.join(CLIPS)} in {args.media}")
+        print(json.dumps({"skipped": f"needs {', '.join(CLIPS)}: --media DIR"}))
+        return
     torch.set_num_threads(1)
     models = {"canonical": load_head_model("canonical")}
     ict = open_ict(args.ict)

@@ -1,12 +1,12 @@
-"""What tracking costs beyond the landmark network itself, on real clips, single-threaded CPU time.
+"""What tracking costs beyond the landmark network itself, single-threaded CPU time.
 
-    python bench/track.py CLIP... [--json]
+    python bench/track.py [CLIP...] [--json]
     python bench/track.py --confidence [--json]
 
 "bare" runs the landmark network alone on exactly the crops that the tracker gave it for frames it kept, in the same
 run. The ratio is the tracker's whole cost per measured face-frame (detection, cropping, checks, appearance, faces
 that were tried and dropped) over the bare cost. Decoding is not counted. "solution" is MediaPipe's own FaceMesh, which
-adds its detector and tracker, on the same crops.
+adds its detector and tracker, on the same crops. Without clips a synthetic conversation is filmed.
 
 --confidence degrades two public-domain portraits (blur, noise, cover, small size) and compares the expected landmark
 error behind ``confidence`` with the true one.
@@ -16,6 +16,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -74,6 +77,14 @@ class _Detector(_Clocked):
         self, rgb: np.ndarray, smallest_px: float, enough: int = 0, seen: Detections | None = None
     ) -> Detections:
         return self.run(lambda: self.model.detect(rgb, smallest_px, enough, seen))
+
+
+def film(folder: Path, seconds: float) -> list[Path]:
+    """A synthetic conversation."""
+    made = folder / "conversation"
+    command = [sys.executable, "-m", "duologue.cli", "synthesize", "--out", str(made), "--seconds", str(seconds)]
+    subprocess.run(command, check=True, capture_output=True)
+    return sorted(made.glob("*.mp4"))
 
 
 def measure(path: Path, most_s: float) -> dict[str, float]:
@@ -201,9 +212,9 @@ def main() -> None:
     if options.confidence:
         print(json.dumps(confidence(), indent=None if options.json else 1))
         return
-    if not options.clips:
-        parser.error("name at least one clip, or --confidence")
-    rows = {path.name: measure(path, options.most_s) for path in options.clips}
+    with tempfile.TemporaryDirectory() as folder:
+        clips = options.clips or film(Path(folder), options.most_s)
+        rows = {path.name: measure(path, options.most_s) for path in clips}
     for name, row in rows.items():
         print(f"{name:32s} " + "  ".join(f"{k} {v:.4g}" for k, v in row.items()))
     kept = sum(r["face_frames"] for r in rows.values())

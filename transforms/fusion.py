@@ -3,8 +3,8 @@
 A small network weighs them. Hand-set bars cannot know how a landmark network draws a mouth that it sees badly: in a
 grainy picture shut lips tremble like syllables, and then the voice and the other mouth must count for more. The weights
 are learned from conversations whose truth is known, with landmarks measured on rendered films, good and bad ones, and
-with exact landmarks under white noise (``bench/fusion.py``). Inputs are free of head pose and face size, and mostly of
-how far a person opens the mouth.
+with exact landmarks under white noise (``bench/learning/fusion.py``). Inputs are free of head pose and face size, and
+mostly of how far a person opens the mouth.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Learns the weights of ``transforms/fusion.py``: whether a person speaks, of the voices heard and both mouths.
 
-    python bench/fusion.py --work DIR [--shifts N ...] [--dialogues N] [--held-out N] [--out FILE]
+    python bench/learning/fusion.py --work DIR [--shifts N ...] [--dialogues N] [--held-out N] [--out FILE]
 
 Two kinds of conversations with exact truth are learned from. Films: those of the accuracy suite with other seeds (each
 of ``--shifts`` is added to the suite's; ``DIR/shift-N``) and those of ``fusion_films.yaml``, most of them noisy
