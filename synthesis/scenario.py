@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import types
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
@@ -215,6 +216,16 @@ class Scenario:
         return np.flatnonzero(kept) / self.fps
 
 
+_BOUNDS: tuple[tuple[str, float, float], ...] = (
+    ("seconds", 1, 3600), ("fps", 5, 60), ("width", 120, 7680), ("height", 120, 7680), ("seed", 0, 2**63 - 1),
+    ("mutual_share", 0, 1), ("noise_snr_db", -40, 120), ("music_snr_db", -40, 120), ("av_offset_s", -5, 5),
+    ("shutter", 0, 1), ("dropped_share", 0, 0.8), ("grain", 0, 100), ("crf", 0, 51),
+)  # fmt: skip
+_SHOT_BOUNDS: tuple[tuple[str, float, float], ...] = (
+    ("zoom", 0.25, 4), ("transition_s", 0.04, 5), ("handheld_deg", 0, 10), ("defocus_px", 0, 100),
+)  # fmt: skip
+
+
 def check(scenario: Scenario) -> Scenario:
     """The scenario itself, if it can be filmed.
 
@@ -225,10 +236,14 @@ def check(scenario: Scenario) -> Scenario:
     def fail(message: str) -> None:
         raise UsageError(f"scenario: {message}")
 
-    if not 1.0 <= scenario.seconds <= 3600.0:
-        fail(f"seconds is {scenario.seconds:g}; it must lie between 1 and 3600")
-    if not 5.0 <= scenario.fps <= 60.0:
-        fail(f"fps is {scenario.fps:g}; it must lie between 5 and 60")
+    def within(name: str, value: float, low: float, high: float) -> None:
+        if not low <= value <= high:  # NaN lies nowhere
+            fail(f"{name} is {value:g}; it must lie between {low:g} and {high:g}")
+
+    for name, low, high in _BOUNDS:
+        value = getattr(scenario, name)
+        if value is not None:
+            within(name, value, low, high)
     if scenario.width % 4 or scenario.height % 2 or min(scenario.width, scenario.height) < 120:
         fail(f"size {scenario.width}x{scenario.height}: width a multiple of 4, height of 2, at least 120")
     if not scenario.shots or scenario.shots[0].start_s != 0.0:
@@ -249,15 +264,27 @@ def check(scenario: Scenario) -> Scenario:
         among(f"shots[{number}].transition", shot.transition, TRANSITIONS)
         if number == 0 and shot.transition == "dissolve":
             fail("the first shot has nothing to dissolve from")
-        if not 0.25 <= shot.zoom <= 4.0:
-            fail(f"shots[{number}].zoom is {shot.zoom:g}; it must lie between 0.25 and 4")
-        if not 0.04 <= shot.transition_s <= 5.0:
-            fail(f"shots[{number}].transition_s is {shot.transition_s:g}; it must lie between 0.04 and 5")
+        for name, low, high in _SHOT_BOUNDS:
+            within(f"shots[{number}].{name}", getattr(shot, name), low, high)
+        if shot.camera is not None:
+            _check_camera(shot.camera, f"shots[{number}].camera", within, fail)
+    for who, person in zip(("left", "right"), scenario.people, strict=True):
+        within(f"{who}.rate", person.rate, 80, 450)
+        within(f"{who}.pitch", person.pitch, 0, 99)
+        within(f"{who}.body_deg", person.body_deg, -180, 180)
+        for place in person.position:
+            within(f"{who}.position", place, -20, 20)
+    for number, at in enumerate(scenario.laughs):
+        within(f"laughs[{number}]", at, 0, 3600)
+    for number, walker in enumerate(scenario.passers_by):
+        within(f"passers_by[{number}].start_s", walker.start_s, -3600, 3600)
+        within(f"passers_by[{number}].seconds", walker.seconds, 0.04, 3600)
     for number, thing in enumerate(scenario.occlusions):
+        within(f"occlusions[{number}].start_s", thing.start_s, -3600, 3600)
+        within(f"occlusions[{number}].seconds", thing.seconds, 0.04, 3600)
+        within(f"occlusions[{number}].share", thing.share, -1, 2)
         among(f"occlusions[{number}].who", thing.who, ("left", "right"))
         among(f"occlusions[{number}].what", thing.what, OBJECTS)
-    if any(s <= 0.0 for s in (*(p.seconds for p in scenario.passers_by), *(o.seconds for o in scenario.occlusions))):
-        fail("seconds of a passer-by or an occlusion must be positive")
     among("screen", scenario.screen, SCREENS)
     among("backdrop", scenario.backdrop, BACKDROPS)
     among("rotate", scenario.rotate, (0, 90, 180, 270))
@@ -265,19 +292,25 @@ def check(scenario: Scenario) -> Scenario:
         fail("a split screen has neither passers-by nor framings: each person has a camera of their own")
     if scenario.backdrop != "room" and not scenario.split_screen:
         fail("backdrop needs split_screen")
-    if not 0.0 <= scenario.shutter <= 1.0:
-        fail(f"shutter is {scenario.shutter:g}; it must lie between 0 and 1")
     if scenario.left.position[0] >= scenario.right.position[0]:
         fail("left.position must lie to the left of right.position")
-    if not 0.0 <= scenario.dropped_share <= 0.8:
-        fail(f"dropped_share is {scenario.dropped_share:g}; it must lie between 0 and 0.8")
     shown = set(np.searchsorted(starts, scenario.frame_times + 1e-9, side="right").tolist())
     for number, start in enumerate(starts, start=1):
         if number not in shown:
             fail(f"the shot from {start:g} s on has no frame in a film of {scenario.seconds:g} s")
-    if abs(scenario.av_offset_s) > 5.0:
-        fail("av_offset_s must lie within 5 s")
     return scenario
+
+
+def _check_camera(
+    camera: Camera, name: str, within: Callable[[str, float, float, float], None], fail: Callable[[str], None]
+) -> None:
+    for part in ("position", "look_at", "turn_deg"):
+        for value in getattr(camera, part):
+            within(f"{name}.{part}", value, -100, 100)
+    within(f"{name}.focal_px", camera.focal_px, 1, 1e5)
+    within(f"{name}.roll_deg", camera.roll_deg, -360, 360)
+    if np.hypot(*(np.subtract(camera.look_at, camera.position)[[0, 2]])) < 1e-6:
+        fail(f"{name} must not look at its own place, nor straight up or down")
 
 
 def _build(kind: Any, value: Any, where: str) -> Any:

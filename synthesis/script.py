@@ -94,7 +94,8 @@ def write_script(
     rng = np.random.default_rng([seed, 11])
     order = rng.permutation(len(TOPICS))
     texts = [text for topic in order for text in TOPICS[topic]]
-    budget = int(seconds / 2.2) + 2  # no line is shorter, overlaps taken off
+    hurry = max(1.0, max(voice.rate for voice in voices) / 280)
+    budget = int(seconds / 2.2 * hurry) + 2  # no line is shorter, overlaps taken off
     while len(texts) < budget:
         texts = texts + texts
     first = int(rng.integers(2))

@@ -189,9 +189,14 @@ def _speak(lines: tuple[tuple[str, Voice], ...]) -> tuple[Utterance, ...]:
     if not lines:
         return ()
     jobs = [(text, voice.name, voice.rate, voice.pitch) for text, voice in lines]
-    child = subprocess.run(
-        [sys.executable, "-c", _CHILD], input=json.dumps(jobs), capture_output=True, text=True, timeout=120, check=False
-    )
+    patience_s = 120 + len(jobs)
+    try:
+        child = subprocess.run(
+            [sys.executable, "-c", _CHILD], input=json.dumps(jobs), capture_output=True, text=True, timeout=patience_s,
+            check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise UsageError(f"espeak-ng did not speak {len(jobs)} lines in {patience_s} s") from None
     if child.returncode != 0:
         last = (child.stderr.strip().splitlines() or ["no message"])[-1]
         raise UsageError(f"espeak-ng failed (exit code {child.returncode}): {last}")

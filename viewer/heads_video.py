@@ -13,7 +13,8 @@ from ..fitting.head_model import LEFT_EYEBALL, RIGHT_EYEBALL, HeadModel
 from ..schemas.errors import UsageError
 from ..schemas.heads import HeadTrack
 from ..schemas.row import Pair
-from .overlay import draw_turns, head_vertices, project, write_mp4
+from .gltf import vertex_normals
+from .overlay import COLOURS, draw_turns, head_vertices, project, put_text, write_mp4
 
 UInt8 = npt.NDArray[np.uint8]
 Array = npt.NDArray[np.float64]
@@ -23,6 +24,7 @@ _LIGHT = np.array([-0.35, -0.55, -0.76])  # towards the lamp, camera frame
 _SKIN = {"a": (222.0, 172.0, 142.0), "b": (178.0, 190.0, 220.0)}
 _WHITE, _IRIS = (240.0, 240.0, 236.0), (40.0, 52.0, 70.0)
 _GROUND = (34, 38, 44)
+_COARSE = 4000  # triangles; a mesh of fewer is drawn in quarters of them, so that its shading is smooth
 
 
 def heads_frames(pair: Pair, model: HeadModel) -> Iterator[UInt8]:
@@ -44,10 +46,10 @@ def heads_frames(pair: Pair, model: HeadModel) -> Iterator[UInt8]:
 
 
 def draw_heads(canvas: UInt8, pair: Pair, frame: int, model: HeadModel, tones: dict[str, Array]) -> None:
-    """Both heads' triangles, far ones first (painter's algorithm), flat shaded."""
+    """Both heads' triangles, far ones first (painter's algorithm), shaded by the normals of their corners; names."""
     fitted = pair.fitted
     scale = min(SIZE[0] / fitted.width, SIZE[1] / fitted.height)
-    depths, polygons, colours = [], [], []
+    depths, polygons, colours, crowns = [], [], [], {}
     light = _LIGHT / np.linalg.norm(_LIGHT)
     for who, head in (("a", fitted.a), ("b", fitted.b)):
         if who not in tones or not head.valid[frame]:
@@ -56,16 +58,20 @@ def draw_heads(canvas: UInt8, pair: Pair, frame: int, model: HeadModel, tones: d
         if points[:, 2].min() < 0.05:
             continue  # behind the camera
         corner = points[model.triangles]
-        normal = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
-        middle = corner.mean(1)
-        facing = np.einsum("fk,fk->f", normal, middle) < 0  # outward triangles that face the camera
-        normal, middle = normal[facing], middle[facing]
+        flat = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
+        facing = np.einsum("fk,fk->f", flat, corner.mean(1)) < 0  # outward triangles that face the camera
+        corner, tone = corner[facing], tones[who][facing]
+        normals = vertex_normals(points, model.triangles)[model.triangles[facing]]
+        if len(model.triangles) < _COARSE:
+            corner, normals, tone = quartered(corner), quartered(normals), np.repeat(tone, 4, axis=0)
+        normal = normals.mean(1)
         normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-15)
         shade = 0.45 + 0.55 * np.clip(normal @ light, 0.0, 1.0)
-        pixels = project(points, fitted.focal_px * scale, SIZE[0], SIZE[1])
-        depths.append(np.linalg.norm(middle, axis=1))
-        polygons.append(pixels[model.triangles[facing]])
-        colours.append(tones[who][facing] * shade[:, None])
+        depths.append(np.linalg.norm(corner.mean(1), axis=1))
+        polygons.append(project(corner, fitted.focal_px * scale, SIZE[0], SIZE[1]))
+        colours.append(tone * shade[:, None])
+        top = polygons[-1].reshape(-1, 2)
+        crowns[who] = top[top[:, 1].argmin()]
     if not depths:
         return
     order = np.argsort(-np.concatenate(depths))
@@ -73,6 +79,18 @@ def draw_heads(canvas: UInt8, pair: Pair, frame: int, model: HeadModel, tones: d
     paint = np.clip(np.concatenate(colours)[order], 0, 255)
     for shape, colour in zip(shapes, paint.tolist(), strict=True):
         cv2.fillConvexPoly(canvas, shape, colour, cv2.LINE_AA, 4)
+    for who, (x, y) in crowns.items():
+        speaking = pair.voices.speaking_a if who == "a" else pair.voices.speaking_b
+        words = f"{who} speaks" if speaking[frame] > 0.5 else who
+        put_text(canvas, words, (round(float(x)) - 6 * len(words), round(float(y)) - 14), COLOURS[who])
+
+
+def quartered(corners: Array) -> Array:
+    """[F, 3, K] values at the corners of triangles -> [4 F, 3, K] at those of their quarters, four to a triangle."""
+    a, b, c = np.moveaxis(corners, 1, 0)
+    ab, bc, ca = (a + b) / 2, (b + c) / 2, (c + a) / 2
+    parts = np.stack([[a, ab, ca], [ab, b, bc], [ca, bc, c], [ab, bc, ca]])  # [4, 3, F, K]
+    return np.asarray(parts.transpose(2, 0, 1, 3).reshape(-1, *corners.shape[1:]))
 
 
 def _tones(model: HeadModel, head: HeadTrack, who: str) -> Array:

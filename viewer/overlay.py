@@ -98,10 +98,10 @@ def _box(canvas: UInt8, box: npt.NDArray[np.float32], colour: tuple[int, ...], w
     x0, y0, x1, y1 = (round(float(v)) for v in box)
     talks = speaking > 0.5
     cv2.rectangle(canvas, (x0, y0), (x1, y1), colour, 3 if talks else 1, cv2.LINE_AA)
-    _text(canvas, f"{who} speaks {speaking:.2f}" if talks else who, (x0, y0 - 6), colour)
+    put_text(canvas, f"{who} speaks {speaking:.2f}" if talks else who, (x0, y0 - 6), colour)
 
 
-def _text(canvas: UInt8, text: str, place: tuple[int, int], colour: tuple[int, ...], size: float = 0.6) -> int:
+def put_text(canvas: UInt8, text: str, place: tuple[int, int], colour: tuple[int, ...], size: float = 0.6) -> int:
     """Text on a dark ground, its lower left corner at ``place``; returns where it ends."""
     (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 1)
     x = int(np.clip(place[0], 4, max(4, canvas.shape[1] - width - 4)))
@@ -145,7 +145,7 @@ def caption_text(pair: Pair, frame: int) -> str:
 def _caption(canvas: UInt8, pair: Pair, frame: int) -> None:
     """The caption, and under it the turns."""
     draw_turns(canvas, pair, frame)
-    _text(canvas, caption_text(pair, frame), (10, canvas.shape[0] - 2 * LANE - 16), (255, 255, 255), 0.65)
+    put_text(canvas, caption_text(pair, frame), (10, canvas.shape[0] - 2 * LANE - 16), (255, 255, 255), 0.65)
 
 
 def draw_turns(canvas: UInt8, pair: Pair, frame: int) -> None:

@@ -49,6 +49,13 @@ def test_switched_off_nobody_speaks_at_once() -> None:
 
 
 @needs_espeak
+@pytest.mark.parametrize("rate", [120, 450])
+def test_slow_and_fast_talkers_fill_the_film(rate: int) -> None:
+    lines = write_script(60.0, (Voice("en+f4", rate, 52), Voice("en-us", rate, 34)), 3)
+    assert max(line.end_s for line in lines) > 56.0
+
+
+@needs_espeak
 def test_seeds_repeat_and_differ() -> None:
     a, b, c = (write_script(12.0, VOICES, seed) for seed in (5, 5, 6))
     assert [(x.text, x.start_s) for x in a] == [(x.text, x.start_s) for x in b]

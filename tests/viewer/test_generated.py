@@ -22,7 +22,7 @@ from duologue.schemas.verify import verify
 from duologue.transforms.speech_file import read_speech
 from duologue.viewer.generated import GeneratedMotion, Written, generated_pair, write_generated
 from duologue.viewer.gltf import glb_bytes
-from duologue.viewer.heads_video import heads_frames
+from duologue.viewer.heads_video import heads_frames, quartered
 from duologue.viewer.overlay import head_vertices
 from scipy.spatial.transform import Rotation
 
@@ -203,6 +203,18 @@ def test_both_heads_are_in_the_picture_and_move(pair: Pair) -> None:
         drawn = (first[:690, half].astype(int) - np.array([34, 38, 44])).any(-1)
         assert 0.03 < drawn.mean() < 0.7
         assert (first[:690, half] != later[:690, half]).any()
+
+
+def test_quarters_fill_their_triangle() -> None:
+    whole = np.array([[[0.0, 0.0], [4.0, 0.0], [0.0, 4.0]], [[1.0, 1.0], [1.0, 3.0], [5.0, 1.0]]])
+    parts = quartered(whole)
+    assert parts.shape == (8, 3, 2)
+    assert parts[:4].tolist() == [
+        [[0, 0], [2, 0], [0, 2]], [[2, 0], [4, 0], [2, 2]], [[0, 2], [2, 2], [0, 4]], [[2, 0], [2, 2], [0, 2]],
+    ]  # fmt: skip
+    sides = np.diff(np.concatenate([parts, parts[:, :1]], axis=1), axis=1)
+    area = np.cross(np.pad(sides[:, 0], ((0, 0), (0, 1))), np.pad(sides[:, 1], ((0, 0), (0, 1))))[:, 2] / 2
+    assert area.tolist() == [2.0] * 4 + [-1.0] * 4  # a quarter each, turned as the whole is
 
 
 def test_an_existing_set_is_left_alone(written: Written, pair: Pair) -> None:
