@@ -37,8 +37,8 @@ def sample_of(model: DualStream, statistics: Statistics, features: Tensor, batch
     options = config.diffusion
     x, _ = sample_motion(
         model, features[:1], batch.speaking[:1], scene.layout()[:1], seed=0, steps=options.steps,
-        guidance=options.guidance, clip=options.clip, window=config.load.window, overlap=0,
-        known=given(_first(scene), statistics),
+        guidance=options.guidance, slow_noise=options.slow_noise, clip=options.clip, window=config.load.window,
+        overlap=0, known=given(_first(scene), statistics),
     )  # fmt: skip
     return statistics.restore(x)[0].cpu()
 

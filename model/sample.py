@@ -21,7 +21,7 @@ from ..schemas.heads import HeadTrack
 from ..schemas.pair import SAMPLE_RATE
 from ..schemas.tracks import Float32
 from .checkpoint import Trained, load_trained
-from .diffusion import multistep
+from .diffusion import calmed, multistep
 from .dyad_metrics import gaze_directions
 from .given import Given, bridged, given, motion_of
 from .manner import CHANGE, manner_from, tilts_of
@@ -140,6 +140,7 @@ def generate(
         seed=seed,
         steps=options.steps if steps is None else steps,
         guidance=options.guidance if guidance is None else guidance,
+        slow_noise=options.slow_noise,
         clip=options.clip,
         window=net.config.load.window,
         overlap=round(overlap_s * fps),
@@ -233,6 +234,7 @@ def sample_motion(
     seed: int,
     steps: int,
     guidance: float,
+    slow_noise: float,
     clip: float,
     window: int,
     overlap: int,
@@ -246,6 +248,7 @@ def sample_motion(
         features: [B, T, F] of the front end. speaking: [B, 2, T] or None. layout: [B, 2, L].
         known: what is known (:func:`.given.given`): every clean prediction is moved there, so that it holds exactly and
             the other frames are denoised to go with it. People whose motion is known enter as they are, at time 0.
+        slow_noise: :func:`.diffusion.calmed`.
         guidance, manner_guidance: weights of the sound and of the manner: predictions are g heard + (1 - g) deaf
             + m (told - heard).
         manner: [B, 6] how they behave (:mod:`.manner`), of every window.
@@ -306,8 +309,9 @@ def sample_motion(
         return begun(out)
 
     # Drawn on the CPU, so that a seed means the same on every device.
-    noise = torch.randn((batch, 2, frames, model.dims), generator=torch.Generator().manual_seed(seed)).to(device)
-    return begun(multistep(predict, noise, steps, clip)), masks  # again: the sampler clips
+    noise = torch.randn((batch, 2, frames, model.dims), generator=torch.Generator().manual_seed(seed))
+    noise = noise if slow_noise == 1 else calmed(noise, slow_noise)
+    return begun(multistep(predict, noise.to(device), steps, clip)), masks  # again: the sampler clips
 
 
 def _scene(placement: tuple[Placement, Placement], net: Trained) -> Scene:

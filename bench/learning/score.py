@@ -149,7 +149,7 @@ def sampled(net: Trained, batch: Batch, scene: Scene, known: Given) -> Tensor:
     return sample_motion(
         net.model, net.front(batch.audio).repeat(DRAWS, 1, 1), batch.speaking.repeat(DRAWS, 1, 1),
         scene.layout().repeat(DRAWS, 1, 1), seed=0, steps=options.steps, guidance=options.guidance,
-        clip=options.clip, window=net.config.load.window, overlap=50,
+        slow_noise=options.slow_noise, clip=options.clip, window=net.config.load.window, overlap=50,
         known=known.repeat(DRAWS),
     )[0]  # fmt: skip
 

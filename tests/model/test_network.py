@@ -11,7 +11,15 @@ import torch
 from duologue.fitting.rotations import exp_so3, geodesic
 from duologue.model.audio_features import AudioOptions, LogMel, cache_features
 from duologue.model.data import LoaderOptions, PairLoader
-from duologue.model.diffusion import add_noise, multistep, signal_and_noise
+from duologue.model.diffusion import (
+    SLOW,
+    DiffusionOptions,
+    add_noise,
+    calmed,
+    multistep,
+    sampler_times,
+    signal_and_noise,
+)
 from duologue.model.dyad_metrics import gaze_directions
 from duologue.model.layers import NetworkOptions
 from duologue.model.losses import LossOptions, MotionLoss, mask_loss
@@ -143,6 +151,30 @@ def test_few_steps_of_the_sampler_are_near_the_exact_path() -> None:
     for v in (1.0, 0.25, 0.04):  # first order on even times ends at 0.88, 0.85 and 0.70 of it in ten steps
         assert abs(ends(v, 10) - 1) < 0.05
         assert abs(ends(v, 6) - 1) < 0.08
+
+
+def test_times_of_the_sampler_lie_close_together_at_both_ends() -> None:
+    times = sampler_times(6)
+    steps = -times.diff()
+    assert times[0] == 1
+    assert 0 < times[-1] < 0.03  # later, small motion would be drawn too small
+    assert steps[0] < steps[1] < steps[2]
+    assert steps[4] < steps[3] < steps[2]
+    assert sampler_times(1).tolist() == [1]
+
+
+def test_only_the_slow_part_of_the_noise_is_calmed() -> None:
+    frames = 2 * SLOW
+    when = (torch.arange(frames) + 0.5) / frames * torch.pi
+    wave = {k: torch.cos(k * when)[None, None, :, None] for k in (0, 1, 3, 4, 5, 40)}  # k half-waves over the clip
+    quick = wave[5] - 2 * wave[40]
+    slow = 0.7 * wave[0] + wave[1] - wave[3] + 0.2 * wave[4]  # the last is just SLOW frames long
+    torch.testing.assert_close(calmed(slow + quick, 0.5), 0.5 * slow + quick, atol=1e-5, rtol=1e-5)
+    noise = torch.randn(2, 2, 75, 3)
+    torch.testing.assert_close(calmed(noise, 1.0), noise, atol=1e-5, rtol=1e-5)
+    assert float(calmed(noise, 0.0).mean(2).abs().max()) < 1e-5
+    with pytest.raises(UsageError, match="slow_noise"):
+        DiffusionOptions(slow_noise=1.5)
 
 
 def _loss(batch, **options: float):
