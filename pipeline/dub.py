@@ -86,7 +86,7 @@ def grouped(dataset: Dataset) -> dict[str, list[tuple[str, str]]]:
     options = selection_options(dataset.selection())
     chosen = set(dataset.ids())
     members: dict[str, list[str]] = {}
-    columns = (light["pair_id"].to_pylist(), light["n_people"].to_pylist(), connected_components(light))
+    columns = (light["pair_id"].to_pylist(), light["n_people"].to_pylist(), connected_components(light).to_pylist())
     for key, people, component in zip(*columns, strict=True):
         if people == 1 and key in chosen:
             members.setdefault(component, []).append(key)

@@ -19,7 +19,7 @@ from ..transforms.elements import ClipTask, Span, TrackDone, TurnsDone
 from ..transforms.stage import RunStage, Stage, StageOutputs
 from .inputs import ReadItems
 from .plan import Plan
-from .sink import WriteDataset
+from .sink import WriteDataset, target_of
 from .stages_pixels import same_content, scan_pieces, track_pieces
 from .stages_sound import listen_pieces
 
@@ -113,7 +113,7 @@ def build(root: beam.Pipeline, plan: Plan, item_chunks: list[str]) -> beam.PColl
     )
     rejects = tuple(flow.rejects) | "all rejects" >> beam.Flatten()
     tallies = tuple(flow.tallies) | "all tallies" >> beam.Flatten()
-    return (rows, rejects, tallies) | "write" >> WriteDataset(plan)
+    return (rows, rejects, tallies) | "write" >> WriteDataset(target_of(plan))
 
 
 def _part(video: Video) -> str:

@@ -27,20 +27,30 @@ class StageProgress:
     resumed: int = 0
 
 
-def read_progress(folder: Path) -> dict[str, StageProgress]:
-    """Sum the workers' progress files (``OUT/_work/progress/<pid>.tsv``)."""
-    stages: dict[str, StageProgress] = {}
-    for path in sorted(folder.glob("*.tsv")):
-        for line in path.read_text().splitlines():
-            parts = line.split("\t")
-            if len(parts) == 5:  # a line being written may be cut short
-                entry = stages.setdefault(parts[0], StageProgress())
-                entry.media_s += float(parts[1])
-                entry.wall_s += float(parts[2])
-                entry.cpu_s += float(parts[3])
+class ProgressReader:
+    """Sums the workers' progress files (``OUT/_work/progress/<pid>.tsv``); each line is read once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.stages: dict[str, StageProgress] = {}
+        self._read: dict[Path, int] = {}
+
+    def read(self) -> dict[str, StageProgress]:
+        """The sums with what was written since the last call."""
+        for path in sorted(self.folder.glob("*.tsv")):
+            with path.open("rb") as stream:
+                stream.seek(self._read.get(path, 0))
+                whole, end, _ = stream.read().rpartition(b"\n")  # a line being written may be cut short
+            self._read[path] = self._read.get(path, 0) + len(whole) + len(end)
+            for line in whole.decode().splitlines():
+                stage, media_s, wall_s, cpu_s, fresh = line.split("\t")
+                entry = self.stages.setdefault(stage, StageProgress())
+                entry.media_s += float(media_s)
+                entry.wall_s += float(wall_s)
+                entry.cpu_s += float(cpu_s)
                 entry.items += 1
-                entry.resumed += parts[4] == "0"
-    return stages
+                entry.resumed += fresh == "0"
+        return self.stages
 
 
 class ProgressLine:
@@ -53,14 +63,14 @@ class ProgressLine:
 
     def __init__(self, folder: Path, out: TextIO, found: Mapping[str, float] | None = None) -> None:
         self.found = found or {}
-        self.folder = folder
+        self.reader = ProgressReader(folder)
         self.out = out
         self._current = ""
         self._entered = time.monotonic()
         self._base = 0.0
 
     def draw(self) -> None:
-        stages = read_progress(self.folder)
+        stages = self.reader.read()
         seen = [stage for stage in (*STAGES, *self.found) if stage in stages]
         if not seen:
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import apache_beam as beam
@@ -12,7 +12,7 @@ from ..schemas.errors import UsageError
 from ..schemas.finish import check_names_free, finish_dataset, write_rejects, write_shard
 from ..schemas.landmarks import write_landmark_shard
 from ..schemas.manifest import MANIFEST, WORK, FileEntry, read_manifest
-from ..schemas.records import Reject
+from ..schemas.reject import REJECTS_PER_SHARD
 from ..schemas.row import Row
 from ..schemas.selection import SelectionOptions
 from ..schemas.shard import shard_count, shard_index
@@ -28,6 +28,7 @@ from .rows import landmark_row_from_bytes, row_from_bytes, voice_row_from_bytes
 from .taken_down import DropTakenDown
 
 MOST_EARLIER = 8  # rows of a band that another is held against; keeps a common jingle from costing n squared
+SECOND = 1_000_000  # seconds are summed as whole microseconds: no order of adding changes the sum
 Duplicate = tuple[str, str, float]  # pair_id, the earlier row it repeats, similarity 0..1
 
 
@@ -65,7 +66,7 @@ class FindDuplicates(beam.PTransform):
     """Rows -> :data:`Duplicate`, at most one a row. Only ids meet in the bands; fingerprints join two by two."""
 
     def expand(self, rows: beam.PCollection) -> beam.PCollection:
-        keyed = rows | "row key" >> beam.WithKeys(lambda row: row.pair_id)
+        keyed = rows | "row key" >> beam.Map(lambda row: (row.pair_id, replace(row, bands=())))
         candidates = (
             rows
             | "bands" >> beam.FlatMap(lambda row: [(band, row.pair_id) for band in row.bands])
@@ -128,6 +129,53 @@ class WriteShard(beam.DoFn):
             yield write_voice_shard(files, parts, index, count)
 
 
+class WriteRejects(beam.PTransform):
+    """Rejects -> the FileEntry of each shard of ``rejects/``; what was taken down stays out."""
+
+    def __init__(self, out: str, per_shard: int = REJECTS_PER_SHARD) -> None:
+        super().__init__()
+        self.out = out
+        self.per_shard = per_shard
+
+    def expand(self, rejects: beam.PCollection) -> beam.PCollection:
+        out, per_shard = self.out, self.per_shard
+        count = beam.pvalue.AsSingleton(
+            rejects
+            | "count" >> beam.combiners.Count.Globally()
+            | "shards" >> beam.Map(lambda total: shard_count(total, per_shard))
+        )
+        every = (
+            rejects.pipeline
+            | "one" >> beam.Create([None])
+            | "indices" >> beam.FlatMap(lambda _, n: [(index, None) for index in range(n)], n=count)
+        )
+        keyed = rejects | "to shard" >> beam.Map(
+            lambda reject, n: (shard_index(reject.video_id or reject.uri, n), reject), n=count
+        )
+
+        def write(item: tuple[int, dict[str, Iterable[Any]]], n: int) -> list[FileEntry]:
+            files = files_at(out)
+            takedowns = read_takedowns(files)
+            left = (reject for reject in item[1]["rejects"] if not reject_taken_down(takedowns, reject))
+            return write_rejects(files, left, item[0], n)
+
+        return (
+            {"rejects": keyed, "every": every} | "meet" >> beam.CoGroupByKey() | "write" >> beam.FlatMap(write, count)
+        )
+
+
+class SumTallies(beam.PTransform):
+    """Tallies -> one for each stage and outcome."""
+
+    def expand(self, tallies: beam.PCollection) -> beam.PCollection:
+        return (
+            tallies
+            | "of what" >> beam.Map(lambda t: ((t.stage, t.outcome), (t.items, round(t.seconds * SECOND))))
+            | "sum" >> beam.CombinePerKey(beam.combiners.TupleCombineFn(sum, sum))
+            | "as tally" >> beam.MapTuple(lambda what, sums: Tally(what[0], what[1], sums[0], sums[1] / SECOND))
+        )
+
+
 class Finish(beam.DoFn):
     """Selection, configuration, funnel, card, Croissant; then the manifest; then stale files of an earlier run go."""
 
@@ -141,18 +189,15 @@ class Finish(beam.DoFn):
         self.options = options
 
     def process(
-        self, _: Any, shards: list[FileEntry], rejects: list[Reject], tallies: list[Tally]
+        self, _: Any, shards: list[FileEntry], rejects: list[FileEntry], tallies: list[Tally]
     ) -> Iterator[FileEntry]:
         files = files_at(self.out)
-        takedowns = read_takedowns(files)
-        left = {reject for reject in rejects if not reject_taken_down(takedowns, reject)}
-        order = sorted(left, key=lambda r: (r.video_id, r.start_s, r.end_s, r.shot_index, r.stage, r.reason))
         old = read_manifest(files).files if files.exists(MANIFEST) else ()
         pairs = sorted(entry for entry in shards if entry.kind == "pairs")
         manifest = finish_dataset(
             files,
             pairs,
-            write_rejects(files, order),
+            sorted(rejects),
             config_hash=self.config_hash,
             code_version=self.code_version,
             config_yaml=self.config_yaml,
@@ -185,21 +230,28 @@ class Target:
     voices: bool = False
 
 
+def target_of(plan: Plan) -> Target:
+    """What a curation run writes."""
+    run = plan.config.run
+    return Target(
+        plan.out, plan.work, run.rows_per_shard, plan.config_hash, plan.config_yaml, plan.code_version,
+        plan.config.select, run.landmarks, plan.config.backends.separation != "none",
+    )  # fmt: skip
+
+
 class WriteDataset(beam.PTransform):
     """Rows, rejects and tallies of the whole run -> a published data set."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, target: Target) -> None:
         super().__init__()
-        run = plan.config.run
-        self.target = Target(
-            plan.out, plan.work, run.rows_per_shard, plan.config_hash, plan.config_yaml, plan.code_version,
-            plan.config.select, run.landmarks, plan.config.backends.separation != "none",
-        )  # fmt: skip
+        self.target = target
 
     def expand(self, inputs: tuple[beam.PCollection, beam.PCollection, beam.PCollection]) -> beam.PCollection:
         rows, rejects, tallies = inputs
         rows |= "allowed" >> beam.ParDo(DropTakenDown(self.target.out, self.target.work))
-        return (rows, rows | FindDuplicates(), rejects, tallies) | WriteRows(self.target)
+        duplicates = rows | FindDuplicates()
+        light = rows | "without sound keys" >> beam.Map(lambda row: replace(row, bands=(), fingerprint=()))
+        return (light, duplicates, rejects, tallies) | WriteRows(self.target)
 
 
 class WriteRows(beam.PTransform):
@@ -235,8 +287,8 @@ class WriteRows(beam.PTransform):
             | beam.ParDo(
                 finish,
                 beam.pvalue.AsList(shards),
-                beam.pvalue.AsList(rejects),
-                beam.pvalue.AsList(tallies),
+                beam.pvalue.AsList(rejects | "rejects" >> WriteRejects(target.out)),
+                beam.pvalue.AsList(tallies | "funnel" >> SumTallies()),
             )
         )
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from .backends import BackendCounts
 from .manifest import Manifest
 from .pair import CONVENTIONS
 from .selection import selection_options, summary
@@ -28,16 +28,19 @@ _SHOWN_SCORES = (
 
 
 CARD_COLUMNS = (
-    "video_id", "start_s", "end_s", "license", "attribution", "head_model_id", "head_model_tier", "backends",
+    "video_id", "start_s", "end_s", "license", "attribution", "head_model_id", "head_model_tier",
     *(f"scores.{name}" for name, _ in _SHOWN_SCORES),
 )  # fmt: skip
 
 
-def card_text(manifest: Manifest, light: pa.Table, selection: pa.Table, funnel: Mapping[str, Any]) -> str:
+def card_text(
+    manifest: Manifest, light: pa.Table, selection: pa.Table, funnel: Mapping[str, Any], backends: BackendCounts
+) -> str:
     """The card of a data set.
 
     Args:
         light: :data:`CARD_COLUMNS` (and more) of every pair.
+        backends: the models that worked on them.
         funnel: stage -> outcome -> {"items", "hours"}; empty where unknown.
     """
     counts = summary(selection)
@@ -79,11 +82,12 @@ def card_text(manifest: Manifest, light: pa.Table, selection: pa.Table, funnel: 
         "(`pyarrow.parquet.read_schema(path).field(name).metadata`).\n",
         "## Where it comes from\n",
         _counts_table(
-            "licence of the source", Counter(value or "not stated" for value in light["license"].to_pylist())
+            "licence of the source",
+            {found["values"] or "not stated": found["counts"] for found in light["license"].value_counts().to_pylist()},
         ),
         _attributions(light),
         "## What measured it\n",
-        _backends(light),
+        _backends(backends),
         "## Limits\n",
         _LIMITS,
         "" if licenses else "No row states a licence: check the sources before sharing.\n",
@@ -129,7 +133,7 @@ def _front_matter(manifest: Manifest) -> str:
 
 
 def _values(light: pa.Table, name: str) -> list[str]:
-    return sorted({value for value in light[name].to_pylist() if value})
+    return sorted(value for value in light[name].unique().to_pylist() if value)
 
 
 def _table(head: tuple[str, ...], rows: Iterable[Sequence[str]]) -> str:
@@ -178,7 +182,6 @@ def _attributions(light: pa.Table) -> str:
     return "\n".join([*shown, *more, ""]) if found else ""
 
 
-def _backends(light: pa.Table) -> str:
-    found = {tuple(backend.values()) for row in light["backends"].to_pylist() for backend in row}
+def _backends(found: BackendCounts) -> str:
     rows = [(stage, name, (sha[:12] or "none"), license or "not stated") for stage, name, sha, license in sorted(found)]
     return _table(("stage", "model", "weights sha256", "licence"), rows) if rows else "No model is recorded.\n"

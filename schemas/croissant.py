@@ -43,7 +43,7 @@ def croissant_text(manifest: Manifest, light: pa.Table) -> str:
     Args:
         light: column ``license`` (and more) of every pair.
     """
-    licenses = sorted({value for value in light["license"].to_pylist() if value})
+    licenses = sorted(value for value in light["license"].unique().to_pylist() if value)
     tables = [
         ("pairs", "one clip of two people a row", schema.pair_schema(), "pair_id"),
         ("rejects", "what a hard gate stopped, and why", reject_schema(), None),

@@ -159,13 +159,15 @@ class Dataset:
 
     def rejects(self) -> list[Reject]:
         """Everything that a hard gate stopped."""
-        out: list[Reject] = []
+        return [reject for shard in self.reject_shards() for reject in shard]
+
+    def reject_shards(self) -> Iterator[list[Reject]]:
+        """The same, one shard at a time."""
         for entry in self.manifest.of_kind("rejects"):
             table = read_table(self.files.read_bytes(entry.path))
             if not is_reject_table(table):
                 raise UsageError(f"{self.files.root}/{entry.path} is not a reject table")
-            out += table_to_rejects(table)
-        return out
+            yield table_to_rejects(table)
 
 
 def open_named(files: Files, entry: FileEntry) -> pq.ParquetFile:

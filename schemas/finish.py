@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .backends import BackendCounts, count_backends
 from .card import CARD_COLUMNS, card_text
 from .croissant import croissant_text
 from .dataset import SELECTION, Dataset, damaged, open_named
@@ -57,10 +58,12 @@ def _rows_of(data: bytes) -> int:
     return int(pq.ParquetFile(io.BytesIO(data)).metadata.num_rows)
 
 
-def write_rejects(where: str | Path | Files, rejects: Iterable[Reject]) -> list[FileEntry]:
-    """Write the reject table, one shard."""
-    table = reject_table(rejects)
-    return [put_beside(as_files(where), shard_name(0, 1, "rejects"), table_bytes(table), "rejects", table.num_rows)]
+def write_rejects(
+    where: str | Path | Files, rejects: Iterable[Reject], index: int = 0, count: int = 1
+) -> list[FileEntry]:
+    """Write one shard of the reject table; all of it, where it has one."""
+    table, name = reject_table(rejects), shard_name(index, count, "rejects")
+    return [put_beside(as_files(where), name, table_bytes(table), "rejects", table.num_rows)]
 
 
 def check_names_free(files: Files) -> None:
@@ -104,7 +107,7 @@ def finish_dataset(
 def publish(files: Files, manifest: Manifest, options: SelectionOptions) -> Manifest:
     """Make everything that follows from the shards of a manifest, and publish it."""
     light = read_light(files, manifest)
-    models = sorted(set(light["head_model_id"].to_pylist()))
+    models = sorted(light["head_model_id"].unique().to_pylist())
     if len(models) > 1:
         raise UsageError(f"one data set has one head model; these rows have {', '.join(models)}")
     selection = select(light, options)
@@ -113,7 +116,7 @@ def publish(files: Files, manifest: Manifest, options: SelectionOptions) -> Mani
     manifest = manifest.with_files(entries, drop=(CARD, CROISSANT))
     funnel = json.loads(files.read_bytes(FUNNEL)) if manifest.entry(FUNNEL) else {}
     entries = [
-        put(files, CARD, card_text(manifest, light, selection, funnel).encode()),
+        put(files, CARD, card_text(manifest, light, selection, funnel, read_backends(files, manifest)).encode()),
         put(files, CROISSANT, croissant_text(manifest, light).encode()),
     ]
     manifest = manifest.with_files(entries)
@@ -127,15 +130,23 @@ def read_light(files: Files, manifest: Manifest) -> pa.Table:
     Raises:
         UsageError: a shard is gone, damaged or not of the size that the manifest says.
     """
-    tables = []
-    for entry in manifest.of_kind("pairs"):
-        try:
-            tables.append(open_named(files, entry).read(columns=list(_SUMMARY)))
-        except (OSError, pa.ArrowException) as error:
-            raise damaged(files, entry, error) from error
+    tables = list(_columns_of(files, manifest, _SUMMARY))
     if not tables:
         return pa.schema([pair_schema().field(name) for name in _SUMMARY]).empty_table()
     return pa.concat_tables(tables)
+
+
+def read_backends(files: Files, manifest: Manifest) -> BackendCounts:
+    """The models that worked on the pairs; raises as :func:`read_light`."""
+    return count_backends(_columns_of(files, manifest, ("backends",)))
+
+
+def _columns_of(files: Files, manifest: Manifest, columns: Sequence[str]) -> Iterator[pa.Table]:
+    for entry in manifest.of_kind("pairs"):
+        try:
+            yield open_named(files, entry).read(columns=list(columns))
+        except (OSError, pa.ArrowException) as error:
+            raise damaged(files, entry, error) from error
 
 
 def reselect(where: str | Path | Files, options: SelectionOptions) -> Manifest:

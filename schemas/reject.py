@@ -21,6 +21,7 @@ _FIELDS: tuple[tuple[str, pa.DataType, str, str], ...] = (
     ("shot_index", pa.int32(), "", "which shot; -1 for the whole video"),
     ("source_id", pa.string(), "", "as the input manifest says"),
 )
+REJECTS_PER_SHARD = 100_000
 REJECTS_MAY_LACK = ("source_id",)  # it came later: a table without it is read as if no source had an id
 
 

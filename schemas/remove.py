@@ -60,7 +60,7 @@ def remove(where: str | Path | Files, takedowns: Iterable[Takedown]) -> Removal:
     if not named:
         raise UsageError("nothing to remove: name a --video, --source or --person")
     light = dataset.table(["pair_id", *TAKEN_BY]).to_pylist()
-    wanted = tuple(sorted(named | _videos_of(named, light, dataset.rejects())))
+    wanted = tuple(sorted(named | _videos_of(named, light, dataset.reject_shards())))
     entries = [put(files, TAKEDOWNS, takedown_bytes(wanted))]
     options = DEFAULTS if manifest.entry(SELECTION) is None else selection_options(dataset.selection())
     gone = {row["pair_id"] for row in light if row_taken_down(wanted, row)}
@@ -83,11 +83,13 @@ def remove(where: str | Path | Files, takedowns: Iterable[Takedown]) -> Removal:
     return Removal(tuple(sorted(gone)), rejects, len(old), len(work))
 
 
-def _videos_of(takedowns: Iterable[Takedown], light: Iterable[Row], rejects: Iterable[Reject]) -> set[Takedown]:
+def _videos_of(takedowns: Iterable[Takedown], light: Iterable[Row], rejects: Iterable[list[Reject]]) -> set[Takedown]:
     """The videos that lie under a source taken down: the same content must not come back under another name."""
     sources = [entry for entry in takedowns if entry.kind == "source"]
+    if not sources:
+        return set()
     known = {(row["video_id"], row["source_id"], row["source_uri"]) for row in light}
-    known |= {(reject.video_id, reject.source_id, reject.uri) for reject in rejects}
+    known |= {(reject.video_id, reject.source_id, reject.uri) for shard in rejects for reject in shard}
     return {
         Takedown("video", video)
         for video, source, uri in known

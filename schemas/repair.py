@@ -178,7 +178,9 @@ def _head(files: Files, kept: list[FileEntry], manifest: Manifest | None, out: R
     light = read_light(files, Manifest("", "").with_files(kept))
     values: list[str] = []
     for name in ("config_hash", "code_version"):
-        counted = Counter(light[name].to_pylist()).most_common()
+        counted = Counter(
+            {one["values"]: one["counts"] for one in light[name].value_counts().to_pylist()}
+        ).most_common()
         if len(counted) > 1:
             raise UsageError(f"the shards differ in {name} ({', '.join(value for value, _ in counted)}): keep one set")
         values.append(counted[0][0] if counted else "")

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from .errors import UsageError
 from .pair import SCHEMA_VERSION, pair_schema
@@ -21,6 +21,7 @@ from .tracks import Bool
 
 SPLITS = ("train", "val", "test")
 Values = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -105,26 +106,24 @@ def select(table: pa.Table, options: SelectionOptions = DEFAULTS) -> pa.Table:
     """
     table = table.select(list(SELECTION_COLUMNS)).sort_by("pair_id")
     checks = _checks(table, options)
-    names = list(checks)
     fails = np.stack([~passed for passed in checks.values()], axis=1)  # [N, thresholds]
-    failing = [[names[index] for index in np.flatnonzero(row)] for row in fails]
+    fine, names = ~fails.any(axis=1), pa.array(list(checks), pa.string())
+    row, threshold = np.nonzero(fails)
+    ends = np.searchsorted(row, np.arange(table.num_rows + 1)).astype(np.int32)
+    failing = pa.ListArray.from_arrays(pa.array(ends), names.take(pa.array(threshold)))
+    reason = pc.if_else(pa.array(fine), "", names.take(pa.array(fails.argmax(axis=1))))
     components = connected_components(table)
-    splits = {component: split_of(component, options) for component in set(components)}
+    drawn = [split_of(component, options) for component in components.dictionary.to_pylist()]
+    splits = pa.array(drawn, pa.string()).take(components.indices)
     meta = {
         "duologue.table": "selection",
         "duologue.schema_version": str(SCHEMA_VERSION),
         "duologue.selection": json.dumps(asdict(options), sort_keys=True),
     }
     schema = selection_schema().with_metadata(meta)
-    columns = {
-        "pair_id": table["pair_id"].to_pylist(),
-        "selected": [not row for row in failing],
-        "reason": [row[0] if row else "" for row in failing],
-        "failing": failing,
-        "split": [splits[component] for component in components],
-        "component": components,
-    }
-    return pa.Table.from_pydict(columns, schema=schema)
+    ids = table["pair_id"].combine_chunks()
+    columns = [ids, pa.array(fine), reason, failing, splits, components.cast(pa.string())]
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _checks(table: pa.Table, options: SelectionOptions) -> dict[str, Bool]:
@@ -167,34 +166,54 @@ def threshold_names(options: SelectionOptions) -> tuple[str, ...]:
     return tuple(_checks(nothing, options))
 
 
-def connected_components(table: pa.Table) -> list[str]:
+def connected_components(table: pa.Table) -> pa.DictionaryArray:
     """Component of each row: rows that share a video, a source, a person or a duplicate, directly or through others.
 
     A component is named by its smallest video id, so that it keeps its name (and split) when clips are added to it.
     """
-    parent: dict[str, str] = {}
+    columns = {
+        name: table[name].combine_chunks()
+        for name in ("pair_id", "video_id", "source_id", "a.person_id", "b.person_id", "duplicate_of")
+    }
+    videos = columns["video_id"].dictionary_encode()
+    groups = [_members(columns["video_id"]), _members(columns["source_id"])]
+    groups += [_members(columns["a.person_id"], columns["b.person_id"])]
+    groups += [_members(columns["pair_id"], columns["duplicate_of"])]
+    label = _joined(groups, table.num_rows)
+    order = pc.array_sort_indices(videos.dictionary).to_numpy()
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    smallest = np.full(table.num_rows, len(order), np.int64)
+    np.minimum.at(smallest, label, rank[videos.indices.to_numpy()])
+    found, place = np.unique(smallest[label], return_inverse=True)
+    names = videos.dictionary.take(pa.array(order[found]))
+    return pa.DictionaryArray.from_arrays(pa.array(place.astype(np.int32)), names)
 
-    def find(key: str) -> str:
-        parent.setdefault(key, key)
-        while parent[key] != key:
-            parent[key] = parent[parent[key]]
-            key = parent[key]
-        return key
 
-    rows = [table[name].to_pylist() for name in
-            ("pair_id", "video_id", "source_id", "a.person_id", "b.person_id", "duplicate_of")]  # fmt: skip
-    for pair, video, source, person_a, person_b, duplicate in zip(*rows, strict=True):
-        keys = [f"pair:{pair}", f"video:{video}"]
-        keys += [f"source:{source}"] if source else []
-        keys += [f"person:{person}" for person in (person_a, person_b) if person]
-        keys += [f"pair:{duplicate}"] if duplicate else []
-        for key in keys[1:]:
-            parent[find(key)] = find(keys[0])
-    smallest: dict[str, str] = {}
-    for video in rows[1]:
-        root = find(f"video:{video}")
-        smallest[root] = min(video, smallest.get(root, video))
-    return [smallest[find(f"video:{video}")] for video in rows[1]]
+def _members(*columns: pa.Array) -> tuple[Indices, Indices]:
+    """(row, group) of every text of columns that name groups of one kind; "" names none."""
+    codes = pa.concat_arrays(columns).dictionary_encode()
+    rows = np.tile(np.arange(len(columns[0])), len(columns))
+    known = pc.fill_null(pc.not_equal(pa.concat_arrays(columns), ""), False).to_numpy(zero_copy_only=False)
+    return rows[known], codes.indices.fill_null(0).to_numpy()[known].astype(np.int64)
+
+
+def _joined(groups: Sequence[tuple[Indices, Indices]], count: int) -> Indices:
+    """[count] the least row that each row is joined to by groups, through any number of others.
+
+    Every row takes the least label of its groups, and then its label's own, until nothing changes.
+    """
+    label = np.arange(count)
+    while True:
+        before = label.copy()
+        for rows, codes in groups:
+            if len(rows):
+                least = np.full(int(codes.max()) + 1, count)
+                np.minimum.at(least, codes, label[rows])
+                np.minimum.at(label, rows, least[codes])
+        label = label[label]
+        if (label == before).all():
+            return label
 
 
 def split_of(component: str, options: SelectionOptions) -> str:
@@ -240,12 +259,15 @@ def changed(options: SelectionOptions, settings: Sequence[str]) -> SelectionOpti
 
 def summary(selection: pa.Table) -> dict[str, object]:
     """Counts for people: pairs, selected, by first reason, by split (selected only)."""
-    chosen = selection["selected"].to_pylist()
-    reasons = Counter(reason for reason in selection["reason"].to_pylist() if reason)
-    splits = Counter(split for split, keep in zip(selection["split"].to_pylist(), chosen, strict=True) if keep)
+    chosen = selection["selected"]
+    reasons, splits = _counted(selection["reason"]), _counted(selection["split"].filter(chosen))
     return {
         "pairs": len(chosen),
-        "selected": sum(chosen),
-        "reasons": dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
-        "splits": {name: splits[name] for name in SPLITS},
+        "selected": int(pc.sum(chosen).as_py() or 0),
+        "reasons": dict(sorted(((k, n) for k, n in reasons.items() if k), key=lambda item: (-item[1], item[0]))),
+        "splits": {name: splits.get(name, 0) for name in SPLITS},
     }
+
+
+def _counted(column: pa.ChunkedArray) -> dict[str, int]:
+    return {found["values"]: found["counts"] for found in pc.value_counts(column).to_pylist()}

@@ -23,7 +23,7 @@ from .reject import REJECTS_MAY_LACK, reject_schema
 from .row import table_to_rows
 from .selection import select, selection_options
 from .shard import open_shard, read_table, shard_index
-from .takedown import read_takedowns, row_taken_down
+from .takedown import TAKEN_BY, read_takedowns, row_taken_down
 from .voice_tracks import voice_schema
 
 QUARANTINE = "_quarantine"
@@ -233,8 +233,8 @@ def _selection_problems(files: Files, manifest: Manifest, notes: list[str]) -> I
     wrong = [name for name in names if stored[name] != expected[name]]
     if wrong:
         yield Problem(SELECTION, f"{', '.join(wrong)}: not what its thresholds give")
-    places = set(zip(stored["component"].to_pylist(), stored["split"].to_pylist(), strict=True))
-    leaking = len(places) - len({component for component, _ in places})
+    places = stored.group_by(["component", "split"]).aggregate([])
+    leaking = places.num_rows - len(places["component"].unique())
     if leaking:
         yield Problem(SELECTION, f"{leaking} component(s) lie in several splits")
 
@@ -243,9 +243,11 @@ def _takedown_problems(files: Files, manifest: Manifest) -> Iterator[Problem]:
     takedowns = read_takedowns(files)
     if not takedowns:
         return
-    for row in read_light(files, manifest).to_pylist():
-        if row_taken_down(takedowns, row):
-            yield Problem("takedowns.jsonl", "was taken down and is still a row", row["pair_id"])
+    light = read_light(files, manifest).select(["pair_id", *TAKEN_BY])
+    for batch in light.to_batches(max_chunksize=1024):
+        for row in batch.to_pylist():
+            if row_taken_down(takedowns, row):
+                yield Problem("takedowns.jsonl", "was taken down and is still a row", row["pair_id"])
 
 
 def _line(error: BaseException) -> str:

@@ -14,21 +14,22 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ..schemas.backends import BackendCounts, count_backends
 from ..schemas.dataset import Dataset
 from ..schemas.errors import UsageError
 from ..schemas.files import LocalFiles
 from ..schemas.pair import SCORES
-from ..schemas.records import REASONS, Reject
+from ..schemas.records import REASONS
 from ..schemas.selection import SPLITS, SelectionOptions, selection_options, threshold_names
 from .charts import bar, escaped, figure, histogram, table
 from .page_data import SOUND_THRESHOLDS, THRESHOLDS
+from .reject_groups import EXAMPLES, RejectGroup, group_rejects
 from .view import STATIC, files_of
 
-EXAMPLES = 5
 SOURCES = 50  # shown; the rest is counted
 COLUMNS = (
     "pair_id", "video_id", "source_uri", "source_id", "license", "origin", "n_people", "start_s", "end_s",
-    "a.person_id", "b.person_id", "layout.codes", "head_model_id", "head_model_tier", "backends", "code_version",
+    "a.person_id", "b.person_id", "layout.codes", "head_model_id", "head_model_tier", "code_version",
     "config_hash", *(f"scores.{name}" for name in SCORES),
 )  # fmt: skip
 
@@ -40,6 +41,7 @@ class Facts:
     Attributes:
         pairs: :data:`COLUMNS` of every pair, by pair_id. selection: by pair_id, None where none was made.
         options: the thresholds of ``selection``.
+        backends: the models that worked on the pairs.
         viewable: ids that the viewer page beside the report shows.
     """
 
@@ -48,8 +50,9 @@ class Facts:
     pairs: pa.Table
     selection: pa.Table | None
     options: SelectionOptions | None
-    rejects: list[Reject]
+    rejects: tuple[RejectGroup, ...]
     funnel: Mapping[str, Mapping[str, Mapping[str, float]]]
+    backends: BackendCounts
     viewable: frozenset[str] = frozenset()
 
     @property
@@ -110,22 +113,26 @@ def read_facts(dataset: Dataset, folder: Path) -> Facts:
         pairs=dataset.table(COLUMNS).sort_by("pair_id"),
         selection=selection,
         options=None if selection is None else selection_options(selection),
-        rejects=dataset.rejects(),
+        rejects=group_rejects(dataset.reject_shards()),
         funnel={} if funnel is None else json.loads(dataset.files.read_bytes("funnel.json")),
+        backends=count_backends(dataset.groups(["backends"])),
         viewable=frozenset(path.stem for path in (folder / "view" / "pairs").glob("*.js")),
     )
 
 
 def counts(facts: Facts) -> dict[str, Any]:
     """The figures at the head of the page."""
+    stopped: Counter[str] = Counter()
+    for group in facts.rejects:
+        stopped[group.reason] += group.count
     return {
         "pairs": facts.pairs.num_rows,
         "hours": round(float(facts.hours.sum()), 6),
         "selected": int(facts.selected.sum()),
         "selected_hours": round(float(facts.hours[facts.selected].sum()), 6),
-        "videos": len(set(facts.pairs["video_id"].to_pylist())),
-        "rejects": len(facts.rejects),
-        "rejects_by_reason": dict(sorted(Counter(reject.reason for reject in facts.rejects).items())),
+        "videos": len(facts.pairs["video_id"].unique()),
+        "rejects": sum(group.count for group in facts.rejects),
+        "rejects_by_reason": dict(sorted(stopped.items())),
     }
 
 
@@ -317,22 +324,18 @@ def _limits(
 
 
 def _rejects(facts: Facts) -> str:
-    groups: dict[tuple[str, str], list[Reject]] = {}
-    for reject in facts.rejects:
-        groups.setdefault((reject.stage, reject.reason), []).append(reject)
     rows = []
-    for (stage, reason), found in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0])):
-        shown = sorted(found, key=lambda reject: (reject.uri, reject.start_s))[:EXAMPLES]
+    for group in facts.rejects:
         examples = "".join(
             f"<li><code>{escaped(reject.uri)}</code> {reject.start_s:.2f}–{reject.end_s:.2f} s: "
             f"{escaped(reject.detail)}"
-            for reject in shown
+            for reject in group.examples
         )
-        more = f"<li>and {len(found) - len(shown)} more" if len(found) > len(shown) else ""
-        hours = sum(reject.end_s - reject.start_s for reject in found) / 3600
+        more = group.count - len(group.examples)
+        rest, why = f"<li>and {more} more" if more else "", REASONS.get(group.reason, "")
         rows.append([
-            f"<b>{escaped(reason)}</b><br><small>{escaped(REASONS.get(reason, ''))}</small>", escaped(stage),
-            str(len(found)), duration(hours), f"<ul>{examples}{more}</ul>",
+            f"<b>{escaped(group.reason)}</b><br><small>{escaped(why)}</small>", escaped(group.stage),
+            str(group.count), duration(group.hours), f"<ul>{examples}{rest}</ul>",
         ])  # fmt: skip
     return f'<div class="wide">{table(["reason", "stage", "count", "time", "examples"], rows, kind="rejects")}</div>'
 
@@ -400,10 +403,6 @@ def _sources(facts: Facts) -> str:
     ]
     left = f'<p class="note">And {len(origin) - SOURCES} more.</p>' if len(origin) > SOURCES else ""
     models = Counter(zip(pairs["head_model_id"].to_pylist(), pairs["head_model_tier"].to_pylist(), strict=True))
-    used: Counter[tuple[str, str, str, str]] = Counter()
-    for backends in pairs["backends"].to_pylist():
-        for backend in backends:
-            used[(backend["stage"], backend["name"], backend["license"], backend["weights_sha256"])] += 1
     work = [
         ["head model", f"{escaped(model)} ({escaped(tier)})", "", "", str(count)]
         for (model, tier), count in sorted(models.items())
@@ -415,7 +414,7 @@ def _sources(facts: Facts) -> str:
             f"<code>{escaped(weights[:12])}</code>",
             str(n),
         ]
-        for (stage, name, licence, weights), n in sorted(used.items())
+        for (stage, name, weights, licence), n in sorted(facts.backends.items())
     ]
     return (
         table(["source", "licence", "origin", "pairs", "time"], rows)

@@ -10,7 +10,7 @@ import apache_beam as beam
 from duologue.pipeline.config import load_config
 from duologue.pipeline.plan import Plan, make_plan
 from duologue.pipeline.rows import row_bytes
-from duologue.pipeline.sink import WriteDataset
+from duologue.pipeline.sink import WriteDataset, target_of
 from duologue.pipeline.stages_pixels import ProbeStage, same_content
 from duologue.schemas.dataset import Dataset
 from duologue.schemas.records import InputItem, Reject, Video
@@ -50,7 +50,7 @@ def test_a_repeat_of_a_row_taken_down_is_an_original(tmp_path: Path) -> None:
             pipeline | "rejects" >> beam.Create(rejects),
             pipeline | "tallies" >> beam.Create([Tally("score", "kept", 3, 9.0)]),
         )
-        parts | "write" >> WriteDataset(plan)
+        parts | "write" >> WriteDataset(target_of(plan))
     written = {pair.pair_id: pair.duplicate_of for pair in Dataset(out).pairs(selected=False)}
     assert written == {pairs[1].pair_id: "", pairs[2].pair_id: pairs[1].pair_id}
     assert [reject.source_id for reject in Dataset(out).rejects()] == ["other"]

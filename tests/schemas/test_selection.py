@@ -19,6 +19,7 @@ from duologue.schemas.selection import (
     SELECTION_COLUMNS,
     SelectionOptions,
     changed,
+    connected_components,
     select,
     selection_options,
     split_of,
@@ -200,3 +201,32 @@ def test_selection_that_is_not_the_manifests_is_refused(tmp_path: Path) -> None:
 def test_options_are_plain() -> None:
     assert all(isinstance(value, (bool, int, float)) for value in asdict(SelectionOptions()).values())
     assert np.isfinite(list(map(float, asdict(SelectionOptions()).values()))).all()
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 6)] * 4, st.integers(-3, 8)), min_size=1, max_size=9))
+def test_components_are_those_of_following_every_tie(rows: list[tuple[int, ...]]) -> None:
+    """Against walking from row to row; 0 names no source and no person, a repeated row may be gone."""
+    ids = [f"{index:032x}" for index in range(len(rows))]
+    columns: dict[str, list[str]] = {
+        "pair_id": ids,
+        "video_id": [f"{row[0]:064x}" for row in rows],
+        "source_id": [f"s{row[1]}" if row[1] else "" for row in rows],
+        "a.person_id": [f"p{row[2]}" if row[2] else "" for row in rows],
+        "b.person_id": [f"p{row[3]}" if row[3] else "" for row in rows],
+        "duplicate_of": [f"{row[4]:032x}" if row[4] >= 0 else "" for row in rows],
+    }
+
+    def ties(k: int) -> set[str]:
+        people = {f"person {columns[name][k]}" for name in ("a.person_id", "b.person_id") if columns[name][k]}
+        others = {f"pair {key}" for key in (ids[k], columns["duplicate_of"][k]) if key}
+        source = {f"source {columns['source_id'][k]}"} if columns["source_id"][k] else set()
+        return {f"video {columns['video_id'][k]}", *people, *others, *source}
+
+    expected = []
+    for k in range(len(rows)):
+        reached, grown = ties(k), True
+        while grown:
+            more = {tie for other in range(len(rows)) if ties(other) & reached for tie in ties(other)}
+            grown, reached = not more <= reached, reached | more
+        expected.append(min(tie.removeprefix("video ") for tie in reached if tie.startswith("video ")))
+    assert connected_components(pa.table(columns)).to_pylist() == expected

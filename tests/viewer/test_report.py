@@ -12,8 +12,10 @@ import pytest
 from dataset_factory import make_pair, make_pairs, write_dataset
 from duologue.cli import main
 from duologue.schemas.dataset import Dataset
+from duologue.schemas.records import Reject
 from duologue.schemas.selection import threshold_names
 from duologue.viewer.charts import bin_edges, figure, histogram, table
+from duologue.viewer.reject_groups import group_rejects
 from duologue.viewer.report import SOURCES, counts, duration, read_facts, report_html
 from hypothesis import given
 from hypothesis import strategies as st
@@ -141,3 +143,14 @@ def test_numbers_as_people_read_them() -> None:
     assert duration(0.5) == "30.0 min"
     assert duration(3.0) == "3.0 h"
     assert "None." in table(["a"], [])
+
+
+def test_rejects_of_several_shards_are_one_group_a_reason() -> None:
+    def stopped(k: int, stage: str = "scan") -> Reject:
+        return Reject("e" * 64, f"{k:02d}.mp4", stage, "no_face", "", 0.0, 36.0)
+
+    groups = group_rejects([[stopped(k) for k in (9, 3, 7, 8)], [stopped(k) for k in (1, 6)], [stopped(0, "shots")]])
+    assert [(g.stage, g.reason, g.count, round(g.hours, 9)) for g in groups] == [
+        ("scan", "no_face", 6, 0.06), ("shots", "no_face", 1, 0.01),
+    ]  # fmt: skip
+    assert [reject.uri for reject in groups[0].examples] == ["01.mp4", "03.mp4", "06.mp4", "07.mp4", "08.mp4"]
