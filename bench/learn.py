@@ -143,12 +143,13 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 tree = settings(where, seed, switch, stages, features, options.ablate_batch)
                 runs.setdefault(variant, []).append(learn(where, tree, exact, options.most_ablated, False))
         out |= {"ablation_steps": options.ablate, "ablation_seeds": len(options.seeds)}
-        out["ablation"] = {variant: summary(each) for variant, each in runs.items()}
+        out["ablation"] = {variant: summary(each, runs.get("full", [])) for variant, each in runs.items()}
     return out
 
 
-def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean and standard deviation over seeds of every measure, of one sample and of eight."""
+def summary(runs: list[dict[str, Any]], full: list[dict[str, Any]]) -> dict[str, Any]:
+    """Mean and standard deviation over seeds of every measure, of one sample and of eight; and how it changes against
+    the ``full`` network of the same seed (first weights, batches, test noise), mean and standard error."""
     out: dict[str, Any] = {
         "parameters": runs[0]["training"]["parameters"],
         "cpu_minutes": float(np.mean([one["training"]["cpu_minutes"] for one in runs])),
@@ -156,10 +157,16 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     for system in ("sample", "mean_of_eight"):
         out[system] = {}
         for measure in runs[0]["test"][system]:
-            values = [one["test"][system][measure] for one in runs]
-            sd = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
-            out[system][measure] = {"mean": float(np.mean(values)), "sd": sd}
+            values, base = (np.array([one["test"][system][measure] for one in each]) for each in (runs, full))
+            row = out[system][measure] = {"mean": float(values.mean()), "sd": _sd(values)}
+            if len(base) == len(values):
+                change = values - base
+                row |= {"change": float(change.mean()), "se": _sd(change) / len(change) ** 0.5}
     return out
+
+
+def _sd(values: np.ndarray) -> float:
+    return float(values.std(ddof=1)) if len(values) > 1 else math.nan
 
 
 def main() -> None:
@@ -171,7 +178,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the ablation runs")
     parser.add_argument("--only", nargs="+", choices=list(VARIANTS), help="these ablations")
     parser.add_argument("--most", type=int, default=48, help="test pairs")
-    parser.add_argument("--most-ablated", type=int, default=12, help="test pairs of each ablation run")
+    parser.add_argument("--most-ablated", type=int, default=96, help="test pairs of each ablation run")
     parser.add_argument("--folder", help="keep (and reuse) the data sets and the runs here")
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -371,18 +371,25 @@ def _windows(length: int, window: int) -> int:
 
 
 def _find_groups(dataset: Dataset, options: LoaderOptions) -> list[_Group]:
-    """Row groups with wanted rows, from two light columns."""
+    """Row groups with wanted rows, from light columns."""
     everything = not options.selected and not options.split
     wanted = None if everything else set(dataset.ids(selected=options.selected, split=options.split or None))
     out = []
     for number, entry in enumerate(dataset.shards):
         shard = dataset.open(entry)
         for index in range(shard.metadata.num_row_groups):
-            light = shard.read_row_group(index, columns=["pair_id", "n_frames", "fps"], use_threads=False)
+            light = shard.read_row_group(
+                index, columns=["pair_id", "n_frames", "fps", "head_model_id"], use_threads=False
+            )
             keys, lengths = light["pair_id"].to_pylist(), light["n_frames"].to_pylist()
             rows = [position for position, key in enumerate(keys) if wanted is None or key in wanted]
-            rates = light["fps"].to_pylist()
+            rates, models = light["fps"].to_pylist(), light["head_model_id"].to_pylist()
             for row in rows:
+                if models[row] != dataset.manifest.head_model_id:
+                    raise UsageError(
+                        f"pair {keys[row]} of {dataset.files.root} is labelled with head model {models[row]}, its "
+                        f"manifest says {dataset.manifest.head_model_id}: see 'duologue verify'"
+                    )
                 if abs(rates[row] - options.fps) > 1e-6:
                     raise UsageError(f"pair {keys[row]} has {rates[row]:g} frames a second, not {options.fps:g}")
             if rows:

@@ -191,6 +191,11 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
         LoaderOptions(batch_size=0)
     with pytest.raises(UsageError, match="rank 2 of 2"):
         PairLoader(folder, ALL, rank=2, world=2)
+    write_dataset(tmp_path / "other", [make_pair(0, video="other")])
+    manifest = tmp_path / "other" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"head_model_id": "canonical"', '"head_model_id": "flame"'))
+    with pytest.raises(UsageError, match="is labelled with head model canonical, its manifest says flame"):
+        PairLoader(tmp_path / "other", ALL)
     write_dataset(tmp_path / "empty", [])
     with pytest.raises(UsageError, match="has no pair"):
         PairLoader(tmp_path / "empty", ALL)
