@@ -33,7 +33,7 @@ from duologue.bench.learning.ceiling import mutual_gaze_ceiling
 from duologue.bench.learning.data import conversations, dubbed, measured
 from duologue.bench.learning.knock_out import knock_outs
 from duologue.bench.learning.score import evaluate
-from duologue.bench.shared.report import machine, parser_of
+from duologue.bench.shared.report import machine, numbers, parser_of
 from duologue.model.checkpoint import load_trained
 from duologue.model.train import train
 from duologue.model.train_config import config_of
@@ -189,7 +189,7 @@ def main() -> None:
             print(f"{name:<20}" + "  ".join(f"{m} {v:.4g}" for m, v in row.items() if math.isfinite(v)))
         for system, won in result.get("beats", {}).items():
             print(f"{system}: not beaten:", [name for name, better in won.items() if not better])
-    print(json.dumps(result))
+    print(json.dumps(numbers(result)))
 
 
 if __name__ == "__main__":

@@ -91,11 +91,11 @@ def exact(head: Any) -> Any:
     )
 
 
-def share(hits: list[bool]) -> dict[str, float]:
-    """Share of hits with its 95 % Wilson interval."""
+def share(hits: list[bool]) -> dict[str, float | None]:
+    """Share of hits with its 95 % Wilson interval; None where nothing was asked."""
     n, z = len(hits), 1.96
     if not n:
-        return {"share": math.nan, "low": math.nan, "high": math.nan, "asked": 0}
+        return {"share": None, "low": None, "high": None, "asked": 0}
     p = sum(hits) / n
     middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n

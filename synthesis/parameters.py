@@ -26,7 +26,7 @@ from ..fitting.reduce import reduce, reduced_landmarks
 from ..fitting.reduced import ReducedModel
 from ..schemas.errors import UsageError
 from ..schemas.files import as_files
-from ..schemas.finish import write_shard
+from ..schemas.finish import check_names_free, write_shard
 from ..schemas.heads import FittedPair, HeadTrack
 from ..schemas.manifest import MANIFEST, FileEntry
 from ..schemas.pair import pair_id, pair_schema
@@ -231,7 +231,7 @@ def _head(
     points = reduced_landmarks(outline, np.broadcast_to(shape, (frames, len(shape))), motion.expression, motion.jaw)
     joints = model.posed_joints(shape)
     seen = np.einsum("tij,tlj->tli", rotation @ flip, points - joints[0]) + root[:, None]
-    pixels = focal * seen[..., :2] / seen[..., 2:] + np.array([WIDTH / 2, HEIGHT / 2])
+    pixels = focal * seen[..., :2] / seen[..., 2:] + (np.array([WIDTH, HEIGHT]) - 1) / 2
     return exact_head(
         track, model.expression_names, shape=shape, expression=motion.expression, jaw=motion.jaw, eyes=motion.eyes,
         rotation=Rotation.from_matrix(rotation).as_rotvec(), translation=root, gaze=gaze, head_centre=centre,
@@ -311,16 +311,20 @@ def write_parameters(
         progress: called with (rows done, rows in all).
 
     Raises:
-        UsageError: espeak-ng is absent, bad options, or the folder holds a data set already or cannot be written.
+        UsageError: espeak-ng is absent, bad options, or the folder holds a data set, an unfinished run or files of
+            something else, or cannot be written.
     """
     if options.rows < 1 or options.seed < 0:
         raise UsageError("the number of rows must be positive, and the seed not negative")
     files = as_files(where)
     if files.exists(MANIFEST):
         raise UsageError(f"{where} holds a data set already: choose another folder, or delete that one")
+    check_names_free(files)
     facts = {"version": __version__, "seed": options.seed, "clip_s": CLIP_S, "fps": FPS, "kind": "parameters"}
     config_hash = hash_of(facts)
     work = Path(where) / "_work"
+    if work.exists() and any(path.suffix != ".arrow" for path in work.iterdir()):
+        raise UsageError(f"{where} holds the work of an unfinished run: finish it, or choose another folder")
     try:
         work.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -44,8 +44,9 @@ class PersonTruth:
         head_centre: [T, 3] metres, midpoint between the eyeballs, camera frame.
         gaze: [T, 3] unit, camera frame: mean of both eyes' optical axes.
         looking_at_partner: [T] radians between ``gaze`` and the direction to the partner's head centre.
-        landmarks: [T, 478, 3] pixels; z as FaceMesh's (pixels, smaller is nearer, zero at the face's mean depth).
-        box: [T, 4] x0, y0, x1, y1 of the 468 skin landmarks, pixels.
+        landmarks: [T, 478, 3] pixels from the picture's corner (a pixel's centre is at a half: 0.5 more than in a data
+            set); z as FaceMesh's (pixels, smaller is nearer, zero at the face's mean depth).
+        box: [T, 4] x0, y0, x1, y1 of the 468 skin landmarks, pixels likewise.
         aperture: [T, 2] metres between the lids at the middle of the left and right eye. lips: [T] metres, inner gap.
         speaking: [T] the person makes sound at this frame's time (before any A/V offset).
         visible: [T] the head centre is inside the frame.

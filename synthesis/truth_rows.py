@@ -38,6 +38,7 @@ Array = npt.NDArray[np.float64]
 FOLDER, KIND = "truth", "film"
 FPS = 25.0  # of the clip clock
 CLIPS = ClipOptions()
+PIXEL_CENTRE = 0.5  # rows count pixels from the centre of the first, a film's truth from the picture's corner
 
 
 def truth_spans(truth: Truth) -> list[tuple[int, float, float]]:
@@ -119,7 +120,8 @@ def _head(
         track, names, shape=one.shape, expression=plan.linear(one.expression[rows]), jaw=plan.linear(one.jaw[rows]),
         eyes=plan.linear(one.eyes[rows]), rotation=Rotation.from_matrix(plan.rotation(turned)).as_rotvec(),
         translation=plan.linear(one.translation[rows]), head_centre=plan.linear(one.head_centre[rows]),
-        gaze=gaze / np.linalg.norm(gaze, axis=-1, keepdims=True), box=plan.linear(one.box[rows]), valid=valid,
+        gaze=gaze / np.linalg.norm(gaze, axis=-1, keepdims=True), box=plan.linear(one.box[rows]) - PIXEL_CENTRE,
+        valid=valid,
     )  # fmt: skip
 
 

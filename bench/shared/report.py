@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import platform
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,8 +33,9 @@ def default_device() -> torch.device:
 def machine(device: torch.device) -> dict[str, Any]:
     """``device``, versions, and the commit that was measured (marked where files differ from it)."""
     commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--exclude", "*"], capture_output=True, text=True, check=False
-    )
+        ["git", "describe", "--always", "--dirty", "--exclude", "*"], capture_output=True, text=True, check=False,
+        cwd=Path(__file__).parent,
+    )  # fmt: skip
     threads = f"{torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"
     return {
         "device": torch.cuda.get_device_name() if device.type == "cuda" else f"cpu, {threads}, {platform.machine()}",
@@ -63,4 +66,13 @@ def tell(result: Mapping[str, Any], only_json: bool) -> None:
     if not only_json:
         for name, value in result.items():
             print(f"{name}: {value}")
-    print(json.dumps(result))
+    print(json.dumps(numbers(result), allow_nan=False))
+
+
+def numbers(value: Any) -> Any:
+    """The same with null in place of what JSON has no number for."""
+    if isinstance(value, Mapping):
+        return {name: numbers(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [numbers(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

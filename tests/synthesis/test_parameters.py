@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from duologue.cli import main
 from duologue.fitting.load_head import load_head_model
-from duologue.fitting.reduce import reduce
+from duologue.fitting.reduce import reduce, reduced_landmarks
 from duologue.schemas.dataset import Dataset
+from duologue.schemas.errors import UsageError
 from duologue.schemas.row import Pair
 from duologue.schemas.verify import verify
 from duologue.synthesis import voices
@@ -25,6 +26,7 @@ from duologue.synthesis.parameters import (
 from duologue.synthesis.script import Line
 from duologue.synthesis.smalltalk import sentence
 from duologue.synthesis.voices import Phoneme, Utterance
+from scipy.spatial.transform import Rotation
 
 needs_espeak = pytest.mark.skipif(not voices.available(), reason="espeak-ng is not installed")
 
@@ -111,6 +113,29 @@ def test_a_set_that_is_there_is_left_alone(made: Path, capsys: pytest.CaptureFix
     assert main(["synthesize", "--parameters", "2", "--out", str(made)]) == 2
     assert "holds a data set already" in capsys.readouterr().err
     assert hashlib.sha256((made / "manifest.json").read_bytes()).digest() == before
+
+
+@needs_espeak
+@pytest.mark.parametrize("name", ["README.md", "_work/ledger/scan/piece.json", "pairs/pairs-00000-of-00001.parquet"])
+def test_files_of_something_else_are_left_alone(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UsageError, match=r"is not a data set|unfinished run"):
+        write_parameters(tmp_path, ParameterOptions(1))
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_boxes_count_from_pixel_centres(pairs: list[Pair]) -> None:
+    model = load_head_model("canonical")
+    outline = reduce(model, OUTLINE)
+    fitted = pairs[0].fitted
+    for head in (fitted.a, fitted.b):
+        shape = np.broadcast_to(head.shape, (len(head.valid), len(head.shape)))
+        points = reduced_landmarks(outline, shape, head.expression, head.jaw) - model.posed_joints(head.shape)[0]
+        turned = Rotation.from_rotvec(head.rotation).as_matrix() @ np.diag([1.0, -1.0, -1.0])
+        placed = np.einsum("tij,tlj->tli", turned, points) + head.translation[:, None]
+        pixels = placed[..., :2] / placed[..., 2:] * fitted.focal_px + [(fitted.width - 1) / 2, (fitted.height - 1) / 2]
+        np.testing.assert_allclose(head.box, np.concatenate([pixels.min(1), pixels.max(1)], axis=1), atol=0.15)
 
 
 def test_wrong_options_cost_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
