@@ -17,6 +17,7 @@ from .manifest import FileEntry, read_manifest
 from .records import Reject
 from .reject import is_reject_table, table_to_rejects
 from .row import Pair, Row, pair_from_row, table_to_rows
+from .selection import selection_schema
 from .shard import open_shard, read_table, shard_index, shard_name
 
 SELECTION = "selection.parquet"
@@ -57,19 +58,27 @@ class Dataset:
             raise damaged(self.files, entry, error) from error
 
     def selection(self) -> pa.Table:
-        """``selection.parquet``: pair_id, selected, reason, failing, split."""
+        """``selection.parquet``: pair_id, selected, reason, failing, split.
+
+        Raises:
+            UsageError: there is none, or it is not a selection that the manifest names.
+        """
         entry = self.manifest.entry(SELECTION)
         if entry is None:
             raise UsageError(
                 f"{self.files.root} has no {SELECTION}: 'duologue select {self.files.root} --defaults' makes it"
             )
-        data = self.files.read_bytes(entry.path)
-        if hashlib.sha256(data).hexdigest() != entry.sha256:
-            raise UsageError(
-                f"{self.files.root}/{SELECTION} is not the one that the manifest names: "
-                f"'duologue select {self.files.root} --defaults' makes it again"
-            )
-        return read_table(data)
+        again = f"'duologue select {self.files.root} --defaults' makes it again"
+        try:
+            data = self.files.read_bytes(entry.path)
+            if hashlib.sha256(data).hexdigest() != entry.sha256:
+                raise UsageError(f"{self.files.root}/{SELECTION} is not the one that the manifest names: {again}")
+            table = read_table(data)
+        except (OSError, pa.ArrowException) as error:
+            raise UsageError(f"{self.files.root}/{SELECTION} cannot be read ({_line(error)}): {again}") from error
+        if not set(selection_schema().names) <= set(table.column_names):
+            raise UsageError(f"{self.files.root}/{SELECTION} is not a selection: {again}")
+        return table
 
     def ids(self, *, selected: bool = True, split: str | None = None) -> list[str]:
         """Pair ids, sorted.
@@ -162,9 +171,16 @@ class Dataset:
         return [reject for shard in self.reject_shards() for reject in shard]
 
     def reject_shards(self) -> Iterator[list[Reject]]:
-        """The same, one shard at a time."""
+        """The same, one shard at a time.
+
+        Raises:
+            UsageError: a shard is gone, damaged or of something else.
+        """
         for entry in self.manifest.of_kind("rejects"):
-            table = read_table(self.files.read_bytes(entry.path))
+            try:
+                table = read_table(self.files.read_bytes(entry.path))
+            except (OSError, pa.ArrowException) as error:
+                raise damaged(self.files, entry, error) from error
             if not is_reject_table(table):
                 raise UsageError(f"{self.files.root}/{entry.path} is not a reject table")
             yield table_to_rejects(table)

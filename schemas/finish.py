@@ -114,7 +114,7 @@ def publish(files: Files, manifest: Manifest, options: SelectionOptions) -> Mani
     entries = [put(files, SELECTION, table_bytes(selection), "selection", selection.num_rows)]
     manifest = Manifest(manifest.config_hash, manifest.code_version, models[0] if models else "", manifest.files)
     manifest = manifest.with_files(entries, drop=(CARD, CROISSANT))
-    funnel = json.loads(files.read_bytes(FUNNEL)) if manifest.entry(FUNNEL) else {}
+    funnel = read_funnel(files, manifest)
     entries = [
         put(files, CARD, card_text(manifest, light, selection, funnel, read_backends(files, manifest)).encode()),
         put(files, CROISSANT, croissant_text(manifest, light).encode()),
@@ -122,6 +122,27 @@ def publish(files: Files, manifest: Manifest, options: SelectionOptions) -> Mani
     manifest = manifest.with_files(entries)
     write_manifest(files, manifest)
     return manifest
+
+
+def read_funnel(files: Files, manifest: Manifest) -> dict[str, dict[str, dict[str, float]]]:
+    """stage -> outcome -> {"items", "hours"}; empty where the data set has none.
+
+    Raises:
+        UsageError: the file is gone, or not of that shape.
+    """
+    if manifest.entry(FUNNEL) is None:
+        return {}
+    try:
+        tree = json.loads(files.read_bytes(FUNNEL))
+        for outcomes in tree.values():
+            for cell in outcomes.values():
+                if not float(cell["items"]) >= 0 or not float(cell["hours"]) >= 0:
+                    raise ValueError(f"counts of {cell}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"{files.root}/{FUNNEL} is not a funnel ({type(error).__name__}): 'duologue repair' sets it aside"
+        ) from error
+    return dict(tree)
 
 
 def read_light(files: Files, manifest: Manifest) -> pa.Table:

@@ -8,9 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+
 from . import landmarks, voice_tracks
 from . import pair as schema
-from .dataset import SELECTION, Dataset
+from .dataset import SELECTION, Dataset, damaged, open_named
 from .errors import UsageError
 from .files import Files
 from .finish import publish
@@ -100,7 +102,10 @@ def _videos_of(takedowns: Iterable[Takedown], light: Iterable[Row], rejects: Ite
 def _without(files: Files, entry: FileEntry, gone: set[str], takedowns: Sequence[Takedown]) -> FileEntry | None:
     """The rewritten file, or None where it holds nothing that must go."""
     if entry.kind == "rejects":
-        rejects = table_to_rejects(read_table(files.read_bytes(entry.path)))
+        try:
+            rejects = table_to_rejects(read_table(files.read_bytes(entry.path)))
+        except (OSError, pa.ArrowException) as error:
+            raise damaged(files, entry, error) from error
         kept = [reject for reject in rejects if not reject_taken_down(takedowns, reject)]
         if len(kept) == len(rejects):
             return None
@@ -109,7 +114,7 @@ def _without(files: Files, entry: FileEntry, gone: set[str], takedowns: Sequence
     if columns is None:
         return None
     names = ["pair_id", "duplicate_of"] if entry.kind == "pairs" else ["pair_id"]
-    keys = open_shard(files, entry.path).read(columns=names).to_pylist()
+    keys = open_named(files, entry).read(columns=names).to_pylist()
     left = sum(key["pair_id"] not in gone for key in keys)
     if left == len(keys) and not any(key.get("duplicate_of") in gone for key in keys):
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ import pyarrow as pa
 from .dataset import SELECTION
 from .errors import UsageError
 from .files import Files, as_files
-from .finish import CONFIG, FUNNEL, publish, read_light
+from .finish import CONFIG, FUNNEL, publish, read_funnel, read_light
 from .landmarks import landmark_schema
 from .manifest import WORK, FileEntry, Manifest, put, read_manifest
 from .pair import MAY_LACK, pair_schema
@@ -120,7 +119,7 @@ def _options(files: Files, out: Repair) -> SelectionOptions:
 def _candidates(files: Files, kind: str, manifest: Manifest | None) -> list[str]:
     """Parquet files of a kind on disk, those that the manifest names first."""
     named = {entry.path for entry in manifest.of_kind(kind)} if manifest else set()
-    paths = [path for path in files.list(kind) if not path.rpartition("/")[2].startswith(".")]
+    paths = [path for path in files.list(kind) if path.endswith(".parquet") and "/." not in path]
     return sorted(paths, key=lambda path: (path not in named, path))
 
 
@@ -191,7 +190,7 @@ def _head(files: Files, kept: list[FileEntry], manifest: Manifest | None, out: R
 def _without_damaged_funnel(files: Files, kept: list[FileEntry], out: Repair) -> None:
     for entry in [entry for entry in kept if entry.path == FUNNEL]:
         try:
-            json.loads(files.read_bytes(FUNNEL))
-        except ValueError:
+            read_funnel(files, Manifest("", "").with_files([entry]))
+        except UsageError:
             kept.remove(entry)
-            _set_aside(files, FUNNEL, "not JSON", out)
+            _set_aside(files, FUNNEL, "not a funnel", out)

@@ -16,7 +16,7 @@ from .check import row_problems
 from .dataset import SELECTION
 from .errors import UsageError
 from .files import Files, as_files
-from .finish import read_light
+from .finish import FUNNEL, read_funnel, read_light
 from .landmarks import landmark_schema
 from .manifest import MANIFEST, WORK, FileEntry, Manifest, read_manifest
 from .reject import REJECTS_MAY_LACK, reject_schema
@@ -88,6 +88,7 @@ def verify(where: str | Path | Files) -> Report:
     if len(intact) == len(manifest.files) and report.sound:
         report.problems += _selection_problems(files, manifest, report.notes)
         report.problems += _takedown_problems(files, manifest)
+        report.problems += _funnel_problems(files, manifest)
     elif not all(entry in intact for entry in manifest.files if entry.kind in ("pairs", "selection")):
         report.notes.append("selection and splits were not checked: they need intact files")
     named = {entry.path for entry in manifest.files} | {MANIFEST}
@@ -214,11 +215,14 @@ def _selection_problems(files: Files, manifest: Manifest, notes: list[str]) -> I
     if manifest.entry(SELECTION) is None:
         yield Problem(SELECTION, "the manifest names none")
         return
-    stored = read_table(files.read_bytes(SELECTION))
     try:
+        stored = read_table(files.read_bytes(SELECTION))
         expected = select(read_light(files, manifest), selection_options(stored))
     except UsageError as error:
         yield Problem(SELECTION, str(error))
+        return
+    except pa.ArrowException as error:
+        yield Problem(SELECTION, f"not a readable Parquet file: {_line(error)}")
         return
     if stored.column_names != expected.column_names:
         yield Problem(SELECTION, f"columns {', '.join(stored.column_names)}")
@@ -237,6 +241,13 @@ def _selection_problems(files: Files, manifest: Manifest, notes: list[str]) -> I
     leaking = places.num_rows - len(places["component"].unique())
     if leaking:
         yield Problem(SELECTION, f"{leaking} component(s) lie in several splits")
+
+
+def _funnel_problems(files: Files, manifest: Manifest) -> Iterator[Problem]:
+    try:
+        read_funnel(files, manifest)
+    except UsageError as error:
+        yield Problem(FUNNEL, str(error))
 
 
 def _takedown_problems(files: Files, manifest: Manifest) -> Iterator[Problem]:

@@ -18,6 +18,7 @@ from ..schemas.backends import BackendCounts, count_backends
 from ..schemas.dataset import Dataset
 from ..schemas.errors import UsageError
 from ..schemas.files import LocalFiles
+from ..schemas.finish import read_funnel
 from ..schemas.pair import SCORES
 from ..schemas.records import REASONS
 from ..schemas.selection import SPLITS, SelectionOptions, selection_options, threshold_names
@@ -106,15 +107,18 @@ def read_facts(dataset: Dataset, folder: Path) -> Facts:
     """
     made = dataset.manifest.entry("selection.parquet") is not None
     selection = dataset.selection().sort_by("pair_id") if made else None
-    funnel = dataset.manifest.entry("funnel.json")
+    pairs = dataset.table(COLUMNS).sort_by("pair_id")
+    if selection is not None and not selection["pair_id"].equals(pairs["pair_id"]):
+        root = dataset.files.root
+        raise UsageError(f"{root}: selection.parquet is not of its pairs: 'duologue select {root}' makes it again")
     return Facts(
         name=Path(dataset.files.root).name,
         root=dataset.files.root,
-        pairs=dataset.table(COLUMNS).sort_by("pair_id"),
+        pairs=pairs,
         selection=selection,
         options=None if selection is None else selection_options(selection),
         rejects=group_rejects(dataset.reject_shards()),
-        funnel={} if funnel is None else json.loads(dataset.files.read_bytes("funnel.json")),
+        funnel=read_funnel(dataset.files, dataset.manifest),
         backends=count_backends(dataset.groups(["backends"])),
         viewable=frozenset(path.stem for path in (folder / "view" / "pairs").glob("*.js")),
     )

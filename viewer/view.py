@@ -15,6 +15,7 @@ from ..fitting.load_head import load_head_model
 from ..schemas.dataset import Dataset
 from ..schemas.errors import UsageError
 from ..schemas.files import Files, LocalFiles
+from ..schemas.pair import PAIR_ID
 from ..schemas.row import Pair
 from ..schemas.selection import selection_options
 from .compact import LARGEST, Basis, compact_modes
@@ -23,6 +24,7 @@ from .page_data import Json, as_json, as_script, model_data, page_facts, pair_da
 STATIC = Path(__file__).parent / "static"
 SCRIPTS = ("pose.js", "scene.js", "timeline.js", "ink.js", "details.js", "app.js")
 LIMIT = 100
+MADE = "<script>App.start("  # tells a page of ours
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -98,12 +100,18 @@ def write_page(dataset: Dataset, ids: list[str], out: Path, model: HeadModel | N
 
     Returns:
         The page to open.
+
+    Raises:
+        UsageError: the folder holds another page, or cannot be written.
     """
     folder = out / "pairs"
     try:
+        page = out / "index.html"
+        if page.exists() and MADE not in page.read_text(encoding="utf-8", errors="replace"):
+            raise UsageError(f"{page} is another page: say with --out where this one goes")
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.glob("*.js"):
-            if old.stem not in ids:
+            if old.stem not in ids and PAIR_ID.fullmatch(old.stem):
                 old.unlink()
     except OSError as error:
         raise UsageError(f"cannot write {out}: {error.strerror}") from error
@@ -132,7 +140,6 @@ def write_page(dataset: Dataset, ids: list[str], out: Path, model: HeadModel | N
         _write(out / "model.js", as_script("App.model", model_data(model, basis)))
     else:
         (out / "model.js").unlink(missing_ok=True)
-    page = out / "index.html"
     _write(page, page_html(Path(dataset.files.root).name, facts))
     return page
 
@@ -197,10 +204,15 @@ def _verdicts(dataset: Dataset) -> dict[str, Any]:
 def _entry(pair: Pair, verdict: Any) -> Json:
     source = pair.source
     return {
-        "id": pair.pair_id, "uri": source.source_uri, "name": Path(source.source_uri).name, "start": source.start_s,
+        "id": pair.pair_id, "uri": source.source_uri, "name": _short(source.source_uri), "start": source.start_s,
         "end": source.end_s, "selected": None if verdict is None else verdict["selected"],
         "reason": "" if verdict is None else verdict["reason"], "split": "" if verdict is None else verdict["split"],
     }  # fmt: skip
+
+
+def _short(uri: str) -> str:
+    """A file's name; what was made without one says where it comes from."""
+    return uri if uri.startswith("synthetic:") else Path(uri).name or uri
 
 
 def _write(path: Path, text: str) -> None:

@@ -11,8 +11,12 @@ import pytest
 from duologue.pipeline import diff, remove, repair, select, verify
 from duologue.schemas.dataset import Dataset
 from duologue.schemas.errors import UsageError
+from duologue.schemas.files import LocalFiles
+from duologue.schemas.manifest import put, read_manifest, write_manifest
 from duologue.schemas.row import Pair
+from duologue.schemas.shard import table_bytes
 from duologue.tests.dataset_factory import make_pairs, write_dataset
+from duologue.viewer.report import read_facts
 
 
 def run(verb: ModuleType, *words: str | Path) -> int:
@@ -82,6 +86,67 @@ def test_select_makes_a_lost_selection_again(written: Written, capsys: Capture) 
     assert run(select, root, "--defaults") == 0  # what the message says does it
     assert "8 of 10" in capsys.readouterr().out
     assert run(verify, root) == 0
+
+
+SELECTED, REJECTED = "selection.parquet", "rejects/rejects-00000-of-00001.parquet"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        (SELECTED, b"hello", "cannot be read"),
+        (SELECTED, REJECTED, "is not a selection"),
+        (REJECTED, b"hello", "cannot be read"),
+        (REJECTED, SELECTED, "is not a reject table"),
+        ("funnel.json", b"[1, 2]", "is not a funnel"),
+        ("funnel.json", b'{"scan": {"kept": {"items": 3}}}', "is not a funnel"),
+        ("funnel.json", b"{", "is not a funnel"),
+    ],
+)
+def test_a_named_file_of_something_else_is_one_line_and_mended(
+    written: Written, tmp_path: Path, name: str, data: bytes | str, words: str
+) -> None:
+    """Hashes agree: whoever made the folder named the wrong file."""
+    root, _ = written
+    files = LocalFiles(root)
+    content = (root / data).read_bytes() if isinstance(data, str) else data
+    manifest = read_manifest(files)
+    old = manifest.entry(name)
+    assert old is not None
+    write_manifest(files, manifest.with_files([put(files, name, content, old.kind, old.rows)]))
+    with pytest.raises(UsageError, match=words):
+        read_facts(Dataset(root), tmp_path)
+    assert run(verify, root) == 1
+    assert run(repair, root) == 0
+    assert run(verify, root) == 0
+    read_facts(Dataset(root), tmp_path)
+
+
+def test_a_report_refuses_a_selection_of_other_pairs(written: Written, tmp_path: Path) -> None:
+    root, _ = written
+    files = LocalFiles(root)
+    fewer = table_bytes(Dataset(root).selection().slice(0, 3))
+    write_manifest(files, read_manifest(files).with_files([put(files, SELECTED, fewer, "selection", 3)]))
+    with pytest.raises(UsageError, match=r"not of its pairs: 'duologue select [^']*' makes it again"):
+        read_facts(Dataset(root), tmp_path)
+    assert run(select, root) == 0
+    assert read_facts(Dataset(root), tmp_path).selected.sum() == 8
+
+
+@pytest.mark.parametrize("folder", ["pairs", "rejects"])
+def test_remove_names_the_shard_that_is_gone(written: Written, folder: str) -> None:
+    root, pairs = written
+    shard = sorted((root / folder).glob("*.parquet"))[0]
+    shard.unlink()
+    with pytest.raises(UsageError, match=rf"{shard.name} cannot be read"):
+        run(remove, root, "--video", pairs[0].source.video_id)
+
+
+def test_repair_leaves_a_page_beside_the_shards(written: Written) -> None:
+    root, _ = written
+    (root / "pairs" / "0123.js").write_text("App.pair({})")
+    assert run(repair, root) == 0
+    assert (root / "pairs" / "0123.js").exists()
 
 
 def test_verify(written: Written, capsys: Capture) -> None:

@@ -69,6 +69,21 @@ def test_another_head_model_is_not_used(tmp_path: Path) -> None:
     assert not (tmp_path / "page" / "model.js").exists()
 
 
+def test_another_page_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_dataset(tmp_path / "set", [make_pair(1)])
+    site = tmp_path / "site"
+    (site / "pairs").mkdir(parents=True)
+    (site / "pairs" / "library.js").write_text("mine")
+    (site / "index.html").write_text("<h1>mine</h1>")
+    assert main(["view", str(tmp_path / "set"), "--out", str(site)]) == 2
+    assert "is another page" in capsys.readouterr().err
+    assert (site / "index.html").read_text() == "<h1>mine</h1>"
+    (site / "index.html").unlink()
+    for _ in range(2):
+        assert main(["view", str(tmp_path / "set"), "--out", str(site)]) == 0
+    assert (site / "pairs" / "library.js").read_text() == "mine"
+
+
 def test_a_second_run_forgets_pairs_and_model_that_are_gone(tmp_path: Path) -> None:
     second = with_canonical_head(make_pair(2))
     second = replace(second, fitted=replace(second.fitted, head_model_sha256="0" * 64))

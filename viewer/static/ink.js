@@ -144,10 +144,10 @@ const Ink = (() => {
   }
 
   function scale(c, view, at) {
-    const { width, height } = view;
+    const { pair, width, height } = view;
     c.font = "11px system-ui, sans-serif"; c.fillStyle = MUTED; c.textAlign = "right"; c.textBaseline = "bottom";
     const lines = ["grid 0.25 m, camera below"];
-    if (view.sd) lines.unshift("bar: depth ± sd", "ring: b relative to a, 1 sd");
+    if (view.sd) lines.unshift("bar: depth ± sd", ...(pair.source.n_people === 1 ? [] : ["ring: b relative to a, 1 sd"]));
     lines.forEach((text, i) => c.fillText(text, width - 10, height - 8 - 15 * (lines.length - 1 - i)));
     c.textAlign = "left";
     const origin = at([0, 0, 0]);
