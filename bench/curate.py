@@ -14,8 +14,7 @@ opening the models, building the graph) is measured by curating one file that is
 it, and with it in ``..._with_startup``, where it weighs more the fewer clips there are.
 
 Scaling: ``speedup_2_workers`` is the wall time of one worker on one core over that of two workers on two cores;
-``..._without_startup`` takes each one's own start-up out. ``seconds_per_video_hour`` is wall time on the one core;
-``media_s_by_stage``, ``kept_s`` and ``disk_mb`` say what reached each stage, what became rows and what lies on disk.
+``..._without_startup`` takes each one's own start-up out. ``seconds_per_video_hour`` is wall time on the one core.
 
 Clips are copies of the given videos in new containers, so that each is a video of its own; without ``--videos``, of a
 synthetic conversation.
@@ -52,7 +51,7 @@ from duologue.pipeline.plan import Plan, make_plan  # noqa: E402
 from duologue.schemas.records import Video  # noqa: E402
 from duologue.transforms.decode import output_size, thinning_rate  # noqa: E402
 from duologue.transforms.decode_child import select_frames  # noqa: E402
-from duologue.transforms.elements import PairDone, Span, TrackDone  # noqa: E402
+from duologue.transforms.elements import Span, TrackDone  # noqa: E402
 from duologue.transforms.face_mesh import FaceMesh, crop_region, region_from_landmarks  # noqa: E402
 from duologue.transforms.quiet import load_mediapipe, without_noise  # noqa: E402
 from duologue.transforms.scan import scan_longest_side  # noqa: E402
@@ -143,22 +142,17 @@ def curate(inputs: list[Path], out: Path, cores: set[int], workers: int) -> Cost
 
 
 def stage_costs(out: Path) -> dict[str, dict[str, float]]:
-    """Seconds of each stage as the workers wrote them: wall, CPU without decoder children, and media that it took."""
-    stages: dict[str, dict[str, float]] = defaultdict(lambda: {"wall_s": 0.0, "cpu_s": 0.0, "media_s": 0.0})
+    """Seconds of each stage as the workers wrote them: wall, and CPU without decoder children."""
+    stages: dict[str, dict[str, float]] = defaultdict(lambda: {"wall_s": 0.0, "cpu_s": 0.0, "items": 0})
     for path in sorted((out / "_work" / "progress").glob("*.tsv")):
         for line in path.read_text().splitlines():
-            stage, media, wall, cpu, fresh = line.split("\t")
+            stage, _, wall, cpu, fresh = line.split("\t")
             if fresh != "1":
                 raise SystemExit(f"{path}: {stage} was resumed, nothing was measured")
             stages[stage]["wall_s"] += float(wall)
             stages[stage]["cpu_s"] += float(cpu)
-            stages[stage]["media_s"] += float(media)
+            stages[stage]["items"] += 1
     return dict(stages)
-
-
-def folder_mb(folder: Path) -> float:
-    """MB (10^6 bytes) of the files below a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
 
 
 def ledger(plan: Plan, stage: str, kind: type) -> list[Any]:
@@ -384,9 +378,6 @@ def measure(clips: list[Path], folder: Path) -> dict[str, Any]:
         },
         "wall_s": {"one_worker": run.wall_s, "startup_one_worker": startup.wall_s},
         "media_s": media_s,
-        "media_s_by_stage": {name: cost["media_s"] for name, cost in stages.items()},
-        "kept_s": sum(done.end_s - done.start_s for done in ledger(first, "score", PairDone)),
-        "disk_mb": {name: folder_mb(out / name) for name in ("pairs", "landmarks", "_work")},
         "clips": len(clips),
     }  # fmt: skip
     if two and startup2:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from difflib import get_close_matches
 from typing import Any
 
 import yaml
@@ -166,13 +167,21 @@ def _check_names(example: Any, tree: Mapping[str, Any], path: str) -> None:
     known = {item.name for item in fields(example)}
     for name, value in tree.items():
         if name not in known:
-            near = ", ".join(sorted(known))
-            raise UsageError(f"unknown option {path}{name}; known here: {near}")
+            near = _near(f"{path}{name}")
+            hint = f"did you mean {' or '.join(near)}?" if near else f"known here: {', '.join(sorted(known))}"
+            raise UsageError(f"unknown option {path}{name}; {hint}")
         below = getattr(example, name)
         if is_dataclass(below):
             if not isinstance(value, Mapping):
                 raise UsageError(f"option {path}{name} is a group: {path}{name}.<option>=value")
             _check_names(below, value, f"{path}{name}.")
+
+
+def _near(path: str) -> list[str]:
+    """Up to three options that ``path`` may mean: of that name in other groups, else spelled nearly so."""
+    every = [name for name, _ in _values(CurateConfig())]
+    same = [name for name in every if name.rpartition(".")[2] == path.rpartition(".")[2]]
+    return (same or get_close_matches(path, every, n=3, cutoff=0.75))[:3]
 
 
 def _values(group: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
+import yaml
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability.api import beam_runner_api_pb2
 
@@ -25,6 +26,7 @@ from ..schemas.dataset import Dataset
 from ..schemas.errors import UsageError
 from ..schemas.finish import FUNNEL
 from ..schemas.records import InputItem
+from ..schemas.selection import summary
 from ..transforms.storage import files_at, is_local, local_path
 from .config import CurateConfig, load_config
 from .funnel import STAGES, funnel_text
@@ -47,8 +49,8 @@ def run(args: argparse.Namespace) -> int:
     config = load_config(_read_config(args.config), settings)
     options = beam_options(args.runner, args.workers, args.beam_args, args.dry_run)
     if args.dry_run:
-        return _dry_run(config, args.inputs, args.out, args.runner, options)
-    items = resolve_inputs(args.inputs)
+        return _dry_run(config, args, options)
+    items = resolve_inputs(args.inputs, _note)
     plan = make_plan(config, args.out, workers_here=args.runner == "DirectRunner")
     check_writable(args.out)
     if plan.head_model_note and not args.quiet:
@@ -67,6 +69,10 @@ def run(args: argparse.Namespace) -> int:
         return 1
     report(plan, time.monotonic() - started, as_json=args.json, quiet=args.quiet)
     return 0
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)
 
 
 def _failure(error: Exception, plan: Plan) -> str:
@@ -104,22 +110,37 @@ def report(plan: Plan, seconds: float, *, as_json: bool = False, quiet: bool = F
         return
     print(funnel_text(funnel))
     print(f"\n{len(data)} pairs ({selected} selected) in {seconds:.0f} s")
+    reasons = summary(data.selection())["reasons"]
+    if isinstance(reasons, dict) and reasons:
+        first = ", ".join(f"{name} {count}" for name, count in reasons.items())
+        print(f"not selected, by first failing threshold: {first}  (other thresholds: duologue select {plan.out})")
     print(f"shards: {plan.out}/pairs/*.parquet  (head model: {plan.head_model})")
     seen = f"see them: duologue view {plan.out}" if len(data) else f"see why: duologue report {plan.out}"
     print(seen)
 
 
-def _dry_run(config: CurateConfig, inputs: Sequence[str], out: str, runner: str, options: PipelineOptions) -> int:
+def _dry_run(config: CurateConfig, args: argparse.Namespace, options: PipelineOptions) -> int:
     """Print what would run. Remote inputs and outputs are not looked at: a dry run needs no credentials."""
-    local = [name for name in inputs if is_local(name)]
-    items = resolve_inputs(local) if local else []
-    plan = make_plan(config, out, offline=not is_local(out), workers_here=runner == "DirectRunner")
-    print(plan.config_yaml, end="")
-    print(f"# {len(items)} local inputs and {len(inputs) - len(local)} remote names -> {out}")
-    print(f"# runner {runner}; config {plan.config_hash}; head model {plan.head_model}")
-    print(f"# stages: {' -> '.join(STAGES)}")
-    if runner == "DataflowRunner":
+    local = [name for name in args.inputs if is_local(name)]
+    items = resolve_inputs(local, _note) if local else []
+    plan = make_plan(config, args.out, offline=not is_local(args.out), workers_here=args.runner == "DirectRunner")
+    facts = {
+        "out": args.out, "local_inputs": len(items), "remote_names": len(args.inputs) - len(local),
+        "runner": args.runner, "config_hash": plan.config_hash, "head_model": plan.head_model, "stages": list(STAGES),
+    }  # fmt: skip
+    if args.runner == "DataflowRunner":
         job = dataflow_job(plan, options)
+        facts["dataflow"] = {
+            "transforms": len(job.components.transforms), "images": job_images(job), "resource_hints": job_hints(job),
+        }  # fmt: skip
+    if args.json:
+        print(json.dumps(facts | {"config": yaml.safe_load(plan.config_yaml)}))
+        return 0
+    print(plan.config_yaml, end="")
+    print(f"# {facts['local_inputs']} local inputs and {facts['remote_names']} remote names -> {args.out}")
+    print(f"# runner {args.runner}; config {plan.config_hash}; head model {plan.head_model}")
+    print(f"# stages: {' -> '.join(STAGES)}")
+    if args.runner == "DataflowRunner":
         print(f"# Dataflow job built offline: {len(job.components.transforms)} transforms")
         print(f"# images: {', '.join(job_images(job))}; resource hints: {', '.join(job_hints(job))}")
     return 0

@@ -11,7 +11,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, fields
 
 import apache_beam as beam
@@ -32,23 +32,26 @@ CHUNK = 1000  # items per file of the resolved input list
 COLUMNS = tuple(field.name for field in fields(InputItem))
 
 
-def resolve_inputs(names: Iterable[str]) -> list[InputItem]:
+def resolve_inputs(names: Iterable[str], note: Callable[[str], None] = lambda text: None) -> list[InputItem]:
     """Input items, sorted by URI and part.
+
+    Args:
+        note: is told, in one line, what of a manifest is not used.
 
     Raises:
         UsageError: a path is missing, a glob or folder is empty, or a manifest is malformed.
     """
     items: list[InputItem] = []
     for name in names:
-        items.extend(_resolve(name))
+        items.extend(_resolve(name, note))
     if not items:
         raise UsageError("no input given")
     return sorted(set(items), key=lambda item: (item.uri, item.start_s or 0.0, item.end_s or math.inf, item.source_id))
 
 
-def _resolve(name: str) -> list[InputItem]:
+def _resolve(name: str, note: Callable[[str], None]) -> list[InputItem]:
     if name.lower().endswith(MANIFEST_SUFFIXES) and not any(mark in name for mark in "*?["):
-        return read_manifest(name)
+        return read_manifest(name, note)
     if is_local(name):
         path = local_path(name)
         if path.is_dir():
@@ -64,7 +67,7 @@ def _resolve(name: str) -> list[InputItem]:
     try:
         found = sorted(entry.path for entry in FileSystems.match([pattern])[0].metadata_list)
     except Exception as error:
-        raise UsageError(f"cannot list {name}: {error}") from error
+        raise UsageError(f"cannot list {name}: {_cause(error)}") from error
     if pattern.endswith("*"):  # it names no kind of file: what lies beside the videos is not meant
         found = [path for path in found if path.lower().endswith(MEDIA_SUFFIXES)]
     if not found:
@@ -72,8 +75,17 @@ def _resolve(name: str) -> list[InputItem]:
     return [InputItem(uri) for uri in found]
 
 
-def read_manifest(uri: str) -> list[InputItem]:
+def _cause(error: BaseException) -> BaseException:
+    """What went wrong for the (one) name that was asked for; Beam's filesystems wrap it, more than once."""
+    inner = [one for one in (getattr(error, "exception_details", None) or {}).values() if one is not error]
+    return _cause(inner[0]) if inner and isinstance(inner[0], BaseException) else error
+
+
+def read_manifest(uri: str, note: Callable[[str], None] = lambda text: None) -> list[InputItem]:
     """Rows of a manifest. Relative local paths are taken from the manifest's own folder.
+
+    Args:
+        note: is told of columns that are not used: a licence under another name would be lost in silence.
 
     Raises:
         UsageError: it cannot be read, has no ``uri`` column, or a value has the wrong type.
@@ -86,28 +98,32 @@ def read_manifest(uri: str) -> list[InputItem]:
     except OSError as error:
         raise UsageError(f"cannot read the manifest {uri}: {error}") from error
     try:
-        rows = list(_rows(uri, data))
+        columns, rows = _rows(uri, data)
     except (ValueError, OSError, pa.ArrowException, csv.Error) as error:
         raise UsageError(f"cannot read the manifest {uri}: {' '.join(str(error).split())}") from error
     items = [_item(uri, folder, line, row) for line, row in enumerate(rows, start=1)]
     if not items:
         raise UsageError(f"the manifest {uri} has no rows")
+    unused = [str(name) for name in columns if name not in COLUMNS]
+    if unused:
+        note(f"not used of the manifest {uri}: {', '.join(unused)} (known columns: {', '.join(COLUMNS)})")
     return items
 
 
-def _rows(uri: str, data: bytes) -> Iterator[dict[str, object]]:
+def _rows(uri: str, data: bytes) -> tuple[list[str], list[dict[str, object]]]:
+    """Names of the columns, and the rows."""
     if uri.lower().endswith(".csv"):
-        yield from csv.DictReader(io.StringIO(data.decode("utf-8-sig")))
-    elif uri.lower().endswith(".jsonl"):
-        for line in data.decode("utf-8").split("\n"):
-            if line.strip():
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise ValueError("a line is not an object")
-                yield row
-    else:
-        table = pq.read_table(io.BytesIO(data))
-        yield from table.select([name for name in table.column_names if name in COLUMNS]).to_pylist()
+        reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig")))
+        rows: list[dict[str, object]] = [dict(row) for row in reader]
+        return list(reader.fieldnames or ()), rows
+    if uri.lower().endswith(".jsonl"):
+        rows = [json.loads(line) for line in data.decode("utf-8").split("\n") if line.strip()]
+        if not all(isinstance(row, dict) for row in rows):
+            raise ValueError("a line is not an object")
+        return list(dict.fromkeys(name for row in rows for name in row)), rows
+    table = pq.read_table(io.BytesIO(data))
+    known = [name for name in table.column_names if name in COLUMNS]
+    return table.column_names, table.select(known).to_pylist()
 
 
 def _item(manifest: str, folder: str, line: int, row: dict[str, object]) -> InputItem:

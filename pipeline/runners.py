@@ -51,9 +51,17 @@ def beam_options(runner: str, workers: int, extra: Sequence[str], dry_run: bool 
             if not places:  # Beam would ask the network for a bucket
                 raise UsageError("a Dataflow dry run needs -- --temp_location=gs://BUCKET/FOLDER")
             flags += ["--dry_run=True", "--no_auth"]
+    from apache_beam.io.filesystems import FileSystems
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    return PipelineOptions(flags)
+    options = PipelineOptions(flags)
+    if runner in ("DirectRunner", "DataflowRunner"):  # a job server may know more options than Beam here does
+        every = options.get_all_options(retain_unknown_options=True)
+        unknown = sorted(set(every) - set(options.get_all_options()))
+        if unknown:
+            raise UsageError(f"Beam knows no option --{unknown[0]}")
+    FileSystems.set_options(options)  # inputs are listed before the pipeline is built, with the same credentials
+    return options
 
 
 def new_pipeline(options: PipelineOptions) -> Pipeline:

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 
 import numpy as np
 import numpy.typing as npt
@@ -243,9 +244,11 @@ def changed(options: SelectionOptions, settings: Sequence[str]) -> SelectionOpti
     values = asdict(options)
     for setting in settings:
         name, equals, text = setting.partition("=")
-        name = name.strip().removeprefix("selection.")
+        name = name.strip().removeprefix("selection.").removeprefix("select.")
         if not equals or name not in values:
-            raise UsageError(f"--set {setting}: expected NAME=VALUE with a name of {', '.join(values)}")
+            near = get_close_matches(name, values, n=1, cutoff=0.75)
+            hint = f"did you mean {near[0]}?" if near else f"expected NAME=VALUE with a name of {', '.join(values)}"
+            raise UsageError(f"--set {setting}: {hint}")
         kind = type(values[name])
         try:
             if kind is bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from dataclasses import replace
@@ -19,6 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scenario", metavar="FILE", help="YAML; what it leaves out keeps its default")
     parser.add_argument("--seconds", type=float, metavar="N", help="length of the video")
     parser.add_argument("--seed", type=int, metavar="N", help="of everything random; equal seeds make equal truth")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -44,6 +46,10 @@ def run(args: argparse.Namespace) -> int:
 
     truth = render_conversation(scenario, args.out, progress)
     took = time.monotonic() - began
+    if args.json:
+        made = {"video": str(Path(args.out) / VIDEO_NAME), "seconds": scenario.seconds, "truth": f"{args.out}/truth"}
+        print(json.dumps(made | {"shots": len(truth.shots), "turns": len(truth.turns)}))
+        return 0
     print(
         f"{Path(args.out) / VIDEO_NAME}: {scenario.seconds:g} s, {truth.width}x{truth.height}, "
         f"{len(truth.shots)} shots, {len(truth.turns)} turns, made in {took:.0f} s; truth beside it, as rows in truth/"
@@ -65,5 +71,8 @@ def _parameters(args: argparse.Namespace) -> int:
 
     options = ParameterOptions(args.parameters) if args.seed is None else ParameterOptions(args.parameters, args.seed)
     rows = write_parameters(args.out, options, progress)
+    if args.json:
+        print(json.dumps({"out": args.out, "pairs": rows}))
+        return 0
     print(f"{args.out}: {rows} pairs of 10 s with sound and exact labels, made in {time.monotonic() - began:.0f} s")
     return 0

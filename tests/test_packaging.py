@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from duologue.cli import THREADS
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("schemas", "fitting", "transforms", "pipeline", "model", "synthesis", "viewer")
@@ -167,3 +168,14 @@ def test_the_package_data_declared_is_the_data_there_is(installed: Path) -> None
     for path in (ROOT / "fitting/data").glob("*.npz"):
         with zipfile.ZipFile(path) as archive:
             assert archive.testzip() is None
+
+
+def test_the_image_has_the_versions_of_the_lock_and_one_thread_a_process() -> None:
+    lock = dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements/lock.txt").read_text(), re.MULTILINE))
+    image = (ROOT / "Dockerfile").read_text()
+    python = re.findall(r"^FROM python:(3\.\d+)-", image, re.MULTILINE)
+    assert re.findall(r"apache/beam_python(3\.\d+)_sdk:([\d.]+)", image) == [(*python, lock["apache-beam"])]
+    assert re.findall(r"torch==(\S+)", image) == [lock["torch"]]
+    assert re.findall(r"torch==(\S+)", (ROOT / "Makefile").read_text()) == [lock["torch"]]
+    assert "pip install --no-deps -r requirements/lock.txt" in image
+    assert set(re.findall(r"(\w+_NUM_THREADS)=1", image)) == set(THREADS)

@@ -76,6 +76,8 @@ def test_select(written: Written, capsys: Capture) -> None:
     assert len(Dataset(root).ids()) == 0
     with pytest.raises(UsageError, match="expected NAME=VALUE"):
         run(select, root, "--set", "nonsense")
+    with pytest.raises(UsageError, match=r"--set speech_shore=0\.2: did you mean speech_share\?"):
+        run(select, root, "--set", "speech_shore=0.2")
 
 
 def test_select_makes_a_lost_selection_again(written: Written, capsys: Capture) -> None:

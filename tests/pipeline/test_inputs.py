@@ -6,7 +6,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from duologue.pipeline.inputs import CHUNK, resolve_inputs, write_item_chunks
+from apache_beam.io.filesystem import BeamIOError
+from duologue.pipeline.inputs import CHUNK, _cause, resolve_inputs, write_item_chunks
 from duologue.schemas.errors import UsageError
 from duologue.schemas.records import InputItem
 
@@ -101,3 +102,27 @@ def test_items_are_chunked_so_that_the_graph_stays_small(tmp_path: Path) -> None
     names = write_item_chunks(items, str(tmp_path))
     assert len(names) == 2
     assert sum(len((tmp_path / name).read_text().splitlines()) for name in names) == len(items)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_a_column_under_another_name_is_not_lost_in_silence(tmp_path: Path, kind: str) -> None:
+    rows = [{"uri": "a.mp4", "licence": "CC0-1.0", "source_id": "s"}, {"uri": "b.mp4", "licence": "", "source_id": ""}]
+    path = tmp_path / f"list.{kind}"
+    if kind == "csv":
+        path.write_text("uri,licence,source_id\na.mp4,CC0-1.0,s\nb.mp4,,\n")
+    elif kind == "jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    notes: list[str] = []
+    items = resolve_inputs([str(path)], notes.append)
+    assert [(Path(item.uri).name, item.source_id) for item in items] == [("a.mp4", "s"), ("b.mp4", "")]
+    (note,) = notes
+    assert note.startswith(f"not used of the manifest {path}: licence (known columns: uri,")
+
+
+def test_why_a_store_cannot_be_listed_is_its_own_reason() -> None:
+    inner = BeamIOError("exists() failed", {"s3://b/x": AssertionError("Missing boto3 requirement")})
+    assert str(_cause(BeamIOError("Match failed", {"s3://b/x": inner}))) == "Missing boto3 requirement"
+    plain = ValueError("no such scheme")
+    assert _cause(plain) is plain

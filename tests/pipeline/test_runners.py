@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -100,6 +101,12 @@ def test_a_job_server_must_be_named() -> None:
         beam_options("PortableRunner", 1, [])
 
 
+def test_an_option_that_beam_does_not_know_is_named_and_a_job_server_may_know_more() -> None:
+    with pytest.raises(UsageError, match="Beam knows no option --direct_workers"):
+        beam_options("DirectRunner", 1, ["--direct_workers=3"])
+    beam_options("PortableRunner", 1, ["--job_endpoint=localhost:1", "--parallelism_of_server=3"])
+
+
 PLACE = ["--project=project-1", "--region=us-central1", "--temp_location=gs://bucket/tmp"]
 
 
@@ -110,6 +117,10 @@ def test_a_dataflow_job_is_built_offline(capsys: pytest.CaptureFixture[str]) -> 
     job, images = said.splitlines()[-2:]
     assert int(job.split(":")[1].split()[0]) > 100  # transforms: the whole graph
     assert images == "# images: registry/image:1; resource hints: min_ram_bytes=4000000000"
+    assert main([*words, "--json", "--", *PLACE, "--sdk_container_image=registry/image:1"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["dataflow"]["images"] == ["registry/image:1"]
+    assert (told["remote_names"], told["config"]["clips"]["clip_s"]) == (1, 10.0)
 
 
 def test_what_a_dataflow_job_lacks_is_a_usage_error() -> None:
