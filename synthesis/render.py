@@ -197,7 +197,7 @@ class _Filming:
         self.stage = stage
         first = Room(scenario.seed)
         rooms = (first, Room(scenario.seed + 1, unlike=first))
-        canvases = [(Canvas(w.width, w.height, 1), Canvas(w.width, w.height, 2)) for w in stage.windows]
+        canvases = [(Canvas(w.width, w.height, 2), Canvas(w.width, w.height, 2)) for w in stage.windows]
         self._layout = [_views(stage, s, rooms, canvases) for s in range(len(scenario.shots))]
         self.shares = np.zeros((2, len(stage.times)))
         self.walker_shares = np.zeros((len(stage.walkers), len(stage.times)))
