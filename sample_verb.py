@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from .schemas.row import Pair
 
 
+MOST_STEPS = 1000  # more change nothing, and at many more the sampler's times coincide
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.description = (
@@ -62,6 +65,10 @@ def run(args: argparse.Namespace) -> int:
     from .viewer.generated import GeneratedMotion, check_place, generated_pair, write_generated
 
     check_place(args.out)
+    if args.guidance is not None and not 0 <= args.guidance <= 100:
+        raise UsageError(f"--guidance {args.guidance:g}: it must lie between 0 and 100")
+    if args.steps is not None and not 1 <= args.steps <= MOST_STEPS:
+        raise UsageError(f"--steps {args.steps}: it must lie between 1 and {MOST_STEPS}")
     if bool(args.audio) == bool(args.answer):
         raise UsageError("give AUDIO, or --answer SET PAIR_ID PERSON")
     if args.answer and (args.text or args.llm):

@@ -347,6 +347,9 @@ def test_sample_answers_a_measured_person(checkpoint: Path, tmp_path: Path, caps
     [
         (["--text", "a talk about cheese"], "names nothing spatial"),
         (["--checkpoint", "gone.pt"], "no checkpoint"),
+        (["--guidance", "nan"], "--guidance nan: it must lie between"),
+        (["--steps", "100000"], "--steps 100000: it must lie between"),
+        (["--steps", "0"], "--steps 0: it must lie between"),
         (["--llm", "http://127.0.0.1:9"], "go together"),
     ],
 )
