@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from dataset_factory import make_pair, write_dataset
+from dataset_factory import make_pair, make_pairs, write_dataset
 from duologue.cli import main
 from duologue.fitting.load_head import load_head_model
 from duologue.schemas.row import Pair, Voices
@@ -247,6 +247,42 @@ def test_hasty_keys_raise_no_alarm_and_controls_keep_theirs(tmp_path: Path) -> N
     said = played(driven, "", tmp_path)
     assert len(said) == 1, said
     assert "frames: well control page kept ." in said[0]
+
+
+FILTER = """<script>
+window.addEventListener("load", () => {
+  const until = (true_, then) => (true_() ? then() : setTimeout(until, 20, true_, then));
+  until(() => document.documentElement.dataset.state === "ready", () => {
+    const box = document.querySelector("#list input"), said = [];
+    const left = () => [...document.querySelectorAll("#list button")].filter((button) => button.offsetHeight > 0);
+    box.focus();
+    box.value = "NOT selected";
+    box.dispatchEvent(new Event("input"));
+    said.push(left().length);
+    for (const key of [" ", "ArrowDown"]) box.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+    said.push(document.querySelector("#play").textContent === "\u25b6" ? "still" : "plays");
+    const shown = left()[1].dataset.id;
+    left()[0].click();
+    until(() => document.querySelector("[aria-current]") === left()[0], () => {
+      document.body.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowDown", bubbles: true }));
+      until(() => location.hash.includes(shown.slice(0, 12)), () => {
+        box.value = ""; box.dispatchEvent(new Event("input"));
+        console.log("frames: " + [...said, left().length].join(" ") + " .");
+      });
+    });
+  });
+});
+</script>"""
+
+
+def test_a_long_list_can_be_filtered(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "set", make_pairs(11))  # every fifth is not selected
+    assert main(["view", str(tmp_path / "set"), "--out", str(tmp_path / "page")]) == 0
+    driven = tmp_path / "page" / "index.html"
+    driven.write_text(driven.read_text() + FILTER)
+    said = played(driven, "", tmp_path)
+    assert len(said) == 1, said
+    assert "frames: 2 still 11 ." in said[0]
 
 
 def test_a_missing_head_model_is_said_for_as_long_as_its_pairs_are_shown(page: Path, tmp_path: Path) -> None:

@@ -299,7 +299,8 @@ const App = (() => {
     $("#speed").onchange = () => { audio.playbackRate = Number($("#speed").value); };
     $("#cones").onchange = () => { state.cones = $("#cones").checked; redraw(); };
     document.addEventListener("keydown", (event) => {
-      if (!state.pair || event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "SELECT") return;
+      if (!state.pair || event.ctrlKey || event.metaKey || event.altKey) return;
+      if (event.target.closest && event.target.closest("select, input[type=search]")) return;
       if (event.key === " " && event.target.closest && event.target.closest("button, input, summary")) return; // its own key
       const frame = 1 / state.pair.fps, big = event.shiftKey ? 1 : frame;
       const actions = {
@@ -346,10 +347,12 @@ const App = (() => {
     redraw();
   }
 
+  // The next pair of those that the filter leaves, from the one that was asked for last.
   function neighbour(step) {
-    const at = state.facts.pairs.findIndex((pair) => pair.id === state.pair.id);
-    const next = state.facts.pairs[at + step];
-    if (next) open(next.id, 0);
+    const ids = [...document.querySelectorAll("#list button")].filter((button) => !button.hidden || button.dataset.id === wanted.id)
+      .map((button) => button.dataset.id);
+    const next = ids[ids.indexOf(wanted.id) + step];
+    if (next) open(next, 0);
   }
 
   function fromHash() {
@@ -361,12 +364,23 @@ const App = (() => {
     } else if (id || state.facts.pairs.length) open(id || state.facts.pairs[0].id, time);
   }
 
+  const FILTERED = 10; // pairs from which on the list can be filtered
+
   function list() {
     const nav = $("#list");
+    if (state.facts.pairs.length >= FILTERED) {
+      const words = element("input", { type: "search", placeholder: "filter: file, verdict, id", "aria-label": "filter the pairs" });
+      words.oninput = () => {
+        const wanted = words.value.toLowerCase().split(/\s+/);
+        for (const button of nav.querySelectorAll("button")) button.hidden = !wanted.every((word) => button.dataset.text.includes(word));
+      };
+      nav.append(words);
+    }
     for (const entry of state.facts.pairs) {
       const seconds = (entry.end - entry.start).toFixed(1);
       const verdict = entry.selected === null ? "no selection" : entry.selected ? `selected · ${entry.split}` : `not selected: ${entry.reason}`;
-      nav.append(element("button", { title: `${entry.uri}\n${entry.id}`, onclick: () => open(entry.id, 0), "data-id": entry.id },
+      nav.append(element("button", { title: `${entry.uri}\n${entry.id}`, onclick: () => open(entry.id, 0), "data-id": entry.id,
+        "data-text": `${entry.id} ${entry.uri} ${verdict}`.toLowerCase() },
         element("span", { className: "id" }, entry.id.slice(0, 12)),
         element("small", {}, `${entry.name}`),
         element("small", {}, `${entry.start.toFixed(2)} s, ${seconds} s long`),
