@@ -28,7 +28,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "dub": ("pipeline.dub", "synthetic dialogues from single-person rows, with exact masks"),
     "synthesize": ("synthesis.synthesize", "two-person conversations with exact truth"),
     "accuracy": ("pipeline.accuracy.verb", "label accuracy per stage against truth; checks on real videos"),
-    "convert": ("convert_verb", "data sets to and from the DualTalk format; pairs to animated glTF"),
+    "convert": ("convert_verb", "data sets to and from the formats of DualTalk and UniLS; pairs to animated glTF"),
     "sample": ("sample_verb", "animate both people of a sound file, placed by a sentence"),
     "train": ("model.train", "train the dual-stream network on data sets"),
     "evaluate": ("model.evaluate", "score predictions on the boards of the field"),

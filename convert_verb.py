@@ -1,6 +1,6 @@
 """``duologue convert``: data sets to and from other formats, and one pair as an animated glTF scene.
 
-Stands beside the command line because it joins ``model`` (DualTalk's format) and ``viewer`` (meshes).
+Stands beside the command line because it joins ``model`` (formats of faces) and ``viewer`` (meshes).
 """
 
 from __future__ import annotations

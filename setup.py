@@ -63,5 +63,6 @@ setup(
         "tensorboard>=2.17",
         "torch>=2.11",
     ],
+    extras_require={"unils": ["lmdb>=1.4"]},  # `convert` with UniLS's files
     entry_points={"console_scripts": ["duologue=duologue.cli:program"]},
 )

@@ -9,10 +9,8 @@ There is no position, no gaze and no camera in metres: this format cannot train 
 
 from __future__ import annotations
 
-import io
 import re
 import struct
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +18,7 @@ import numpy as np
 
 from ..schemas.errors import UsageError
 from ..schemas.tracks import Float32
+from .npz import npz_bytes, read_arrays
 
 FPS = 25
 SAMPLE_RATE = 16_000
@@ -136,7 +135,7 @@ def write_clip(folder: str | Path, clip: Clip) -> list[Path]:
         stem = root / file_stem(clip.name, speaker)
         if side.motion is not None:
             written.append(Path(f"{stem}.npz"))
-            written[-1].write_bytes(npz_bytes(side.motion, side.shape))
+            written[-1].write_bytes(motion_bytes(side.motion, side.shape))
         if side.audio is not None:
             written.append(Path(f"{stem}.wav"))
             written[-1].write_bytes(wav_bytes(side.audio))
@@ -171,13 +170,11 @@ def read_npz(path: str | Path) -> tuple[Float32, Float32]:
     """
     path = Path(path)
     try:
-        with np.load(path, allow_pickle=False) as data:
-            exp, pose = data["exp"], data["pose"]
-            shape = data["shape"] if "shape" in data else np.zeros((1, N_SHAPE), np.float32)
-    except KeyError as error:
-        raise UsageError(f"{path} has no {error.args[0].split(' ')[0]}") from error
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise UsageError(f"{path} is not an npz file: {_line(error)}") from error
+        arrays = read_arrays(path, ("exp", "pose"), ("shape",))
+    except ValueError as error:
+        raise UsageError(f"{path} {error}") from error
+    exp, pose = arrays["exp"], arrays["pose"]
+    shape = arrays.get("shape", np.zeros((1, N_SHAPE), np.float32))
     good = exp.ndim == 2 and exp.shape[1] == N_EXPRESSION and pose.shape == (len(exp), 6) and len(exp) > 0
     if not good:
         raise UsageError(f"{path}: exp {list(exp.shape)} and pose {list(pose.shape)}, expected [T, 50] and [T, 6]")
@@ -189,23 +186,16 @@ def read_npz(path: str | Path) -> tuple[Float32, Float32]:
     return _finite(motion, path), first
 
 
-def npz_bytes(motion: Float32, shape: Float32) -> bytes:
+def motion_bytes(motion: Float32, shape: Float32) -> bytes:
     """A person's npz: exp [T, 50], pose [T, 6], shape [T, 100], float32; no time stamp in it."""
     if motion.ndim != 2 or motion.shape[1] != MOTION_DIM:
         raise ValueError(f"motion has shape {motion.shape}, expected [T, {MOTION_DIM}]")
-    frames = len(motion)
     arrays = {
         "exp": motion[:, GROUPS["exp"]],
         "pose": np.concatenate([motion[:, GROUPS["pose"]], motion[:, GROUPS["jaw"]]], axis=1),
-        "shape": np.broadcast_to(shape, (frames, N_SHAPE)),
+        "shape": np.broadcast_to(shape, (len(motion), N_SHAPE)),
     }
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as out:
-        for name, array in arrays.items():
-            part = io.BytesIO()
-            np.lib.format.write_array(part, np.ascontiguousarray(array, np.float32), allow_pickle=False)
-            out.writestr(zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), part.getvalue())
-    return stream.getvalue()
+    return npz_bytes({name: array.astype(np.float32) for name, array in arrays.items()})
 
 
 def read_wav(path: str | Path) -> Float32:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..fitting.rotations import exp_so3
-from ..schemas.errors import UsageError
 from ..schemas.heads import HeadTrack
 from .representation import Poses, Scene, Statistics, encode, from_six, part_slices, to_six
-from .turns import unwrapped, wrapped
 
 HELD = 0.035  # radians: 2 degrees, so that a placement well inside the bin of a layout code stays there
 NEAR = 0.02  # metres
@@ -153,33 +150,11 @@ def given(
     return Given(values, to_six(scene.facing), kept, tilted, changed, statistics, torch.zeros_like(scene.facing_known))
 
 
-def bridged(head: HeadTrack) -> HeadTrack:
-    """The head with its gaps bridged in straight lines, and held at the ends; ``valid`` and gaze stay.
-
-    Raises:
-        UsageError: no frame was measured.
-    """
-    frames = np.arange(len(head.valid))
-    arrays: dict[str, Any] = {}
-    for name in (*(field.name for field in fields(Poses)), "head_centre"):
-        values = getattr(head, name)
-        flat = values.reshape(len(frames), -1)
-        if name == "rotation":  # near half a turn neighbours may be written a whole turn apart
-            flat = unwrapped(np.where(head.valid[:, None], flat, np.nan))
-        good = head.valid & np.isfinite(flat).all(1)
-        if not good.any():
-            raise UsageError(f"the partner's {name} was measured in no frame")
-        lines = np.stack([np.interp(frames, frames[good], column[good]) for column in flat.T], 1)
-        lines = wrapped(lines) if name == "rotation" else lines
-        arrays[name] = lines.reshape(values.shape).astype(np.float32)
-    return replace(head, **arrays)
-
-
 def motion_of(head: HeadTrack, who: int, scene: Scene, statistics: Statistics) -> Tensor:
     """[1, 2, T, D] normalised numbers of one measured person ``who``, 0 or 1 (the other's mean nothing).
 
     Args:
-        head: without gaps (:func:`bridged`). scene: of one pair; this person's place in it is that of one frame.
+        head: without gaps (:func:`.gaps.bridged`). scene: of one pair; this person's place in it is that of one frame.
     """
     device = scene.centre.device
     away = np.linalg.norm(head.head_centre - scene.centre[0, who].cpu().numpy(), axis=-1)

@@ -23,7 +23,8 @@ from ..schemas.tracks import Float32
 from .checkpoint import Trained, load_trained
 from .diffusion import calmed, multistep
 from .dyad_metrics import gaze_directions
-from .given import Given, bridged, given, motion_of
+from .gaps import bridged
+from .given import Given, given, motion_of
 from .manner import CHANGE, manner_from, tilts_of
 from .network import DualStream
 from .representation import Scene, decode, flip, part_slices, partner_frames

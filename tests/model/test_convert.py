@@ -11,25 +11,19 @@ import pytest
 from dataset_factory import make_pairs, write_dataset
 from duologue.fitting.head_model import rotation_matrix
 from duologue.model import convert
-from duologue.model.dualtalk_convert import clip_to_pair, pair_to_clip, speech_by_level
+from duologue.model.dualtalk_convert import clip_to_pair, pair_to_clip
 from duologue.model.dualtalk_format import Clip, Side, clip_names, read_clip, write_clip
 from duologue.model.evaluate import score_dualtalk
+from duologue.model.nominal import speech_by_level
 from duologue.schemas.check import row_problems
 from duologue.schemas.dataset import Dataset
 from duologue.schemas.errors import BadInput, UsageError
 from duologue.schemas.row import pair_row
 from duologue.schemas.verify import verify
+from unils_factory import voice
 
 DEMO = Path(__file__).parents[2].parent / "shared" / "media" / "dualtalk_demo"
 MADE = {"config_hash": "c", "code_version": "0"}
-
-
-def voice(seed: int, frames: int, start: int, stop: int) -> np.ndarray:
-    """Noise from frame ``start`` to ``stop``, faint hum elsewhere."""
-    rng = np.random.default_rng(seed)
-    out = rng.normal(size=frames * 640) * 1e-4
-    out[start * 640 : stop * 640] += rng.normal(size=(stop - start) * 640) * 0.2
-    return out.astype(np.float32)
 
 
 def side(seed: int, start: int, stop: int, frames: int = 100) -> Side:

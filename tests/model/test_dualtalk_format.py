@@ -12,7 +12,7 @@ from duologue.model.dualtalk_format import (
     Side,
     clip_names,
     file_stem,
-    npz_bytes,
+    motion_bytes,
     read_clip,
     read_motion,
     read_npz,
@@ -180,5 +180,5 @@ def test_npy_and_npz_are_the_same_motion(tmp_path: Path) -> None:
     motion = side(3).motion
     assert motion is not None
     np.save(tmp_path / "a.npy", motion)
-    (tmp_path / "a.npz").write_bytes(npz_bytes(motion, np.zeros(100, np.float32)))
+    (tmp_path / "a.npz").write_bytes(motion_bytes(motion, np.zeros(100, np.float32)))
     np.testing.assert_array_equal(read_motion(tmp_path / "a.npy"), read_motion(tmp_path / "a.npz"))

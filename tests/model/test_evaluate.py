@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from duologue.model import evaluate
-from duologue.model.dualtalk_format import Clip, Side, npz_bytes, write_clip
+from duologue.model.dualtalk_format import Clip, Side, motion_bytes, write_clip
 from duologue.schemas.errors import UsageError
 
 
@@ -73,7 +73,7 @@ def test_predictions_in_the_data_sets_own_format(folders: tuple[Path, Path]) -> 
     truth, predictions = folders
     before = evaluate.score_dualtalk(truth, predictions, baselines=False)
     for path in sorted(predictions.glob("*.npy")):
-        path.with_suffix(".npz").write_bytes(npz_bytes(np.load(path), np.zeros(100, np.float32)))
+        path.with_suffix(".npz").write_bytes(motion_bytes(np.load(path), np.zeros(100, np.float32)))
         path.unlink()
     assert evaluate.score_dualtalk(truth, predictions, baselines=False) == before
 
@@ -90,6 +90,6 @@ def test_folders_that_do_not_fit(folders: tuple[Path, Path], tmp_path: Path) -> 
     with pytest.raises(UsageError, match=r"c1_speaker1.npy is predicted, but .* has no c1_speaker2.npz"):
         evaluate.score_dualtalk(truth, predictions, baselines=False)
     np.save(predictions / "other_speaker1.npy", motion(0))
-    (predictions / "other_speaker1.npz").write_bytes(npz_bytes(motion(0), np.zeros(100, np.float32)))
+    (predictions / "other_speaker1.npz").write_bytes(motion_bytes(motion(0), np.zeros(100, np.float32)))
     with pytest.raises(UsageError, match="has both"):
         evaluate.score_dualtalk(truth, predictions, baselines=False)

@@ -12,7 +12,8 @@ from duologue.fitting.load_head import load_head_model
 from duologue.fitting.rotations import exp_so3, geodesic
 from duologue.model import checkpoint
 from duologue.model.dyad_metrics import gaze_directions
-from duologue.model.given import HELD, bridged, given, motion_of
+from duologue.model.gaps import bridged
+from duologue.model.given import HELD, given, motion_of
 from duologue.model.representation import encode, from_six, part_slices, scene_of, statistics_of, to_six
 from duologue.model.sample import (
     FACE_TO_FACE,

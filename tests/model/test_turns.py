@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 from dataset_factory import make_head, make_pair
 from duologue.fitting.head_model import rotation_matrix
-from duologue.model.dualtalk_convert import AXES, pair_to_clip
+from duologue.model.dualtalk_convert import pair_to_clip
 from duologue.model.dualtalk_format import GROUPS
-from duologue.model.given import bridged
+from duologue.model.gaps import bridged
+from duologue.model.nominal import AXES
 from duologue.model.turns import wrapped
 from duologue.schemas.heads import HeadTrack
 
