@@ -52,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
     out = Path(args.out) if args.out else Path(args.dataset.removeprefix("file://")) / "view"
     dataset = Dataset(files)
     ids = chosen_ids(dataset, args.pair, args.limit)
+    if args.video:
+        check_sources(dataset, ids)
     model = load_head_model(args.head_model)
     page = write_page(dataset, ids, out, model)
     videos = [write_video(pair, out, model) for pair in _pairs(dataset, ids)] if args.video else []
@@ -93,6 +95,17 @@ def chosen_ids(dataset: Dataset, wanted: list[str], limit: int) -> list[str]:
     every = dataset.ids(selected=False)
     selected = set(dataset.ids()) if _verdicts(dataset) else set()
     return sorted(every, key=lambda pair_id: (pair_id not in selected, pair_id))[:limit]
+
+
+def check_sources(dataset: Dataset, ids: list[str]) -> None:
+    """Before any work: videos can be drawn only over sources that are here.
+
+    Raises:
+        UsageError: a source is not a file on this machine.
+    """
+    for row in dataset.rows(("source_uri",), ids):
+        if not Path(row["source_uri"]).is_file():
+            raise UsageError(f"--video: the source of pair {row['pair_id']} is not here: {row['source_uri']}")
 
 
 def write_page(dataset: Dataset, ids: list[str], out: Path, model: HeadModel | None) -> Path:
@@ -172,16 +185,13 @@ def write_video(pair: Pair, out: Path, model: HeadModel | None) -> Path:
     """``PAIR.mp4``: the measurements drawn over the source.
 
     Raises:
-        UsageError: the source is not a file here, or not the one that was measured.
+        UsageError: the source is not the one that was measured.
     """
     from .overlay import write_overlay
 
-    source = pair.source.source_uri
-    if not Path(source).is_file():
-        raise UsageError(f"--video: the source of pair {pair.pair_id} is not here: {source}")
     fits = model is not None and model.sha256 == pair.fitted.head_model_sha256
     path = out / f"{pair.pair_id}.mp4"
-    write_overlay(pair, source, path, model if fits else None)
+    write_overlay(pair, pair.source.source_uri, path, model if fits else None)
     return path
 
 

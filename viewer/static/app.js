@@ -54,9 +54,9 @@ const App = (() => {
     out.gain = 1;
     if (out.audio) {
       out.audio.peaks = Pose.unpack(data.audio.peaks);
-      let top = 1;
-      for (const value of out.audio.peaks) top = Math.max(top, Math.abs(value));
-      out.gain = 120 / top; // the drawing fills its row; the sound stays as it is
+      out.audio.top = 1;
+      for (const value of out.audio.peaks) out.audio.top = Math.max(out.audio.top, Math.abs(value));
+      out.gain = out.audio.top > 1 ? 120 / out.audio.top : 1; // the drawing fills its row; the sound stays as it is
     }
     if (state.pairs.size > 12) state.pairs.delete(state.pairs.keys().next().value);
     state.pairs.set(out.id, out);
@@ -84,7 +84,7 @@ const App = (() => {
   // ---- time ----
 
   const length = (pair) => pair.frames / pair.fps;
-  const frameAt = (pair, time) => Math.max(0, Math.min(pair.frames - 1, Math.floor((time - pair.start) * pair.fps + 1e-6)));
+  const { frameAt, timeOf } = Timeline;
 
   function seek(time) {
     const pair = state.pair;
@@ -103,7 +103,7 @@ const App = (() => {
   function play() {
     const pair = state.pair;
     if (!pair) return;
-    if (state.time >= pair.start + length(pair) - 0.5 / pair.fps) seek(pair.start);
+    if (state.time >= timeOf(pair, pair.frames - 1) - 1e-6) seek(pair.start);
     const mine = ++run; // a loop of frames ends when a later one begins
     state.playing = true;
     clock = performance.now();
@@ -293,7 +293,7 @@ const App = (() => {
 
   function wire() {
     $("#play").onclick = () => (state.playing ? pause() : play());
-    const step = (seconds) => { pause(); seek(state.pair.start + (frameAt(state.pair, state.time) + 0.5) / state.pair.fps + seconds); };
+    const step = (seconds) => { pause(); seek(timeOf(state.pair, frameAt(state.pair, state.time)) + seconds); };
     $("#back").onclick = () => step(-1 / state.pair.fps);
     $("#forth").onclick = () => step(1 / state.pair.fps);
     $("#speed").onchange = () => { audio.playbackRate = Number($("#speed").value); };
@@ -305,7 +305,7 @@ const App = (() => {
       const frame = 1 / state.pair.fps, big = event.shiftKey ? 1 : frame;
       const actions = {
         " ": () => (state.playing ? pause() : play()), ArrowLeft: () => step(-big), ArrowRight: () => step(big),
-        Home: () => seek(state.pair.start), End: () => seek(state.pair.start + length(state.pair) - frame / 2),
+        Home: () => seek(state.pair.start), End: () => seek(timeOf(state.pair, state.pair.frames - 1)),
         ArrowUp: () => neighbour(-1), ArrowDown: () => neighbour(1),
       };
       if (!actions[event.key]) return;

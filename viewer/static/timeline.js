@@ -13,7 +13,7 @@ const Timeline = (() => {
     const both = (name, digits, factor = 1, suffix = "", offset = 0, step = 1) => (k) => people.map((who) =>
       [`${who} ${number(pair[who][name][step * k + offset] * factor, digits, suffix)}`, COLOURS[who]]);
     const rows = [], measured = (k) => pair.a.valid[k] && pair.b.valid[k];
-    if (pair.audio) rows.push({ label: "sound", height: 34, draw: waveform, value: () => [] });
+    if (pair.audio) rows.push({ label: "sound", height: 34, range: loudest(pair), draw: waveform, value: () => [] });
     const voices = pair.turns.some((turn) => !turn.face);
     rows.push({
       label: "turns", height: voices ? 42 : 30, draw: turns,
@@ -46,6 +46,9 @@ const Timeline = (() => {
     return alone ? rows.filter((row) => row.people !== "joint" && row.label !== "gaze off partner") : rows;
   }
 
+  // The waveform fills its row; how loud it is must be said.
+  const loudest = (pair) => (pair.audio.top > 1 ? `peak ${Math.round(20 * Math.log10(pair.audio.top / 127))} dB` : "silent");
+
   function extent(pair, value) {
     let low = Infinity, high = -Infinity;
     for (const who of ["a", "b"]) for (let k = 0; k < pair.frames; k++) {
@@ -56,13 +59,18 @@ const Timeline = (() => {
   }
 
   function speakers(pair, k) {
-    const t = pair.start + (k + 0.5) / pair.fps;
-    const now = pair.turns.filter((turn) => turn.start_s <= t && t < turn.end_s);
+    const t = timeOf(pair, k);
+    const now = pair.turns.filter((turn) => turn.start_s <= t + 1e-6 && t + 1e-6 < turn.end_s);
     return now.length ? now.map((turn) => turn.face || `${turn.speaker} off screen`).join(" + ") : pair.turns.length ? "silence" : "";
   }
 
   const timeX = (box, pair, t) => box.x + (t - pair.start) / duration(pair) * box.w;
+  // Frame k stands at its own time, k / fps; what is drawn of it reaches half way to its neighbours.
   const frameX = (box, pair, k) => box.x + k / pair.frames * box.w;
+  const span = (box, pair, k) => [frameX(box, pair, Math.max(k - 0.5, 0)), frameX(box, pair, k + 1 < pair.frames ? k + 0.5 : pair.frames)];
+  const timeOf = (pair, k) => pair.start + k / pair.fps;
+  const frameAt = (pair, time) => Math.max(0, Math.min(pair.frames - 1, Math.round((time - pair.start) * pair.fps)));
+  const halves = (x) => Math.round(x * 2) / 2;
   const duration = (pair) => pair.frames / pair.fps;
 
   function waveform(c, box, pair) {
@@ -101,7 +109,7 @@ const Timeline = (() => {
     for (let k = 0; k < pair.frames; k++) {
       const v = value(k);
       if (!Number.isFinite(v) || v <= 0) continue;
-      const x0 = Math.round(frameX(box, pair, k) * 2) / 2, x1 = Math.round(frameX(box, pair, k + 1) * 2) / 2;
+      const [x0, x1] = span(box, pair, k).map(halves);
       c.rect(x0, Math.min(base, base - v * scale), x1 - x0, Math.abs(v * scale));
     }
     c.fill();
@@ -128,7 +136,7 @@ const Timeline = (() => {
     for (let k = 0; k < pair.frames; k++) {
       const v = value(k);
       if (!Number.isFinite(v)) { open = false; continue; }
-      const x = frameX(box, pair, k + 0.5), y = box.y + box.h - Math.max(0, Math.min(1, (v - low) / (high - low))) * box.h;
+      const x = frameX(box, pair, k), y = box.y + box.h - Math.max(0, Math.min(1, (v - low) / (high - low))) * box.h;
       if (open) c.lineTo(x, y); else { c.moveTo(x - 0.6, y); c.lineTo(x, y); }
       open = true;
     }
@@ -168,8 +176,8 @@ const Timeline = (() => {
     c.fillStyle = "#dfe4ea";
     c.beginPath();
     for (let k = 0; k < pair.frames; k++) {
-      const v = pair.distance[k], sd = pair.distance_sd[k], x = Math.round(frameX(box, pair, k) * 2) / 2;
-      if (Number.isFinite(v) && Number.isFinite(sd)) c.rect(x, y(v + sd), Math.round(frameX(box, pair, k + 1) * 2) / 2 - x, y(v - sd) - y(v + sd));
+      const v = pair.distance[k], sd = pair.distance_sd[k], [x0, x1] = span(box, pair, k).map(halves);
+      if (Number.isFinite(v) && Number.isFinite(sd)) c.rect(x0, y(v + sd), x1 - x0, y(v - sd) - y(v + sd));
     }
     c.fill();
     c.lineWidth = 1.4;
@@ -263,9 +271,9 @@ const Timeline = (() => {
       for (let k = 0; k < frames; k++) {
         const missing = people === "joint" ? !(a.valid[k] && b.valid[k]) : !a.valid[k] || !b.valid[k];
         if (!missing) continue;
-        const x = frameX(box, this.pair, k);
+        const [x0, x1] = span(box, this.pair, k);
         c.fillStyle = pattern;
-        c.fillRect(x, box.y, frameX(box, this.pair, k + 1) - x, box.h);
+        c.fillRect(x0, box.y, x1 - x0, box.h);
       }
     }
 
@@ -305,5 +313,6 @@ const Timeline = (() => {
     }
   }
 
-  return { Board, COLOURS, speakers };
+  return { Board, COLOURS, frameAt, span, speakers, timeOf };
 })();
+if (typeof module !== "undefined") module.exports = Timeline;
