@@ -95,7 +95,8 @@ def head_track(
     landmarks = track.landmarks[measured.frames].astype(np.float64)
     rays = gaze_rays(landmarks[:, [LEFT_IRIS[0], RIGHT_IRIS[0]], :2], eye_positions, head.eyeball_radius, camera)
     apart = float(np.linalg.norm(eyes[0] - eyes[1]))
-    size = head_size(landmarks, upright, rays, eye_positions[..., 2], eyes_open(landmarks), camera, apart)
+    depth = eye_positions[..., 2] + head.eyeball_radius * rays[..., 2]
+    size = head_size(landmarks, upright, rays, depth, eyes_open(landmarks), camera, apart)
     plan = resampling(measured.times, times, source)
     rotation = plan.rotation(upright)
     vector = log_so3(torch.as_tensor(rotation)).numpy().astype(np.float32)

@@ -71,8 +71,8 @@ def head_size(
     Args:
         landmarks: [N, 478, >=2] pixels of measured frames.
         rotation: [N, 3, 3], identity for a head that faces the camera.
-        rays: [N, 2, 3] optical axes of (left, right) eye, camera frame. depth: [N, 2] metres of the eyes, for a head
-            of the model's size. openness: [N, 2] True where the lids are open.
+        rays: [N, 2, 3] optical axes of (left, right) eye, camera frame. depth: [N, 2] metres of the irises, for a
+            head of the model's size. openness: [N, 2] True where the lids are open.
         model_ipd: metres between the eyeball centres of the fitted head at the model's size.
     """
     frontal = np.arccos(np.clip(rotation[:, 2, 2], -1, 1)) < _IRIS_MAX_ANGLE
@@ -85,11 +85,11 @@ def head_size(
         axis = (landmarks[rows, iris[1], :2] - landmarks[rows, iris[3], :2]).astype(np.float64)
         span = np.linalg.norm(axis, axis=-1)
         along = axis / np.maximum(span, 1e-9)[:, None]
-        # Foreshortening of the diameter that is seen along the image direction ``along``: the disc's diameter there
-        # has the depth slope that keeps it perpendicular to the optical axis g.
-        g = rays[rows, eye]
-        slope = -(along * g[:, :2]).sum(-1) / np.minimum(g[:, 2], -0.5)
-        full = span * np.sqrt(1 + slope**2)
+        # The disc's diameter that is seen along the image direction ``along`` leans in depth as being perpendicular to
+        # the optical axis g asks; where it lies off the middle of the picture, the line of sight leans as well.
+        g, sight = rays[rows, eye], camera.normalise(landmarks[rows, iris[0], :2])
+        slope = -(along * g[:, :2]).sum(-1) / np.minimum(g[:, 2] + (sight * g[:, :2]).sum(-1), -0.5)
+        full = span * np.sqrt(((along + slope[:, None] * sight) ** 2).sum(-1) + slope**2)
         sizes.append(full * depth[rows, eye] / camera.focal_px)
         pixels.append(full)
     measured, across = np.concatenate(sizes), np.concatenate(pixels)

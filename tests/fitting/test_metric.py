@@ -24,13 +24,14 @@ def test_pixels_count_from_pixel_centres() -> None:
     np.testing.assert_allclose(CAMERA.normalise(CAMERA.project(np.array([0.1, -0.2, 2.0]))), [0.05, -0.1])
 
 
-def discs(size: float, diameter: float, yaw: float, depth: float = 0.9, n: int = 20) -> HeadSize:
-    """Two irises as discs whose axis is turned by ``yaw`` (rad) on a head of ``size`` at ``depth`` (m)."""
+def discs(size: float, diameter: float, yaw: float, depth: float = 0.9, n: int = 20, aside: float = 0.0) -> HeadSize:
+    """Two irises as discs whose axis is turned by ``yaw`` (rad) on a head of ``size``, ``depth`` and ``aside`` (m)."""
     axis = np.array([np.sin(yaw), 0.0, -np.cos(yaw)])
     across = np.array([np.cos(yaw), 0.0, np.sin(yaw)])
     landmarks = np.full((n, 478, 3), 400.0)
     for iris, x in ((LEFT_IRIS, 0.031), (RIGHT_IRIS, -0.031)):
-        centre = np.array([x * size, 0.0, depth * size])
+        centre = np.array([(x + aside) * size, 0.0, depth * size])
+        landmarks[:, iris[0], :2] = CAMERA.project(centre)
         for point, offset in ((1, across), (3, -across)):
             landmarks[:, iris[point], :2] = CAMERA.project(centre + 0.5 * diameter * offset)
     rays = np.broadcast_to(axis, (n, 2, 3))
@@ -39,11 +40,12 @@ def discs(size: float, diameter: float, yaw: float, depth: float = 0.9, n: int =
     return head_size(landmarks, upright, rays, np.full((n, 2), depth), opened, CAMERA, IPD)
 
 
+@pytest.mark.parametrize("aside", [0.0, -0.3, 0.4])
 @pytest.mark.parametrize("yaw", [0.0, 0.3, -0.5])
 @pytest.mark.parametrize("size", [0.93, 1.0, 1.08])
-def test_irises_measure_the_head_whatever_the_gaze(size: float, yaw: float) -> None:
-    found = discs(size, 0.0117, yaw)
-    assert found.iris_ratio == pytest.approx(size, rel=0.01)
+def test_irises_measure_the_head_whatever_the_gaze_and_wherever_it_is(size: float, yaw: float, aside: float) -> None:
+    found = discs(size, 0.0117, yaw, aside=aside)
+    assert found.iris_ratio == pytest.approx(size, rel=0.003)
     assert min(1.0, size) - 0.005 <= found.scale <= max(1.0, size) + 0.005  # between the prior and the irises
     assert found.log_sd < HEAD_SIZE_LOG_SD
     assert not found.child
