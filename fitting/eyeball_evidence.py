@@ -20,6 +20,8 @@ from .fixations import Fixations
 Array = npt.NDArray[np.float64]
 
 _LEAST_SHARE = 1e-3  # less probable fixations are left out
+# Metres of anatomy beyond the head model at which a turned head's eyeballs err as much by the pose as by their irises.
+FOREIGN = 0.0006
 _FREE = 1e-6  # information on a fixation's direction beside the irises', so that none is singular
 
 
@@ -36,12 +38,15 @@ class EyeballEvidence:
     pull: Array
 
 
-def eyeball_evidence(irises: IrisEvidence, fixations: Fixations, rotation: Array, directions: Array) -> EyeballEvidence:
+def eyeball_evidence(
+    irises: IrisEvidence, fixations: Fixations, rotation: Array, directions: Array, foreign: float
+) -> EyeballEvidence:
     """Sum over all ways to cut a track into fixations, each with its own unknown direction eliminated.
 
     Args:
         irises: of the N frames each by itself. rotation: [N, 3, 3] head to camera.
         directions: [N, 3] unit, the smoothed gaze in the head's frame: where the geometry is linearised.
+        foreign: metres of anatomy beyond the head model. Such a head's eyeballs wander in it as it turns.
     """
     information, pull = irises.information.sum(1), irises.pull.sum(1)
     turned = rotation @ information
@@ -63,7 +68,8 @@ def eyeball_evidence(irises: IrisEvidence, fixations: Fixations, rotation: Array
         share = shares[last, length]
         total += np.einsum("k,kij->ij", share, h)
         slope += share @ g
-    return EyeballEvidence(total, slope)
+    trust = 1 / (1 + (foreign / FOREIGN) ** 2)
+    return EyeballEvidence(trust * total, trust * slope)
 
 
 def _eliminated(

@@ -152,6 +152,7 @@ def solve_gaze(
     plan: Resampling,
     appearance: npt.NDArray[np.floating] | None = None,
     iris_error: float = 0.0,
+    foreign: float = 0.0,
 ) -> GazeTrack:
     """Gaze at the N measured frames, smoothed between saccades, resampled to the clip clock.
 
@@ -160,6 +161,7 @@ def solve_gaze(
         radius: metres, eyeball centre to iris centre. times: [N] seconds.
         appearance: [N, 3] gaze by an appearance model, camera frame, NaN where none; it then takes the irises' place.
         iris_error: radians, of what no averaging over a fixation removes (see ``FitOptions``).
+        foreign: metres of anatomy beyond the head model.
     """
     irises = landmarks[:, [LEFT_IRIS[0], RIGHT_IRIS[0]], :2]
     opened = eyes_open(landmarks)
@@ -188,7 +190,7 @@ def solve_gaze(
             evidence = iris_evidence(irises, rotation, eyeballs, radius, camera, usable, iris_error * radius)
             smooth, smooth_sd = evidence.pooled(fixations, rotation).direction()
             if iris_error == 0:  # a detector's own errors at the rim are larger than parallax
-                balls = eyeball_evidence(evidence, fixations, rotation, direction_of(smooth))
+                balls = eyeball_evidence(evidence, fixations, rotation, direction_of(smooth), foreign)
     vergence = np.nan_to_num(_nanmedian(own))
     eyes = _eye_vectors(smooth[:, None] + vergence[None])
     # Two unit vectors of slightly different yaw: their mean direction is the direction of the mean angles.

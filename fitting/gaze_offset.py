@@ -57,7 +57,7 @@ def personal_offset(
     iris_error: float = 0.0,
     angular: bool = False,
 ) -> HeadTrack:
-    """Estimate and remove a person's constant gaze error; fills ``gaze`` and ``gaze_sd``.
+    """Estimate and remove a person's constant gaze error; fills ``gaze`` and ``gaze_sd``, and mends the head's size.
 
     What a frame's own measurement leaves open is filled by the same mixture that finds the constant error: a gaze that
     may be on the partner is drawn towards the partner, by as much as the measurement is unsure.
@@ -88,7 +88,30 @@ def personal_offset(
     corrected[seen] = np.einsum("tij,tj->ti", head, direction_of(own))
     total = np.full(len(seen), np.nan)
     total[seen] = np.sqrt(left + across_variance(track.rotation_sd[seen], corrected[seen]))
-    return replace(track, gaze=corrected.astype(np.float32), gaze_sd=total.astype(np.float32))
+    track = replace(track, gaze=corrected.astype(np.float32), gaze_sd=total.astype(np.float32))
+    return track if balls is None else resized(track, float(mean[3]), float(covariance[3, 3]))
+
+
+def resized(track: HeadTrack, growth: float, variance: float) -> HeadTrack:
+    """The head as large as its eyeballs ask for, which hardly differ between adults: nearer or farther, and surer.
+
+    Args:
+        growth: log of the eyeballs' size over what they have in a head of the size so far. variance: of it.
+    """
+    size = track.scale_log_sd**2
+    share = size / (size + RADIUS_LOG_SD**2)  # of the eyeballs' size, what is a head of another size
+    left = size - share**2 * (size + RADIUS_LOG_SD**2 - variance)
+    factor = np.float32(np.exp(-share * growth))
+    away = np.linalg.norm(track.head_centre, axis=-1)
+    spread = np.sqrt(np.maximum(track.translation_sd**2 + away**2 * (left - size), 0.0))
+    return replace(
+        track,
+        translation=track.translation * factor,
+        head_centre=track.head_centre * factor,
+        translation_sd=(spread * factor).astype(np.float32),
+        scale=track.scale * float(factor),
+        scale_log_sd=float(np.sqrt(left)),
+    )
 
 
 def _given_partner(measured: Array, toward: Array, variance: Array) -> tuple[Array, Array]:

@@ -118,7 +118,9 @@ def head_track(
     seen = None if track.gaze is None else track.gaze[measured.frames]
     # Eyeballs are as large in a small head as in a large one; here lengths are those of a head of the model's size.
     radius = head.eyeball_radius / size.scale
-    gaze = solve_gaze(landmarks, fit.rotation, eye_positions, radius, camera, measured.times, plan, seen, iris_error)
+    gaze = solve_gaze(
+        landmarks, fit.rotation, eye_positions, radius, camera, measured.times, plan, seen, iris_error, fit.foreign
+    )
     empty = np.full((len(times), 3), np.nan, dtype=np.float32)
     valid = plan.valid
     return (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -22,7 +24,14 @@ from duologue.fitting.gaze import (
     probability_within,
     solve_gaze,
 )
-from duologue.fitting.gaze_offset import moved_eyeball, offset_posterior, personal_offset, prior_sd
+from duologue.fitting.gaze_offset import (
+    RADIUS_LOG_SD,
+    moved_eyeball,
+    offset_posterior,
+    personal_offset,
+    prior_sd,
+    resized,
+)
 from duologue.fitting.rotations import exp_so3
 from duologue.fitting.trajectory import resampling
 from duologue.schemas.heads import HeadTrack
@@ -362,7 +371,7 @@ def _ball_by_parallax(held: str, shift: list[float], growth: float) -> tuple[np.
     shares = np.zeros((2, n, 40))
     shares[0 if held == "head" else 1, [39, 79, 119], 39] = 1.0
     smooth, _ = evidence.pooled(Fixations(shares), head).direction()
-    found = eyeball_evidence(evidence, Fixations(shares), head, direction_of(smooth))
+    found = eyeball_evidence(evidence, Fixations(shares), head, direction_of(smooth), 0.0)
     covariance = np.linalg.inv(found.information + np.eye(4) / 0.1**2)
     return covariance @ found.pull, np.sqrt(np.diag(covariance))
 
@@ -399,3 +408,16 @@ def test_what_fixations_say_of_the_eyeballs_enters_the_offset() -> None:
         strict=True,
     ):
         np.testing.assert_allclose(a, b, atol=1e-12)
+
+
+def test_a_head_is_as_large_as_its_eyeballs_ask_for() -> None:
+    head = replace(_head(5), translation_sd=np.full(5, 1.5 * 0.048, np.float32))
+    sure = resized(head, -0.04, 0.0)  # eyeballs too large by 4 %: the head was taken 4 % too small, or they are large
+    share = 0.048**2 / (0.048**2 + RADIUS_LOG_SD**2)
+    np.testing.assert_allclose(sure.head_centre, head.head_centre * np.exp(0.04 * share), rtol=1e-6)
+    assert sure.scale == pytest.approx(np.exp(0.04 * share))
+    assert sure.scale_log_sd == pytest.approx((0.048**-2 + RADIUS_LOG_SD**-2) ** -0.5)
+    np.testing.assert_allclose(sure.translation_sd, sure.head_centre[:, 2] * sure.scale_log_sd, rtol=1e-5)
+    nothing = resized(head, 0.0, 0.048**2 + RADIUS_LOG_SD**2)  # what was known before
+    assert nothing.scale_log_sd == pytest.approx(0.048)
+    np.testing.assert_allclose(nothing.translation_sd, head.translation_sd, rtol=1e-5)
