@@ -1,7 +1,8 @@
-"""Rows that come in any order to shards, one shard in memory at a time: they wait on disk, sorted by shard."""
+"""Rows that come in any order to shards, one shard in memory at a time: they wait on disk, by shard."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,32 +25,33 @@ class Spill:
 
     def __init__(self, folder: str | Path, shards: int) -> None:
         self._folder, self._shards = Path(folder), shards
-        self._seen: set[str] = set()
+        self._places: dict[str, int] = {}  # where in its shard's file each row begins
 
     def __len__(self) -> int:
-        return len(self._seen)
+        return len(self._places)
 
     def add(self, row: Row) -> bool:
         """Keep a row; False, and nothing kept, where its pair_id came before."""
         key = row["pair_id"]
-        if key in self._seen:
+        if key in self._places:
             return False
-        self._seen.add(key)
         table = rows_to_table([row])
-        with (
-            self._path(shard_index(key, self._shards)).open("ab") as stream,
-            pa.ipc.new_stream(stream, table.schema, options=_OPTIONS) as writer,
-        ):
-            writer.write_table(table)
+        with self._path(shard_index(key, self._shards)).open("ab") as stream:
+            self._places[key] = stream.tell()
+            with pa.ipc.new_stream(stream, table.schema, options=_OPTIONS) as writer:
+                writer.write_table(table)
         return True
 
     def write(self, files: Files) -> list[FileEntry]:
         """Every shard of the data set, empty ones too; what waited is deleted as it goes."""
+        keys: list[list[str]] = [[] for _ in range(self._shards)]
+        for key in sorted(self._places):
+            keys[shard_index(key, self._shards)].append(key)
         entries = []
-        for index in range(self._shards):
+        for index, mine in enumerate(keys):
             path = self._path(index)
-            rows = sorted(_rows(path), key=lambda row: str(row["pair_id"])) if path.exists() else []
-            entries.append(write_shard(files, rows, index, self._shards))
+            places = [self._places[key] for key in mine]
+            entries.append(write_shard(files, _rows(path, places), index, self._shards))
             path.unlink(missing_ok=True)
         return entries
 
@@ -57,10 +59,11 @@ class Spill:
         return self._folder / f"{index:05d}.arrows"
 
 
-def _rows(path: Path) -> list[Row]:
-    """The rows of a file of Arrow streams, one after the other."""
-    rows: list[Row] = []
+def _rows(path: Path, places: list[int]) -> Iterator[Row]:
+    """The rows that begin at these places of a file of Arrow streams."""
+    if not places:
+        return
     with pa.OSFile(str(path)) as source:
-        while source.tell() < source.size():
-            rows += table_to_rows(pa.ipc.open_stream(source).read_all())
-    return rows
+        for place in places:
+            source.seek(place)
+            yield from table_to_rows(pa.ipc.open_stream(source).read_all())
