@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,17 @@ def beam_options(runner: str, workers: int, extra: Sequence[str], dry_run: bool 
     return options
 
 
+def check_answers(endpoint: str, timeout_s: float = 10.0) -> None:
+    """Raises UsageError where nobody listens at HOST:PORT; Beam would try for five minutes and not say what."""
+    host, _, port = endpoint.rpartition(":")
+    if not host or not port.isdigit():
+        raise UsageError(f"--job_endpoint={endpoint} is not HOST:PORT")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout_s).close()
+    except OSError as error:
+        raise UsageError(f"no job server answers at {endpoint}: {error.strerror or error}") from error
+
+
 def new_pipeline(options: PipelineOptions) -> Pipeline:
     """An empty pipeline.
 
@@ -71,13 +83,15 @@ def new_pipeline(options: PipelineOptions) -> Pipeline:
         UsageError: the runner misses an option.
     """
     from apache_beam import Pipeline
-    from apache_beam.options.pipeline_options import DirectOptions, StandardOptions
+    from apache_beam.options.pipeline_options import DirectOptions, PortableOptions, StandardOptions
 
     several = options.view_as(DirectOptions).direct_running_mode == "multi_processing"
     if several and options.view_as(StandardOptions).runner == "DirectRunner":
         from .direct_runner import ForkingRunner
 
         return Pipeline(runner=ForkingRunner(options), options=options)
+    if options.view_as(StandardOptions).runner == "PortableRunner":
+        check_answers(str(options.view_as(PortableOptions).job_endpoint))
     try:
         return Pipeline(options=options)
     except ValueError as error:

@@ -20,7 +20,7 @@ from duologue.cli import main
 from duologue.pipeline.config import CurateConfig
 from duologue.pipeline.curate import dataflow_job
 from duologue.pipeline.plan import make_plan
-from duologue.pipeline.runners import beam_options
+from duologue.pipeline.runners import beam_options, new_pipeline
 from duologue.schemas.errors import UsageError
 from duologue.tests.pipeline.conftest import Run, published, start
 
@@ -105,6 +105,16 @@ def test_an_option_that_beam_does_not_know_is_named_and_a_job_server_may_know_mo
     with pytest.raises(UsageError, match="Beam knows no option --direct_workers"):
         beam_options("DirectRunner", 1, ["--direct_workers=3"])
     beam_options("PortableRunner", 1, ["--job_endpoint=localhost:1", "--parallelism_of_server=3"])
+
+
+def test_a_job_server_that_is_not_there_is_named_at_once() -> None:
+    with socket.socket() as taken:  # bound and not listening: nobody answers, and nobody else gets the port
+        taken.bind(("localhost", 0))
+        endpoint = f"localhost:{taken.getsockname()[1]}"
+        with pytest.raises(UsageError, match=f"no job server answers at {endpoint}: "):
+            new_pipeline(beam_options("PortableRunner", 1, [f"--job_endpoint={endpoint}"]))
+    with pytest.raises(UsageError, match="--job_endpoint=server is not HOST:PORT"):
+        new_pipeline(beam_options("PortableRunner", 1, ["--job_endpoint=server"]))
 
 
 PLACE = ["--project=project-1", "--region=us-central1", "--temp_location=gs://bucket/tmp"]
