@@ -57,7 +57,10 @@ class RunLog:
         self.board: Any = None
         if not self.on:
             return
-        out.mkdir(parents=True, exist_ok=True)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"config: cannot write to out, {out}: {error.strerror}") from error
         (out / "config.json").write_text(json.dumps(checkpoint.plain(config), indent=1) + "\n")
         self.path = out / "curves.jsonl"
         # Lines beyond the checkpoint belong to steps that are now done again.

@@ -61,9 +61,19 @@ def run(args: argparse.Namespace) -> int:
     except Stopped as stop:
         print(f"duologue train: {stop}", file=sys.stderr)
         return 1
-    if args.json and int(os.environ.get("RANK", "0")) == 0:
-        print(json.dumps(result))
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(json.dumps(result) if args.json else outcome(result, config.out))
     return 0
+
+
+def outcome(result: dict[str, Any], out: str) -> str:
+    """What a run came to, for people."""
+    if result["loss"] is None:
+        return f"{result['checkpoint']} is at step {result['steps']}, the last one: nothing to do"
+    return (
+        f"step {result['steps']}, loss {result['loss']:.4f}, {result['samples_per_s']:.1f} samples a second\n"
+        f"{result['checkpoint']}: duologue sample AUDIO --checkpoint {out} --out MADE"
+    )
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:

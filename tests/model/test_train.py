@@ -131,6 +131,20 @@ def test_one_line_errors(folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
         assert any(word in line for word in words.split("|")), line
 
 
+def test_a_run_says_what_came_of_it(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = tmp_path / "c.json", tmp_path / "run"
+    path.write_text(json.dumps(checkpoint.plain(config_for(folder, out))))
+    assert cli.main(["train", str(path)]) == 0
+    done, then = capsys.readouterr().out.splitlines()
+    assert done.startswith("step 6, loss ")
+    assert then == f"{out}/last.pt: duologue sample AUDIO --checkpoint {out} --out MADE"
+    assert cli.main(["train", str(path)]) == 0
+    assert capsys.readouterr().out == f"{out}/last.pt is at step 6, the last one: nothing to do\n"
+    assert cli.main(["train", str(path), "--set", f"out={path}/run"]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == f"duologue train: config: cannot write to out, {path}/run: Not a directory"
+
+
 def test_a_run_cut_short_in_its_curves_goes_on_and_a_finished_one_has_nothing_to_do(
     folder: Path, tmp_path: Path
 ) -> None:
