@@ -50,7 +50,8 @@ def card_text(
     parts = [
         _front_matter(manifest),
         "# Two-person conversations: paired 3D head motion with audio\n",
-        f"{light.num_rows} clips ({hours:.2f} h) of two people talking, from {len(_values(light, 'video_id'))} videos. "
+        f"{_number(light.num_rows, 'clip')} ({_duration(hours)}) of two people talking, "
+        f"from {_number(len(_values(light, 'video_id')), 'video')}. "
         "Each row holds both heads in one metric camera frame, their gaze, who speaks when, the mixed audio, and "
         "how sure every value is. Rows hold no face pixels.\n",
         _table(
@@ -130,6 +131,18 @@ def _front_matter(manifest: Manifest) -> str:
             *(f"    - {json.dumps(path)}" for path in paths),
         ]
     return "\n".join([*lines, "---", ""])
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def _duration(hours: float) -> str:
+    """Hours, minutes or seconds, whichever reads best."""
+    seconds = hours * 3600
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{hours:.1f} h"
 
 
 def _values(light: pa.Table, name: str) -> list[str]:

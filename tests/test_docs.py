@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from duologue.bench.accuracy_table import PAGE, RESULT, page_with
 from duologue.cli import VERBS
 from duologue.pipeline.config import load_config
+from duologue.schemas.column_table import column_page
 from duologue.schemas.errors import UsageError
+from duologue.schemas.selection import DEFAULTS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -65,3 +68,15 @@ def test_the_pages_do_not_leave_the_project() -> None:
         text = page.read_text()
         assert "../shared" not in text
         assert not re.search(r"(?<![\w.])/(?:home|root|mnt)/", text), f"{page.name} names a path of one machine"
+
+
+def test_the_columns_page_is_that_of_the_schemas() -> None:
+    page = (ROOT / "docs" / "columns.md").read_text(encoding="utf-8")
+    assert page == column_page(), "run python -m duologue.schemas.column_table > docs/columns.md"
+
+
+def test_every_threshold_is_explained_with_its_default() -> None:
+    page = (ROOT / "docs" / "dataset.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| (\S+) \| ", page, re.MULTILINE)
+    told = {name: value for names, value in rows for name in re.findall(r"\w+", names)}
+    assert told == {name: str(value).lower() for name, value in asdict(DEFAULTS).items()}

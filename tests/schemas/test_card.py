@@ -34,6 +34,7 @@ def test_card_front_matter_names_the_files(root: Path) -> None:
 def test_card_tells_numbers_licences_models_and_limits(root: Path) -> None:
     text = (root / "README.md").read_text()
     for line in (
+        "10 clips (32.0 s) of two people talking, from 5 videos.",
         "| pairs | 10 |", "| selected | 8 |", "| rejects | 1 |", "| speech_share | 2 |", "| CC0-1.0 | 9 |",
         "| CC-BY-4.0 | 1 |", "- A \\| B films", "| faces | mediapipe | 111111111111 | Apache-2.0 |",
         "| face_scale_px | 24.0 |", "tier canonical", "OpenCV", "| scan | one_face | 1 | 0.006 |", "`duologue remove",
