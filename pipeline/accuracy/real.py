@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from dataclasses import dataclass, replace
@@ -55,7 +56,8 @@ FILTERS = {"mirror": "hflip", "half": "select=not(mod(n\\,2))"}
 
 @dataclass(frozen=True)
 class Clip:
-    """A curated clip: its file's name, its landmarks, who its people are ("" where unknown)."""
+    """A curated clip: its file's name, with the beginning of the video's id where several have one name; its landmarks;
+    who its people are ("" where unknown)."""
 
     name: str
     tracks: ClipTracks
@@ -86,11 +88,24 @@ def curated(videos: list[Path], out: Path, workers: int = 1, settings: tuple[str
             fact = facts[row["pair_id"]]
             people = (fact["a.person_id"], fact["b.person_id"])
             clips.append(Clip(Path(fact["source_uri"]).name, tracks_from_row(row), people))
-    return sorted(clips, key=lambda clip: (clip.name, clip.tracks.start_s))
+    return sorted(told_apart(clips), key=lambda clip: (clip.name, clip.tracks.start_s))
+
+
+def told_apart(clips: list[Clip]) -> list[Clip]:
+    """Clips of different videos with one name get the beginning of the video's id into it."""
+    videos: dict[str, set[str]] = {}
+    for clip in clips:
+        videos.setdefault(clip.name, set()).add(clip.tracks.video_id)
+    return [
+        replace(clip, name=f"{clip.name} ({clip.tracks.video_id[:6]})") if len(videos[clip.name]) > 1 else clip
+        for clip in clips
+    ]
 
 
 def altered(videos: list[Path], folder: Path, how: str) -> list[Path]:
     """The videos "mirror"ed left to right or at "half" their frames, sound and times as they are.
+
+    They are named by :func:`name_of_altered`, whatever the videos are called and wherever they lie.
 
     Raises:
         UsageError: ffmpeg cannot read one.
@@ -98,20 +113,32 @@ def altered(videos: list[Path], folder: Path, how: str) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     out = []
     for video in videos:
-        path = folder / f"{video.stem}.mkv"
-        if not path.exists():
+        path = folder / f"{name_of_altered(_video_id(video))}.mkv"
+        partial = path.with_name(f"partial-{path.name}")
+        if path not in out and not path.exists():
             source = ffmpeg.input(str(video), copyts=None)
             options = {"vcodec": "libx264", "crf": 8, "preset": "fast", "pix_fmt": "yuv444p", "vsync": "passthrough"}
             try:
-                ffmpeg.output(source, str(path), vf=FILTERS[how], acodec="copy", **options).run(
+                ffmpeg.output(source, str(partial), vf=FILTERS[how], acodec="copy", **options).run(
                     quiet=True, overwrite_output=True
                 )
             except ffmpeg.Error as error:
-                path.unlink(missing_ok=True)
+                partial.unlink(missing_ok=True)
                 last = (error.stderr or b"").decode(errors="replace").strip().splitlines()[-1:]
                 raise UsageError(f"{video}: ffmpeg cannot read it ({' '.join(last)})") from None
-        out.append(path)
+            partial.rename(path)  # an interrupted run leaves nothing that the next would take for whole
+        out += [] if path in out else [path]
     return out
+
+
+def name_of_altered(video_id: str) -> str:
+    """The stem of the altered file of a video."""
+    return video_id[:16]
+
+
+def _video_id(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def source_rate(tracks: ClipTracks) -> float:
@@ -176,6 +203,8 @@ def held_out(model: ReducedModel, clips: list[Clip], options: FitOptions) -> dic
         if errors:
             per_clip[clip.label] = float(np.median(np.concatenate(list(errors.values()))))
             everything += errors.values()
+    if not everything:
+        raise UsageError(f"none of {len(clips)} clips could be fitted")
     return {"median_pct": float(np.median(np.concatenate(everything))), "clips": per_clip}
 
 
@@ -223,7 +252,7 @@ def agreement(fitter: HeadFitter, clips: list[Clip], others: list[Clip], mirror:
     """Clips against those of the altered videos; None where one was not found or not fitted."""
     out: dict[str, Any] = {}
     for clip in clips:
-        stem = Path(clip.name).stem
+        stem = name_of_altered(clip.tracks.video_id)
         match = [
             other
             for other in others
@@ -352,8 +381,8 @@ def run_real(folder: Path, out: Path, workers: int, settings: list[str], *, quie
     clips = curated(videos, out / "clips", workers, chosen)
     if not clips:
         raise UsageError(f"{folder}: no clip with exactly two people was found in {len(videos)} files")
-    names = {clip.name for clip in clips}
-    videos = [video for video in videos if video.name in names]
+    found = {clip.tracks.video_id for clip in clips}
+    videos = [video for video in videos if _video_id(video) in found]
     both = {how: curated(altered(videos, out / f"{how}-videos", how), out / how, workers, chosen) for how in FILTERS}
     result = check(model, clips, both["mirror"], both["half"])
     if not quiet:
