@@ -344,17 +344,29 @@ def _write_shards(
     progress: Callable[[int, int], None] | None,
 ) -> list[FileEntry]:  # fmt: skip
     schema = pair_schema()
-    streams = [pa.ipc.new_stream(str(work / f"{index}.arrow"), schema) for index in range(count)]
+    for old in work.iterdir():
+        old.unlink()
     for done, row in enumerate(parameter_rows(options, config_hash), 1):
-        streams[shard_index(row["pair_id"], count)].write_table(rows_to_table([row]))
+        # A stream a row, one after the other in a file: there may be more shards than files may be open.
+        path = work / f"{shard_index(row['pair_id'], count)}.arrow"
+        with path.open("ab") as file, pa.ipc.new_stream(file, schema) as stream:
+            stream.write_table(rows_to_table([row]))
         if progress is not None:
             progress(done, options.rows)
-    for stream in streams:
-        stream.close()
     files = as_files(root)
     entries = []
     for index in range(count):
-        with pa.ipc.open_stream(str(work / f"{index}.arrow")) as stream:
-            rows = sorted(table_to_rows(stream.read_all()), key=lambda row: row["pair_id"])
+        rows = sorted(_waiting(work / f"{index}.arrow"), key=lambda row: row["pair_id"])
         entries.append(write_shard(files, rows, index, count))
     return entries
+
+
+def _waiting(path: Path) -> Iterator[Row]:
+    """The rows of a file of streams; none where there is no file."""
+    if not path.exists():
+        return
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        while file.tell() < size:
+            with pa.ipc.open_stream(file) as stream:
+                yield from table_to_rows(stream.read_all())

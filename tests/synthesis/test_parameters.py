@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +125,21 @@ def test_files_of_something_else_are_left_alone(tmp_path: Path, name: str) -> No
     with pytest.raises(UsageError, match=r"is not a data set|unfinished run"):
         write_parameters(tmp_path, ParameterOptions(1))
     assert (tmp_path / name).read_text() == "mine"
+
+
+@needs_espeak
+def test_more_shards_than_files_may_be_open(tmp_path: Path) -> None:
+    run = (
+        "import resource, sys\n"
+        "from duologue.synthesis.parameters import ParameterOptions, write_parameters\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (40, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))\n"
+        "write_parameters(sys.argv[1], ParameterOptions(42, rows_per_shard=1))\n"
+    )
+    command = [sys.executable, "-c", run, str(tmp_path / "set")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-500:]
+    assert verify(tmp_path / "set").sound
+    assert len(list((tmp_path / "set" / "pairs").iterdir())) == 42
 
 
 def test_boxes_count_from_pixel_centres(pairs: list[Pair]) -> None:
