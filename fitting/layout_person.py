@@ -45,7 +45,7 @@ def facing_group(p: str) -> Group:
                     "{p} is turned squarely to {q}",
                     "{p} has the head straight toward {q}",
                     "{p} points the face directly at {q}",
-                    "{p} fronts {q}",
+                    "{p} has the face turned to {q}",
                 ),
             ),
             Bin(
@@ -55,7 +55,7 @@ def facing_group(p: str) -> Group:
                 (
                     "{p} is turned partly away from {q}",
                     "{p} is angled off {q}",
-                    "{p} stands at a slant to {q}",
+                    "{p} is at a slant to {q}",
                     "{p} has the head half turned from {q}",
                     "{p} is rotated a little off {q}",
                 ),
@@ -69,7 +69,7 @@ def facing_group(p: str) -> Group:
                     "{p} shows {q} a profile",
                     "{p} has a shoulder to {q}",
                     "{p} is sideways to {q}",
-                    "{p} sits at a right angle to {q}",
+                    "{p} is at a right angle to {q}",
                 ),
             ),
             Bin(

@@ -16,7 +16,7 @@ from duologue.fitting.layout import (
     place,
     text,
 )
-from duologue.fitting.layout_codes import GROUPS
+from duologue.fitting.layout_codes import ARRANGEMENTS, GROUPS
 from duologue.fitting.layout_person import BOTH
 
 
@@ -148,3 +148,24 @@ def test_placed_heads_have_the_layout() -> None:
     forward = np.array([-np.sin(yaw), 0.0, -np.cos(yaw)])  # R_y(yaw) (0, 0, -1)
     cosine = forward @ relative / np.linalg.norm(relative)
     assert np.degrees(np.arccos(cosine)) == pytest.approx(abs(layout["facing_a_deg"]), abs=1.0)
+
+
+def test_no_phrase_says_what_was_not_measured() -> None:
+    """Heads are measured: whether people sit or stand is not known, nor whom they despise."""
+    phrases = [phrase for group in GROUPS for bin in group.bins for phrase in bin.phrases]
+    phrases += [phrase for said in (*ARRANGEMENTS.values(), *BOTH.values()) for phrase in said]
+    assert len(phrases) > 150
+    assert [phrase for phrase in phrases if re.search(r"\b(sits?|stands?|looks down|towers?)\b", phrase)] == []
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        ("They sit opposite one another.", "arrangement:face_to_face"),
+        ("They stand rear to rear.", "arrangement:back_to_back"),
+        ("B looks down on A.", "height:b_higher"),
+        ("The left one towers over the right.", "height:a_higher"),
+    ],
+)
+def test_phrases_of_earlier_captions_are_still_read(said: str, code: str) -> None:
+    assert parse(said).codes == (code,)
