@@ -149,7 +149,8 @@ def curves(
     def y(value: float) -> float:
         return floor - value / top * (floor - 18.0)
 
-    parts = [f'<svg class="chart" viewBox="0 0 {width} {height}" role="img">']
+    told = escaped(f"{', '.join(series)} over {', '.join(steps)}, {unit}")
+    parts = [f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="{told}">']
     for k in range(5):
         value = top * k / 4
         parts.append(
@@ -195,7 +196,7 @@ def interval(value: float, low: float, high: float, *, top: float, limit: float 
         return 4.0 + min(max(at / top, 0.0), 1.0) * (width - 8.0)
 
     parts = [
-        f'<svg class="strip {kind}" viewBox="0 0 {width:g} {2 * middle:g}" role="img">'
+        f'<svg class="strip {kind}" viewBox="0 0 {width:g} {2 * middle:g}" aria-hidden="true">'
         f'<line class="axis" x1="4" x2="{width - 4:g}" y1="{middle}" y2="{middle}"/>'
     ]
     if limit is not None:

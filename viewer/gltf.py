@@ -158,7 +158,6 @@ def _add_head(
             nodes[-1]["scale"] = [float(head.scale)] * 3
         else:
             nodes[first + parent].setdefault("children", []).append(first + j)
-    nodes[first]["scale"] = [head.scale] * 3
     inverse = np.tile(np.eye(4), (len(JOINTS), 1, 1))
     inverse[:, :3, 3] = -joints
     skin = {
