@@ -230,7 +230,10 @@ window.addEventListener("load", () => {
         said.push(document.querySelector("#problem").textContent || "well");
         loop.focus();
         said.push(press(" ", loop), press("ArrowRight", loop), document.activeElement === loop ? "kept" : "lost");
-        console.log("frames: " + said.join(" ") + " .");
+        document.querySelector("#right .gl").getContext("webgl").getExtension("WEBGL_lose_context").loseContext();
+        until(() => document.querySelector("#problem").textContent.includes("reload the page"), () => {
+          console.log("frames: " + said.join(" ") + " .");
+        });
       }, 500);
     });
   });
@@ -238,7 +241,7 @@ window.addEventListener("load", () => {
 </script>"""
 
 
-def test_hasty_keys_raise_no_alarm_and_controls_keep_theirs(tmp_path: Path) -> None:
+def test_hasty_keys_raise_no_alarm_controls_keep_theirs_and_a_lost_drawing_is_said(tmp_path: Path) -> None:
     pairs = [replace(make_pair(seed, frames=75), fitted=clip().fitted) for seed in (4, 6)]
     write_dataset(tmp_path / "set", pairs)
     assert main(["view", str(tmp_path / "set"), "--out", str(tmp_path / "page")]) == 0

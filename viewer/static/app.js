@@ -408,6 +408,7 @@ const App = (() => {
       for (const side of ["left", "face_a", "face_b", "right"]) {
         const figure = $(`#${side}`);
         views[side] = { figure, gl: new Scene.View(figure.querySelector(".gl")), ink: figure.querySelector(".ink") };
+        views[side].gl.canvas.addEventListener("webglcontextlost", () => problem("The browser gave up its 3D drawing: reload the page."));
       }
     } catch (error) {
       views = null;
