@@ -28,6 +28,7 @@ from scipy.ndimage import gaussian_filter1d
 
 MODEL = load_head_model("canonical")
 LIPS = lip_modes(MODEL.expression_names)
+BLINK = MODEL.expression_names.index("eyeBlinkLeft")
 MEASURED_LAG, MEASURED_NOISE = 2.5, 0.5  # frames of smoothing; sd of slow noise, shares of each number's own deviation
 SINGLES_SEED = 4
 

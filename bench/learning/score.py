@@ -32,14 +32,14 @@ from duologue.schemas.heads import HeadTrack
 from duologue.schemas.row import Pair
 from torch import Tensor
 
-from .data import LIPS
+from .data import BLINK, LIPS
 from .redraw import redrawn
 
 Heads = tuple[HeadTrack, HeadTrack]
 DRAWS = 8
 SHOWN = (
     "fd", "pfd", "sid_speaker", "sid_listener", "mse_full", "mse_lip", "mse_eye", "mse_rotation", "mse_translation",
-    "rpcc", "gaze_deg", "distance_m", "position_m", "facing_deg", "mutual_gaze_ap",
+    "rpcc", "gaze_deg", "distance_m", "position_m", "facing_deg", "mutual_gaze_ap", "blinks",
 )  # fmt: skip
 
 
@@ -71,6 +71,12 @@ def both_look(angle: np.ndarray) -> np.ndarray:
     return np.asarray(1 / (1 + np.exp((np.degrees(angle) - (ENTER_DEG + LEAVE_DEG) / 2) / 2)))
 
 
+def blinks(head: HeadTrack, fps: float) -> float:
+    """How often the eyes close, in 10 s."""
+    shut = head.expression[:, BLINK] > 0.5
+    return float((shut[1:] & ~shut[:-1]).sum() * 10 * fps / len(shut))
+
+
 def score(shown: Heads, pair: Pair) -> dict[str, float]:
     """Measures of one pair."""
     true = (pair.fitted.a, pair.fitted.b)
@@ -82,6 +88,7 @@ def score(shown: Heads, pair: Pair) -> dict[str, float]:
         keep = got.valid & wanted.valid & partner.valid
         x, y, z = (np.concatenate(list(parts_of(head).values()), 1)[keep] for head in (got, wanted, partner))
         row["rpcc"] = residual_correlation(x, y, z)
+        row["blinks"] = blinks(got, pair.fitted.fps)
         people.append(row)
     means = {name: float(np.nanmean([person[name] for person in people])) for name in people[0]}
     return means | vars(space_errors(shown, true))
