@@ -151,11 +151,12 @@ class Scores:
 
 
 def sampled(net: Trained, batch: Batch, scene: Scene, known: Given) -> Tensor:
-    """[DRAWS, 2, T, D] normalised motions of the network for one pair; ``known`` of that pair alone."""
-    options = net.config.diffusion
+    """[DRAWS, 2, T, D] normalised motions of the network for one pair; ``known`` of that pair alone. Each pair has
+    noise of its own, the same for every network: with one noise for all, a table would tell of that draw."""
+    options, seed = net.config.diffusion, int(batch.pair_ids[0][:8], 16)
     return sample_motion(
         net.model, net.front(batch.audio).repeat(DRAWS, 1, 1), batch.speaking.repeat(DRAWS, 1, 1),
-        scene.layout().repeat(DRAWS, 1, 1), seed=0, steps=options.steps, guidance=options.guidance,
+        scene.layout().repeat(DRAWS, 1, 1), seed=seed, steps=options.steps, guidance=options.guidance,
         slow_noise=options.slow_noise, clip=options.clip, window=net.config.load.window, overlap=50,
         known=known.repeat(DRAWS),
     )[0]  # fmt: skip
