@@ -14,7 +14,7 @@ from ..schemas.errors import UsageError
 from ..schemas.heads import HeadTrack
 from ..schemas.row import Pair
 from .gltf import vertex_normals
-from .overlay import COLOURS, draw_turns, head_vertices, project, put_text, write_mp4
+from .overlay import COLOURS, draw_turns, head_vertices, put_text, write_mp4
 
 UInt8 = npt.NDArray[np.uint8]
 Array = npt.NDArray[np.float64]
@@ -24,11 +24,15 @@ _LIGHT = np.array([-0.35, -0.55, -0.76])  # towards the lamp, camera frame
 _SKIN = {"a": (222.0, 172.0, 142.0), "b": (178.0, 190.0, 220.0)}
 _WHITE, _IRIS = (240.0, 240.0, 236.0), (40.0, 52.0, 70.0)
 _GROUND = (34, 38, 44)
+_ABOUT = np.array(
+    [[0.20, 0.26], [0.20, 0.28]]
+)  # metres left and above, right and below of a head's centre that are shown
 _COARSE = 4000  # triangles; a mesh of fewer is drawn in quarters of them, so that its shading is smooth
 
 
 def heads_frames(pair: Pair, model: HeadModel) -> Iterator[UInt8]:
-    """[720, 1280, 3] RGB of every frame: heads of valid people, who speaks, the turns; the row's own camera.
+    """[720, 1280, 3] RGB of every frame: heads of valid people, who speaks, the turns; the part of the picture of the
+    row's own camera that holds both heads in all frames (:func:`framing`).
 
     Raises:
         UsageError: the pair refers to another head model.
@@ -37,18 +41,41 @@ def heads_frames(pair: Pair, model: HeadModel) -> Iterator[UInt8]:
         raise UsageError(f"pair {pair.pair_id} refers to head model {pair.fitted.head_model_id}, not {model.model_id}")
     people = [(who, head) for who, head in (("a", pair.fitted.a), ("b", pair.fitted.b)) if head.valid.any()]
     tones = {who: _tones(model, head, who) for who, head in people}
+    frame_of = framing(pair)
     for frame in range(len(pair.fitted.times)):
         canvas = np.empty((SIZE[1], SIZE[0], 3), np.uint8)
         canvas[:] = _GROUND
-        draw_heads(canvas, pair, frame, model, tones)
+        draw_heads(canvas, pair, frame, model, tones, frame_of)
         draw_turns(canvas, pair, frame)
         yield canvas
 
 
-def draw_heads(canvas: UInt8, pair: Pair, frame: int, model: HeadModel, tones: dict[str, Array]) -> None:
+def framing(pair: Pair) -> tuple[float, Array]:
+    """Focal length in pixels of a :data:`SIZE` picture and [2] its principal point, such that both heads fill it.
+
+    What is cut out of the camera's picture is the same in all frames: nobody moves because somebody else does.
+    """
+    fitted = pair.fitted
+    low, high = np.full(2, np.inf), np.full(2, -np.inf)  # tangents of the angles from the optical axis
+    for head in (fitted.a, fitted.b):
+        seen = head.head_centre[head.valid & (head.head_centre[:, 2] > 0.05)].astype(np.float64)
+        if len(seen):
+            middle = seen[:, :2] / seen[:, 2:]
+            low = np.minimum(low, (middle - _ABOUT[0] / seen[:, 2:]).min(0))
+            high = np.maximum(high, (middle + _ABOUT[1] / seen[:, 2:]).max(0))
+    size = np.array(SIZE, dtype=np.float64)
+    if not np.isfinite(low).all():
+        return fitted.focal_px * min(SIZE[0] / fitted.width, SIZE[1] / fitted.height), (size - 1) / 2
+    focal = float((size / (high - low)).min())
+    return focal, (size - 1) / 2 - focal * (low + high) / 2
+
+
+def draw_heads(
+    canvas: UInt8, pair: Pair, frame: int, model: HeadModel, tones: dict[str, Array], frame_of: tuple[float, Array]
+) -> None:
     """Both heads' triangles, far ones first (painter's algorithm), shaded by the normals of their corners; names."""
     fitted = pair.fitted
-    scale = min(SIZE[0] / fitted.width, SIZE[1] / fitted.height)
+    focal, principal = frame_of
     depths, polygons, colours, crowns = [], [], [], {}
     light = _LIGHT / np.linalg.norm(_LIGHT)
     for who, head in (("a", fitted.a), ("b", fitted.b)):
@@ -68,7 +95,7 @@ def draw_heads(canvas: UInt8, pair: Pair, frame: int, model: HeadModel, tones: d
         normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-15)
         shade = 0.45 + 0.55 * np.clip(normal @ light, 0.0, 1.0)
         depths.append(np.linalg.norm(corner.mean(1), axis=1))
-        polygons.append(project(corner, fitted.focal_px * scale, SIZE[0], SIZE[1]))
+        polygons.append(corner[..., :2] / corner[..., 2:] * focal + principal)
         colours.append(tone * shade[:, None])
         top = polygons[-1].reshape(-1, 2)
         crowns[who] = top[top[:, 1].argmin()]

@@ -22,7 +22,7 @@ from duologue.schemas.verify import verify
 from duologue.transforms.speech_file import read_speech
 from duologue.viewer.generated import GeneratedMotion, Written, generated_pair, write_generated
 from duologue.viewer.gltf import glb_bytes
-from duologue.viewer.heads_video import heads_frames, quartered
+from duologue.viewer.heads_video import framing, heads_frames, quartered
 from duologue.viewer.overlay import head_vertices
 from scipy.spatial.transform import Rotation
 
@@ -203,6 +203,29 @@ def test_both_heads_are_in_the_picture_and_move(pair: Pair) -> None:
         drawn = (first[:690, half].astype(int) - np.array([34, 38, 44])).any(-1)
         assert 0.03 < drawn.mean() < 0.7
         assert (first[:690, half] != later[:690, half]).any()
+
+
+def test_the_film_frames_both_heads_wherever_they_are_in_the_picture(pair: Pair) -> None:
+    fitted = pair.fitted
+    up = np.array([0.0, -0.3, 0.4], np.float32)  # both in the upper part of the picture, and further off
+    moved = {
+        who: replace(head, head_centre=head.head_centre + up, translation=head.translation + up)
+        for who, head in (("a", fitted.a), ("b", fitted.b))
+    }
+    for shown in (pair, replace(pair, fitted=replace(fitted, **moved))):
+        focal, principal = framing(shown)
+        corners = []
+        for head in (shown.fitted.a, shown.fitted.b):
+            centre = head.head_centre.astype(np.float64)
+            spots = centre[:, :2] / centre[:, 2:] * focal + principal
+            corners += [spots.min(0), spots.max(0)]
+        low, high = np.min(corners, axis=0), np.max(corners, axis=0)
+        assert (low > [60, 80]).all()
+        assert (high < [1220, 640]).all()
+        assert low[0] + high[0] == pytest.approx(1279, abs=40)  # in the middle, but for perspective
+        assert high[0] - low[0] > 500
+    nobody = {who: replace(h, valid=np.zeros_like(h.valid)) for who, h in (("a", fitted.a), ("b", fitted.b))}
+    assert framing(replace(pair, fitted=replace(fitted, **nobody)))[1].tolist() == [639.5, 359.5]
 
 
 def test_quarters_fill_their_triangle() -> None:
