@@ -14,6 +14,7 @@ from typing import TextIO
 from .funnel import STAGES
 
 INTERVAL_S = 2.0
+LOG_INTERVAL_S = 300.0
 # Stage -> the stage whose output it works through: what was found for it to do.
 BEFORE = {"scan": "probe", "fit": "evidence", "score": "fit"}
 
@@ -54,7 +55,8 @@ class ProgressReader:
 
 
 class ProgressLine:
-    """Draws the current stage on one line of a terminal; on a pipe it prints a line when a stage changes.
+    """Draws the current stage on one line of a terminal; on a pipe a line when a stage begins, and how far it is every
+    five minutes.
 
     Args:
         folder: where workers append their progress.
@@ -67,7 +69,7 @@ class ProgressLine:
         self.out = out
         self._current = ""
         self._entered = time.monotonic()
-        self._base = 0.0
+        self._logged = 0.0
 
     def draw(self) -> None:
         stages = self.reader.read()
@@ -77,9 +79,13 @@ class ProgressLine:
         stage = seen[-1]
         done = stages[stage].media_s
         if stage != self._current:
-            self._current, self._entered, self._base = stage, time.monotonic(), 0.0
+            self._current, self._entered = stage, time.monotonic()
             if not self.out.isatty():
                 print(f"  {stage} ...", file=self.out, flush=True)
+                self._logged = self._entered
+        elif not self.out.isatty() and time.monotonic() - self._logged >= LOG_INTERVAL_S:
+            self._logged = time.monotonic()
+            print("  " + self.line(stage, stages, done), file=self.out, flush=True)
         if self.out.isatty():
             self.out.write("\r\x1b[K" + self.line(stage, stages, done))
             self.out.flush()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import pytest
+from duologue.pipeline import progress
 from duologue.pipeline.progress import ProgressLine, ProgressReader
 
 
@@ -33,3 +35,22 @@ def test_a_pipe_gets_a_line_a_stage(tmp_path: Path) -> None:
         line.draw()
     line.finish()
     assert out.getvalue() == "  probe ...\n  scan ...\n"
+
+
+def test_a_log_file_is_told_every_five_minutes_how_far_a_long_stage_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    (tmp_path / "1.tsv").write_text("probe\t7200.0\t2.0\t1.5\t1\n")
+    line = ProgressLine(tmp_path, out := io.StringIO())
+    for minute in range(12):
+        now[0] = 1000.0 + 60 * minute
+        with (tmp_path / "1.tsv").open("a") as stream:
+            stream.write("scan\t360.0\t2.0\t1.5\t1\n")
+        line.draw()
+    assert out.getvalue().splitlines() == [
+        "  scan ...",
+        "  scan    2160.0 s of 2.00 h  7.2x real time  ETA 0:11:40",
+        "  scan    1.10 h of 2.00 h  6.6x real time  ETA 0:08:10",
+    ]
