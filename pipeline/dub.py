@@ -104,7 +104,9 @@ def grouped(dataset: Dataset) -> dict[str, list[tuple[str, str]]]:
             if len(part) > 1:
                 out[part[0]] = [(name, key) for name in part for key in members[name]]
     if not out:
-        raise UsageError(f"{root} shows single people of fewer than two components in any split: nobody to talk to")
+        apart = len(members) > 1
+        way = f"; put them into one: duologue select {root} --set val_share=0 --set test_share=0" if apart else ""
+        raise UsageError(f"{root} has no split with two single people who are not one another: nobody to talk to{way}")
     return out
 
 

@@ -9,8 +9,10 @@ from duologue.cli import main
 from duologue.pipeline.dub import dub_dataset
 from duologue.schemas.audio import encode_audio
 from duologue.schemas.dataset import Dataset
+from duologue.schemas.finish import reselect
 from duologue.schemas.heads import HeadTrack
 from duologue.schemas.row import Pair
+from duologue.schemas.selection import SelectionOptions, split_of
 from duologue.schemas.verify import verify
 from duologue.transforms.dub import DubOptions, dub, floor_plan
 
@@ -169,4 +171,28 @@ def test_refusals_are_one_line(singles: Path, dubbed: Path, tmp_path: Path, caps
     assert "is not a data set and holds README.md" in capsys.readouterr().err
     write_dataset(tmp_path / "one", [alone(1)])
     assert main(["dub", str(tmp_path / "one"), "--out", str(tmp_path / "y")]) == 2
-    assert "nobody to talk to" in capsys.readouterr().err
+    assert capsys.readouterr().err.endswith("nobody to talk to\n")
+
+
+def test_two_people_whom_chance_put_into_two_splits_can_be_brought_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "two"
+    write_dataset(root, [alone(1), alone(2)])
+    reselect(root, SelectionOptions(val_share=0.5, test_share=0.5, split_seed=_seed_that_parts(root)))
+    assert main(["dub", str(root), "--out", str(tmp_path / "y")]) == 2
+    told = capsys.readouterr().err.strip()
+    assert told.endswith(f"put them into one: duologue select {root} --set val_share=0 --set test_share=0")
+    assert main(["select", *told.partition("duologue select ")[2].split()]) == 0
+    assert main(["dub", str(root), "--out", str(tmp_path / "y")]) == 0
+    assert len(Dataset(tmp_path / "y")) > 0
+
+
+def _seed_that_parts(root: Path) -> int:
+    names = Dataset(root).selection()["component"].to_pylist()
+    assert len(set(names)) == 2
+    for seed in range(50):
+        options = SelectionOptions(val_share=0.5, test_share=0.5, split_seed=seed)
+        if len({split_of(name, options) for name in names}) == 2:
+            return seed
+    raise AssertionError("no seed parts them")
