@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from . import block_tridiagonal
+from .block_tridiagonal import BorderedFactor, Factor, factorise
 from .compiled_model import POSE, CompiledModel
 from .residuals import Linearisation, Observations, State, linearise
 from .rotations import exp_so3
@@ -29,8 +29,8 @@ class LMOptions:
         damping: first value, relative to the diagonal; divided by 8 on success, multiplied by 8 on failure.
         robust_scale: Geman-McClure scale, in standard deviations.
         chunk: frames assembled at a time.
-        assembled: steps for which the Hessian of the data is assembled anew; later ones keep the last (chord steps: the
-            gradient, and with it the answer, stays exact).
+        assembled: steps for which the Hessian of the data is assembled anew; later ones keep the last, and its
+            factors, until a step fails (chord steps: the gradient, and with it the answer, stays exact).
         shape_weight: factor on the identity's prior. A landmark's error is mostly constant over a track, so that K
             frames say less about the identity than K independent ones would.
         adaptive_from: identity modes from this one on share a prior variance that is estimated with them, from the
@@ -42,7 +42,7 @@ class LMOptions:
     damping: float = 1e-4
     robust_scale: float = 3.0
     chunk: int = 64
-    assembled: int = 2
+    assembled: int = 3
     shape_weight: float = 1.0
     adaptive_from: int | None = None
     adaptive_student: float = 4.0
@@ -84,10 +84,13 @@ def solve(
     damping = torch.full_like(cost, options.damping)
     converged = torch.zeros_like(cost, dtype=torch.bool)
     schur: Tensor | None = None
+    factor: Factor | BorderedFactor | None = None
+    stale = False
     steps = 0
     while steps < options.iterations and not bool(converged.all()):
         steps += 1
-        step, shape_step, schur = _step(lin, motion, state, data.mask, damping, with_shape, precision)
+        factor = factor or _factorise(lin, motion, data.mask, damping, with_shape)
+        step, shape_step, schur = _step(factor, lin, motion, state, damping, precision)
         trial = _apply(state, step, shape_step, model)
         near = None if steps < options.assembled else lin
         trial_lin = linearise(model, data, trial, options.robust_scale, with_shape, options.chunk, near)
@@ -95,11 +98,20 @@ def solve(
         trial_cost = _total(trial_lin, trial_motion, trial, precision, with_shape)
         better = (trial_cost < cost) & ~converged
         small = (cost - trial_cost).abs() <= options.tolerance * cost.abs()
-        damping = torch.where(better, damping / 8, damping * 8)
         state = trial.select(better, state)
         lin = _select_lin(better, trial_lin, lin)
         motion = _select_motion(better, trial_motion, motion)
         cost = torch.where(better, trial_cost, cost)
+        if bool((better | small | converged).all()):
+            damping = damping / 8
+            factor = None if near is None else factor
+        elif stale:  # a step that was not good enough deserves a Hessian of where it starts
+            lin = linearise(model, data, state, options.robust_scale, with_shape, options.chunk)
+            factor = None
+        else:
+            damping = torch.where(better, damping / 8, damping * 8)
+            factor = None
+        stale = factor is not None
         converged = converged | small | (damping > 1e8)
         if schur is not None and options.adaptive_from is not None:
             precision = _adapted(precision, state.shape, schur, options)
@@ -176,16 +188,10 @@ def _total(lin: Linearisation, motion: MotionTerm, state: State, precision: Tens
     return torch.where(torch.isfinite(total), total, torch.full_like(total, float("inf")))
 
 
-def _step(
-    lin: Linearisation,
-    motion: MotionTerm,
-    state: State,
-    mask: Tensor,
-    damping: Tensor,
-    with_shape: bool,
-    precision: Tensor,
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Damped Gauss-Newton step [B, T, n + 6], the identity's [B, S], and the identity's information."""
+def _factorise(
+    lin: Linearisation, motion: MotionTerm, mask: Tensor, damping: Tensor, with_shape: bool
+) -> Factor | BorderedFactor:
+    """The damped normal equations over (expression, jaw, pose, velocity), with the identity's border."""
     b, t, n, _ = lin.hessian.shape
     n_linear = n - POSE
     device = lin.hessian.device
@@ -200,21 +206,33 @@ def _step(
     upper = torch.zeros(b, t - 1, n + POSE, n + POSE, dtype=torch.float64, device=device)
     upper[..., linear, linear] = motion.linear_upper
     upper[..., n_linear:, n_linear:] = motion.pose_upper
-    gradient = motion.gradient.clone()
-    gradient[..., :n] += lin.gradient
+    chain = factorise(diagonal, upper, tail=2 * POSE)
     if not with_shape:
-        return -block_tridiagonal.solve(diagonal, upper, gradient[..., None])[..., 0], None, None
+        return chain
     assert lin.border is not None
+    border = torch.zeros(b, t, n + POSE, lin.border.shape[-1], dtype=torch.float64, device=device)
+    border[..., :n, :] = lin.border
+    return BorderedFactor.of(chain, border)
+
+
+def _step(
+    factor: Factor | BorderedFactor,
+    lin: Linearisation,
+    motion: MotionTerm,
+    state: State,
+    damping: Tensor,
+    precision: Tensor,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Damped Gauss-Newton step [B, T, n + 6], the identity's [B, S], and the identity's information."""
+    gradient = motion.gradient.clone()
+    gradient[..., : lin.gradient.shape[-1]] += lin.gradient
+    if isinstance(factor, Factor):
+        return -factor.solve(gradient[..., None])[..., 0], None, None
     assert lin.corner is not None
     assert lin.corner_gradient is not None
-    s = lin.corner.shape[-1]
-    border = torch.zeros(b, t, n + POSE, s, dtype=torch.float64, device=device)
-    border[..., :n, :] = lin.border
     corner = lin.corner + torch.diag_embed(precision)
     corner = corner + torch.diag_embed(damping[:, None] * torch.diagonal(corner, dim1=1, dim2=2))
-    step, shape_step, schur = block_tridiagonal.solve_bordered(
-        diagonal, upper, gradient, border, corner, lin.corner_gradient + precision * state.shape
-    )
+    step, shape_step, schur = factor.solve(gradient, corner, lin.corner_gradient + precision * state.shape)
     return -step, -shape_step, schur
 
 

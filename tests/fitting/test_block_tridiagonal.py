@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from duologue.fitting.block_tridiagonal import solve, solve_bordered
+from duologue.fitting.block_tridiagonal import BorderedFactor, factorise, solve
 
 
 def chain(b: int, t: int, n: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -40,9 +40,20 @@ def test_border_is_shared_by_the_chain() -> None:
     c = border.reshape(2, 15, 2)
     full = torch.cat([torch.cat([dense, c], 2), torch.cat([c.transpose(1, 2), corner], 2)], 1)
     expected = torch.linalg.solve(full, torch.cat([rhs.reshape(2, 15), corner_rhs], 1))
-    x, y, schur = solve_bordered(diagonal, upper, rhs, border, corner, corner_rhs)
+    factor = BorderedFactor.of(factorise(diagonal, upper), border)
+    x, y, schur = factor.solve(rhs, corner, corner_rhs)
     torch.testing.assert_close(torch.cat([x.reshape(2, 15), y], 1), expected, atol=1e-12, rtol=1e-10)
     torch.testing.assert_close(torch.linalg.inv(schur), torch.linalg.inv(full)[:, 15:, 15:], atol=1e-12, rtol=1e-9)
+
+
+@pytest.mark.parametrize("t", [1, 2, 5, 8, 13])
+def test_links_that_are_diagonal_but_for_a_tail_are_exact_too(t: int) -> None:
+    diagonal, upper, _ = chain(2, t, 5)
+    loose = torch.arange(5) >= 3
+    upper = upper * (torch.eye(5, dtype=torch.bool) | (loose[:, None] & loose[None]))
+    rhs = torch.randn(2, t, 5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    expected = factorise(diagonal, upper).solve(rhs)
+    torch.testing.assert_close(factorise(diagonal, upper, tail=2).solve(rhs), expected, atol=1e-13, rtol=1e-12)
 
 
 def test_an_indefinite_system_is_an_error() -> None:
