@@ -11,10 +11,10 @@ import numpy as np
 
 from ..fitting.gaze import looking_at_partner
 from ..fitting.head_model import HeadModel
-from ..schemas.dataset import Dataset
+from ..schemas.dataset import Dataset, RowsById
 from ..schemas.errors import UsageError
 from ..schemas.heads import HeadTrack
-from ..schemas.row import Pair
+from ..schemas.row import Pair, pair_from_row
 from ..schemas.tracks import Float32
 from .baselines import NearestNeighbour
 from .dyad_metrics import (
@@ -60,8 +60,8 @@ class TrainingFaces:
             UsageError: there is no such pair.
         """
         sides = []
-        for key in train.ids(split="train")[:LIBRARY]:
-            a, b = _heads(train.pair(key))
+        for row in train.rows(ids=train.ids(split="train")[:LIBRARY]):
+            a, b = _heads(pair_from_row(row))
             if min(a.valid.mean(), b.valid.mean()) > 0.9:
                 sides.append((_face_of(a), _face_of(b)))
         if not sides:
@@ -125,8 +125,8 @@ def score_pairs(
     models = {data.files.root: data.manifest.head_model_id for data in every}
     if len(set(models.values())) > 1:
         raise UsageError(f"different head models: {', '.join(f'{model} ({root})' for root, model in models.items())}")
-    true_ids = set(truth.ids(selected=False))
-    wanted = [key for key in predictions.ids(selected=False) if key in true_ids]
+    predicted = RowsById(predictions)
+    wanted = [key for key in truth.ids(selected=False) if key in predicted]
     if not wanted:
         raise UsageError(f"{predictions.files.root} has no pair of {truth.files.root}")
     systems: dict[str, Callable[[Heads, Heads], Heads]] = {"": lambda true, got: got}
@@ -141,8 +141,9 @@ def score_pairs(
     tables: dict[str, list[dict[str, float]]] = {name: [] for name in systems}
     ranks: dict[str, list[Float32]] = {name: [] for name in systems}
     labels: list[Float32] = []
-    for key in wanted:
-        real, made = truth.pair(key), predictions.pair(key)
+    for row in truth.rows(ids=wanted):
+        key = row["pair_id"]
+        real, made = pair_from_row(row), pair_from_row(predicted(key))
         if len(real.fitted.times) != len(made.fitted.times) or real.fitted.fps != made.fitted.fps:
             raise UsageError(f"pair {key}: {len(made.fitted.times)} predicted frames for {len(real.fitted.times)}")
         true, got = _heads(real), _heads(made)

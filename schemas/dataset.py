@@ -186,6 +186,36 @@ class Dataset:
             yield table_to_rejects(table)
 
 
+class RowsById:
+    """Full rows by id, for a caller that asks in the stored order of another data set with these ids.
+
+    The last row group is kept: data sets of equal ids lie in equal order, so that each group is read once.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        self._places: dict[str, tuple[int, int]] = {}
+        for shard, entry in enumerate(dataset.shards):
+            opened = dataset.open(entry)
+            for group in range(opened.metadata.num_row_groups):
+                for key in dataset._group(entry, opened, group, ["pair_id"])["pair_id"].to_pylist():
+                    self._places[key] = (shard, group)
+        self._held: tuple[int, int] = (-1, -1)
+        self._rows: dict[str, Row] = {}
+
+    def __contains__(self, pair_id: str) -> bool:
+        return pair_id in self._places
+
+    def __call__(self, pair_id: str) -> Row:
+        place = self._places[pair_id]
+        if place != self._held:
+            entry = self._dataset.shards[place[0]]
+            table = self._dataset._group(entry, self._dataset.open(entry), place[1], None)
+            self._rows = {row["pair_id"]: row for row in table_to_rows(table)}
+            self._held = place
+        return self._rows[pair_id]
+
+
 def open_named(files: Files, entry: FileEntry) -> pq.ParquetFile:
     """A shard that a manifest names; raises as :meth:`Dataset.open`."""
     try:

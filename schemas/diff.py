@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from . import pair as schema
-from .dataset import Dataset
+from .dataset import Dataset, RowsById
 from .files import Files
-from .row import Row, table_to_rows
+from .row import Row
 
 # By unit of the column: what two machines with other processors may differ by. Arrays: half a step is added.
 TOLERANCES: dict[str, float] = {
@@ -66,7 +66,7 @@ def diff(first: str | Path | Files, second: str | Path | Files, *, scale: float 
     met = meet(ours, theirs)
     out.only_first = sorted({row["pair_id"] for row in ours} - met.keys())
     out.only_second = sorted({row["pair_id"] for row in theirs} - set(met.values()))
-    fetch = _Fetcher(b)
+    fetch = RowsById(b)
     for row in a.rows():
         if row["pair_id"] in met:
             out.pairs += 1
@@ -92,29 +92,6 @@ def _order(row: Row) -> tuple[str, str]:
 
 def _clip(row: Row) -> tuple[str, int, int]:
     return row["video_id"], round(row["start_s"] * 1000), round(row["end_s"] * 1000)
-
-
-class _Fetcher:
-    """Full rows by id; keeps the last row group, since two data sets of equal ids have equal order."""
-
-    def __init__(self, dataset: Dataset) -> None:
-        self._dataset = dataset
-        self._places: dict[str, tuple[int, int]] = {}
-        for shard, entry in enumerate(dataset.shards):
-            opened = dataset.open(entry)
-            for group in range(opened.metadata.num_row_groups):
-                for key in opened.read_row_group(group, columns=["pair_id"])["pair_id"].to_pylist():
-                    self._places[key] = (shard, group)
-        self._held: tuple[int, int] = (-1, -1)
-        self._rows: dict[str, Row] = {}
-
-    def __call__(self, pair_id: str) -> Row:
-        place = self._places[pair_id]
-        if place != self._held:
-            shard = self._dataset.open(self._dataset.shards[place[0]])
-            self._rows = {row["pair_id"]: row for row in table_to_rows(shard.read_row_group(place[1]))}
-            self._held = place
-        return self._rows[pair_id]
 
 
 def _compare(ours: Row, theirs: Row, scale: float, out: Difference) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from duologue.schemas.dataset import Dataset
+from duologue.schemas.dataset import Dataset, RowsById
 from duologue.schemas.diff import diff
 from duologue.schemas.errors import UsageError
 from duologue.schemas.files import LocalFiles
@@ -282,3 +282,17 @@ def test_shards_from_before_a_score_was_added_read_as_not_measured(tmp_path: Pat
     lacking = pq.read_table(now / next(e["path"] for e in manifest["files"] if e["kind"] == "pairs"))
     with pytest.raises(UsageError, match="written by another version"):
         pair_from_row(next(iter(table_to_rows(lacking.drop_columns(["scores.snr_db", "turns"])))))
+
+
+def test_rows_by_id_read_each_group_once_in_stored_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = make_pairs(70, frames=80)
+    write_dataset(tmp_path / "one", pairs, shards=1)
+    write_dataset(tmp_path / "two", pairs, shards=1)
+    found = RowsById(Dataset(tmp_path / "two"))
+    read: list[int] = []
+    original = pq.ParquetFile.read_row_group
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", lambda self, i, **k: read.append(i) or original(self, i, **k))
+    for row in Dataset(tmp_path / "one").rows(["pair_id"]):
+        assert found(row["pair_id"])["pair_id"] == row["pair_id"]
+    assert len(read) == 6  # three groups of each
+    assert "nobody" not in found
