@@ -38,7 +38,7 @@ class DiffusionOptions:
     manner_told: float = 0.5
     steps: int = 6
     guidance: float = 2.5
-    manner_guidance: float = 6.0
+    manner_guidance: float = 11.0
     slow_noise: float = 0.5
     clip: float = 10.0
 
