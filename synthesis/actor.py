@@ -8,7 +8,7 @@ from scipy.sparse import csr_matrix
 
 from ..fitting.head_model import JAW, ROOT, rotation_matrix
 from .avatar import Avatar, face_points, oval_points
-from .dress import EDGE_SHARE, FLIP, OVAL, Mesh
+from .dress import FLIP, Mesh
 from .motion import HeadMotion
 from .rasterize import Canvas, project
 from .scenario import Camera
@@ -17,8 +17,7 @@ Array = npt.NDArray[np.float64]
 Float32 = npt.NDArray[np.float32]
 
 LIGHT = np.array([-0.35, -0.60, -0.72])  # towards the lamp, world frame
-_AMBIENT, _DIFFUSE = 0.66, 0.46
-_WRAP = 0.25  # light that reaches past the shadow's edge, of a window and not of a point
+_AMBIENT, _DIFFUSE = 0.78, 0.30
 PUPIL_RADIUS = 0.0021
 _SCLERA, _CORNER = (186.0, 178.0, 170.0), (150.0, 100.0, 92.0)
 _IRIS_RING = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])  # model x, y: FaceMesh's order
@@ -41,11 +40,8 @@ def _normals(points: Array, triangles: npt.NDArray[np.int32], gather: csr_matrix
 def _shade(normals: Array) -> Float32:
     """Brightness; 1 for a surface that faces the audience, as the portraits were lit."""
     light = LIGHT / np.linalg.norm(LIGHT)
-
-    def lit(cosine: Array) -> Array:
-        return np.asarray(_AMBIENT + _DIFFUSE * np.maximum(cosine + _WRAP, 0.0) / (1.0 + _WRAP))
-
-    return np.asarray(lit(normals @ light) / lit(-light[2]), dtype=np.float32)
+    facing = _AMBIENT + _DIFFUSE * float(-light[2])
+    return np.asarray((_AMBIENT + _DIFFUSE * np.maximum(normals @ light, 0.0)) / facing, dtype=np.float32)
 
 
 def shade_of(world: Array, triangles: npt.NDArray[np.int32]) -> Float32:
@@ -71,11 +67,9 @@ class Actor:
             parts.append(face_points(model, posed))
         self.faces = np.concatenate(parts)  # [T, 468, 3] model frame
         self._face_gather = _normal_matrix(468, avatar.face_triangles)
-        rigid = {"hull": avatar.hull, "body": avatar.body, "neck": avatar.neck}
-        rigid |= {f"ear{number}": ear for number, ear in enumerate(avatar.ears)}
         self._rigid = {
             name: _normals(mesh.points, mesh.triangles, _normal_matrix(len(mesh.points), mesh.triangles))
-            for name, mesh in rigid.items()
+            for name, mesh in (("hull", avatar.hull), ("body", avatar.body), ("neck", avatar.neck))
         }
 
     def to_world(self, points: Array, t: int) -> Array:
@@ -129,11 +123,9 @@ class Actor:
         avatar = self.avatar
         w, h = upper.width, upper.height
 
-        def put(
-            canvas: Canvas, mesh: Mesh, world: Array, shade: Float32, cull: bool = True, soft: bool = False
-        ) -> None:
+        def put(canvas: Canvas, mesh: Mesh, world: Array, shade: Float32, cull: bool = True) -> None:
             pixels = project(camera.to_camera(world), focal_px, w, h)
-            canvas.draw(pixels, mesh.uv, shade, mesh.triangles, mesh.texture, cull, soft)
+            canvas.draw(pixels, mesh.uv, shade, mesh.triangles, mesh.texture, cull)
 
         turn, body = self.motion.rotation[t] @ FLIP, self.motion.body_rotation[t] @ FLIP
         follow = avatar.neck_follow[:, None].astype(np.float64)
@@ -164,12 +156,4 @@ class Actor:
         ring = oval_points(face)
         hull[: len(ring)] = ring
         hull[len(ring)] = ring[0]
-        around = _shade(self._rigid["hull"] @ turn.T)
-        # No seam where the skull goes on from the face.
-        edge = np.append(oval_points(shade[:, None].astype(np.float64)), shade[OVAL[0]])
-        around = around.reshape(-1, len(edge))
-        around = (around + EDGE_SHARE[:, None] * (edge - around)).astype(np.float32).reshape(-1)
-        put(upper, avatar.hull, self.to_world(hull, t), around)
-        for number, ear in enumerate(avatar.ears):
-            lit = _shade(self._rigid[f"ear{number}"] @ turn.T)
-            put(upper, ear, self.to_world(ear.points, t), lit, cull=False)
+        put(upper, avatar.hull, self.to_world(hull, t), _shade(self._rigid["hull"] @ turn.T))

@@ -7,6 +7,7 @@ only: a hull inflated from the portrait's silhouette, tubes for neck, body and a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +15,10 @@ import numpy.typing as npt
 from ..fitting.head_model import HeadModel
 from ..schemas.errors import UsageError
 from . import dress
-from .dress import FLIP, OVAL, Mesh, Placement
-from .head_geometry import face_triangles, orient
+from .dress import EAR_LEFT, EAR_RIGHT, FLIP, OVAL, Mesh, Placement
+from .head_geometry import orient, triangles_from_edges
 from .identities import IDENTITIES, shape_of
 from .portraits import Portrait
-from .skin import face_uv
 from .torso import torso
 
 Array = npt.NDArray[np.float64]
@@ -31,6 +31,8 @@ RIGHT_UPPER_LID = (33, 246, 161, 160, 159, 158, 157, 173, 133)
 RIGHT_LOWER_LID = (33, 7, 163, 144, 145, 153, 154, 155, 133)
 LEFT_UPPER_LID = (263, 466, 388, 387, 386, 385, 384, 398, 362)
 LEFT_LOWER_LID = (263, 249, 390, 373, 374, 380, 381, 382, 362)
+EAR_LOBES, JAW_EDGE = (93, 132, 58, 323, 361, 288), (172, 136, 397, 365, 177, 401, 215, 435, 137, 366)
+TEMPLES = (234, 454, 127, 356)
 NOSE_TIP = 1
 
 
@@ -42,7 +44,6 @@ class Avatar:
         shape: [S] the head model's identity coefficients, fitted to the portrait.
         face_uv, face_triangles: the 468-point face on ``texture``, the portrait [H, W, 4].
         hull: hair and skull; its first 73 points are the closed face oval (they follow the face), the rest are rigid.
-        ears: none where hair covers them.
         neck: tube; ``neck_follow`` [V] is how far each point follows the head (1) or the body (0).
         body: shoulders, chest, back and arms.
         teeth_upper, teeth_lower, cavity: inside of the mouth (lower teeth follow the jaw).
@@ -57,7 +58,6 @@ class Avatar:
     eye_triangles: tuple[Int32, Int32]
     texture: UInt8
     hull: Mesh
-    ears: tuple[Mesh, ...]
     neck: Mesh
     neck_follow: Float32
     body: Mesh
@@ -66,6 +66,15 @@ class Avatar:
     cavity: Mesh
     iris_color: tuple[float, float, float]
     skin_color: tuple[float, float, float]
+
+
+@lru_cache(maxsize=1)
+def face_triangles() -> Int32:
+    """FaceMesh's 852 skin triangles, counter-clockwise from outside."""
+    from mediapipe.python.solutions.face_mesh_connections import FACEMESH_TESSELATION
+
+    triangles = triangles_from_edges(FACEMESH_TESSELATION)
+    return np.ascontiguousarray(triangles, dtype=np.int32)
 
 
 def _oriented(points: Array, triangles: Int32) -> Int32:
@@ -105,10 +114,10 @@ def face_points(model: HeadModel, vertices: Array) -> Array:
 
 
 def oval_points(face: Array) -> Array:
-    """[72, D] the face's border: the 36 oval landmarks of [468, D] with the midpoints of the edges between them."""
+    """[72, 3] the face's border: the 36 oval landmarks with the midpoints of the edges between them."""
     ring = face[list(OVAL)]
     middle = 0.5 * (ring + np.roll(ring, -1, axis=0))
-    return np.stack([ring, middle], axis=1).reshape(-1, face.shape[1])
+    return np.stack([ring, middle], axis=1).reshape(-1, 3)
 
 
 def _procrustes(source: Array, target: Array) -> tuple[Array, float, Array]:
@@ -145,6 +154,15 @@ def fit_portrait(model: HeadModel, landmarks: Array) -> tuple[Array, Placement]:
     return shape, place
 
 
+def _face_uv(landmarks: Array) -> Float32:
+    """[468, 2] where each landmark's colour is taken; at the jaw's edge a little inside, off ears and background."""
+    uv = landmarks[:468, :2].copy()
+    middle = 0.5 * (landmarks[EAR_RIGHT, :2] + landmarks[EAR_LEFT, :2])[0]
+    for marks, share in ((list(EAR_LOBES), 0.26), (list(JAW_EDGE), 0.13), (list(TEMPLES), 0.10)):
+        uv[marks, 0] += share * (middle - uv[marks, 0])
+    return uv.astype(np.float32)
+
+
 def build_avatar(portrait: Portrait, model: HeadModel, seed: int = 0) -> Avatar:
     """Dress ``model`` as ``portrait``.
 
@@ -159,10 +177,9 @@ def build_avatar(portrait: Portrait, model: HeadModel, seed: int = 0) -> Avatar:
     rgba = np.dstack([portrait.image, np.full(portrait.image.shape[:2], 255, np.uint8)])
     oval_neutral = place.to_portrait(oval_points(face))
     # Hair and clothes are measured on the portrait; the hull starts at the model's own oval.
-    uv = face_uv(portrait.landmarks)
-    border = oval_points(uv.astype(np.float64))
-    hull = dress.hull(portrait, oval_neutral, border, place, rng)
-    neck, follow = dress.neck(portrait, border, place)
+    hull = dress.hull(portrait, oval_neutral, place, rng)
+    neck, follow = dress.neck(portrait, place)
+    skin = dress.skin_color(portrait, place.scale)
     upper, lower, cavity = dress.mouth(face)
     eyes = (
         _facing_front(face, _strip(LEFT_UPPER_LID, LEFT_LOWER_LID)),
@@ -172,18 +189,17 @@ def build_avatar(portrait: Portrait, model: HeadModel, seed: int = 0) -> Avatar:
         name=portrait.name,
         model=model,
         shape=shape,
-        face_uv=uv,
+        face_uv=_face_uv(portrait.landmarks),
         face_triangles=triangles,
         eye_triangles=eyes,
         texture=np.ascontiguousarray(rgba),
         hull=hull,
-        ears=dress.ears(portrait, border, face, place),
         neck=neck,
         neck_follow=follow,
-        body=torso(portrait, place, rng),
+        body=torso(portrait, place, skin, rng),
         teeth_upper=upper,
         teeth_lower=lower,
         cavity=cavity,
         iris_color=(92.0, 70.0, 48.0) if IDENTITIES[portrait.name].base == "collins" else (84.0, 98.0, 108.0),
-        skin_color=dress.skin_color(portrait, border),
+        skin_color=skin,
     )

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from .portraits import Portrait
-from .skin import CHIN, EAR_LEFT, EAR_RIGHT
 
 Array = npt.NDArray[np.float64]
 Float32 = npt.NDArray[np.float32]
@@ -24,12 +23,11 @@ INNER_MOUTH = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 
 OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
         152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)
 # fmt: on
+CHIN, EAR_RIGHT, EAR_LEFT = 152, 234, 454
 
 HULL_COLUMNS, HULL_ROWS = 720, 256  # atlas texels: around the face, from its edge to the back of the head
 _HULL_RINGS = 16
 _SILHOUETTE_RING = 7
-# How much of the light at the face's edge a ring of the hull still has: the first rings crowd at the jaw.
-EDGE_SHARE = np.cos(0.5 * np.pi * np.clip(np.arange(_HULL_RINGS + 1) / _SILHOUETTE_RING, 0.0, 1.0))
 BACK_DEPTH = 0.105  # metres from the ears to the back of the head
 
 
@@ -69,18 +67,17 @@ def _silhouette(mask: UInt8, center: Array, angles: Array, reach: float) -> Arra
     return np.asarray(steps[outside])
 
 
-def smoothstep(x: Array | float, low: float, high: Array | float) -> Array:
+def smoothstep(x: Array | float, low: float, high: float) -> Array:
     """0 below ``low``, 1 above ``high``, smooth between."""
     t = np.clip((np.asarray(x, dtype=np.float64) - low) / (high - low), 0.0, 1.0)
     return np.asarray(t * t * (3.0 - 2.0 * t))
 
 
-def hull(portrait: Portrait, oval: Array, border: Array, place: Placement, rng: np.random.Generator) -> Mesh:
+def hull(portrait: Portrait, oval: Array, place: Placement, rng: np.random.Generator) -> Mesh:
     """Hair and skull. Rings run from the face oval over the silhouette to the back of the head.
 
     Args:
         oval: [72, 3] the neutral face oval (see :func:`oval_points`) in the portrait's pixels.
-        border: [72, 2] where on the portrait the face takes the colours of that oval.
     """
     marks = portrait.landmarks
     unit = place.scale  # portrait pixels in a metre
@@ -118,7 +115,9 @@ def hull(portrait: Portrait, oval: Array, border: Array, place: Placement, rng: 
         rings.append(np.stack([x, y, z], axis=-1))
         path[m] = m / _HULL_RINGS
     points = np.stack(rings)  # [M + 1, 36, 3]
-    texture = _hull_atlas(portrait, border, center, angles, radius, reach, low, unit, rng)
+    texture = _hull_atlas(
+        portrait, center, angles, radius, reach, low, _hair_color(portrait, unit), _skin_color(portrait, unit), rng
+    )
     n = len(oval)
     columns = (np.arange(n + 1) / n) * (HULL_COLUMNS - 1) + 0.5
     uv = np.zeros((_HULL_RINGS + 1, n + 1, 2), np.float32)
@@ -150,22 +149,21 @@ def _hair_color(portrait: Portrait, unit: float) -> Array:
 
 def _hull_atlas(
     portrait: Portrait,
-    border: Array,
     center: Array,
     angles: Array,
     radius: Array,
     reach: Array,
     low: Array,
-    unit: float,
+    hair: Array,
+    skin: Array,
     rng: np.random.Generator,
 ) -> UInt8:
     """Polar texture of hair and skull [HULL_ROWS, HULL_COLUMNS, 4].
 
-    It begins with the colours of the face's own edge. Above the ears follows what the portrait shows, and strands that
-    fall over the back of the head; below them skin lies under the jaw.
+    What is above the ears continues over the back as the mirror of what is seen; below it hair covers the nape, and
+    skin lies under the jaw.
     """
     n = len(angles)
-    hair, skin = _hair_color(portrait, unit), _skin_color(portrait, border)
     column = np.linspace(0.0, n, HULL_COLUMNS)
     ring = np.arange(n + 1)
 
@@ -175,127 +173,58 @@ def _hull_atlas(
     turned = np.unwrap(angles)
     closing = turned[0] + np.sign(turned[-1] - turned[0]) * 2.0 * np.pi
     angle = np.interp(column, ring, np.append(turned, closing))
-    from_top = np.abs(np.angle(np.exp(1j * angle)))
     r0, r1, down = around(radius), around(reach), around(low)
     t = np.linspace(0.0, 1.0, HULL_ROWS)[:, None]
     front = _SILHOUETTE_RING / _HULL_RINGS
     inward = np.sin(0.5 * np.pi * np.clip(t / front, 0.0, 1.0))
     behind = np.clip((t - front) / (1.0 - front), 0.0, 1.0)
-    share = np.where(t <= front, inward * 0.96, 0.96 - 0.25 * behind)
+    share = np.where(t <= front, inward * 0.97, 0.97 - 0.75 * behind)  # mirrored over the back of the head
     r = r0 + (r1 - r0) * share
+    r = np.where(down > 0.5, r0 * (0.965 - 0.10 * t), r)  # under the jaw: skin from just inside its edge
     x = center[0] + r * np.sin(angle)
     y = center[1] - r * np.cos(angle)
     atlas = cv2.remap(portrait.image, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR).astype(np.float64)
-    streaks = _strands(rng, HULL_COLUMNS)
-    sideways = smoothstep(from_top, np.radians(58.0), np.radians(78.0))
-    covered = (sideways[None] * smoothstep(t, 0.0, 0.12))[..., None]
-    atlas = atlas * (1.0 - covered) + hair * (1.0 + 0.10 * streaks[None, :, None]) * covered
-    # The back of the head: the crown's colour above, the temples' below, strands that hang down.
-    seen = slice(int(0.35 * front * HULL_ROWS), int(0.95 * front * HULL_ROWS))
-    crown = np.median(atlas[seen, from_top < np.radians(60.0)], (0, 1))
-    flat = np.cos(0.5 * np.pi * behind)
-    across, high = flat * r1 * np.sin(angle) / unit, flat * r1 * np.cos(angle) / unit
-    lower = (1.0 - smoothstep(high, -0.01, 0.03))[..., None]
-    wave = across + 0.006 * np.sin(9.0 * high / 0.1 + 2.0) * np.abs(across) / 0.08
-    hang = np.interp(wave, np.linspace(-0.13, 0.13, 512), _strands(rng, 512, (25, 60, 130)))
-    locks = 1.0 + 0.13 * hang + 0.16 * np.exp(-(((high - 0.045) / 0.02) ** 2)) * (1.0 - lower[..., 0])
-    back = (crown * (1.0 - lower) + hair * lower) * locks[..., None]
-    turned_back = smoothstep(t, front - 0.04, front + 0.16)[..., None]
-    atlas = atlas * (1.0 - turned_back) + back * turned_back
-    # Under the jaw: skin, in the chin's shadow below, in the light near the ears. Rings crowd at the jaw's edge.
-    deep = 1.0 - np.cos(0.5 * np.pi * np.clip(t / front, 0.0, 1.0))
-    under = 1.0 - smoothstep(np.pi - from_top, np.radians(20.0), np.radians(80.0))
-    edge = cv2.remap(
-        cv2.GaussianBlur(portrait.image, (0, 0), 0.002 * unit),
-        around(border[:, 0])[None].astype(np.float32),
-        around(border[:, 1])[None].astype(np.float32),
-        cv2.INTER_LINEAR,
-    ).astype(np.float64)
-    beyond = cv2.GaussianBlur(np.concatenate([edge] * 3, axis=1), (0, 0), 30.0)[:, HULL_COLUMNS : 2 * HULL_COLUMNS]
-    pore = 1.0 + 0.06 * cv2.GaussianBlur(rng.normal(size=atlas.shape[:2]), (0, 0), 1.2)[..., None]
-    throat = edge + (beyond - edge) * smoothstep(deep, 0.0, 0.2)[..., None]
-    throat += (skin - throat) * smoothstep(deep, 0.3, 1.0)[..., None]
-    bare = down[None, :, None]
-    atlas = atlas * (1.0 - bare) + throat * pore * bare
-    shade = 1.0 - down * (0.04 + 0.32 * under) * smoothstep(deep, 0.0, 0.8) * (1.0 - 0.5 * behind) - 0.12 * behind
-    # A hairline is ragged: single strands begin earlier.
-    line = np.maximum(0.055 + 0.025 * streaks[None], 0.012)
-    starts = ((1.0 - smoothstep(t, 0.0, line)) * np.maximum(sideways, down))[..., None]
-    atlas = atlas * (1.0 - starts) * shade[..., None] + edge * starts
+    # Strands along the path keep the stretched back from looking smeared.
+    strands = np.zeros(HULL_COLUMNS)
+    for octave in (40, 90, 200, 400):
+        knots = rng.normal(size=octave)
+        knots[-1] = knots[0]
+        strands += np.interp(np.linspace(0, octave - 1, HULL_COLUMNS), np.arange(octave), knots) * 0.5
+    pattern = 1.0 + 0.09 * strands[None] * behind * (1.0 - down)
+    shadow = 1.0 - 0.18 * behind - down * 0.40 * np.clip(t / 0.30, 0.0, 1.0) * (1.0 - behind)
+    from_top = np.abs(np.angle(np.exp(1j * angle)))
+    bare = (down[None] * smoothstep(t, 0.0, 0.15))[..., None]
+    atlas = atlas * (1.0 - bare) + skin * bare
+    sideways = smoothstep(from_top, np.radians(58.0), np.radians(78.0)) * (
+        1.0 - smoothstep(from_top, np.radians(108.0), np.radians(132.0))
+    )
+    covered = (sideways[None] * smoothstep(t, front - 0.06, front + 0.06))[..., None]
+    atlas = atlas * (1.0 - covered) + hair * (1.0 + 0.16 * strands[None, :, None]) * covered
+    atlas *= (pattern * shadow)[..., None]
+    pole = atlas[int(HULL_ROWS * 0.8)].mean(0)
+    fade = smoothstep(t, 0.85, 1.0)[..., None]
+    atlas = atlas * (1.0 - fade) + pole * fade
     alpha = np.full((HULL_ROWS, HULL_COLUMNS, 1), 255.0)
     return np.ascontiguousarray(np.clip(np.concatenate([atlas, alpha], axis=-1), 0, 255).astype(np.uint8))
 
 
-def _strands(rng: np.random.Generator, count: int, octaves: tuple[int, ...] = (40, 90, 200, 400)) -> Array:
-    """[count] brightness of hairs side by side, about unit deviation, the same at both ends."""
-    out = np.zeros(count)
-    for octave in octaves:
-        knots = rng.normal(size=octave)
-        knots[-1] = knots[0]
-        out += np.interp(np.linspace(0, octave - 1, count), np.arange(octave), knots) * 0.5
-    return out
+def _skin_color(portrait: Portrait, unit: float) -> Array:
+    """[3] RGB of the lower cheeks."""
+    patches = []
+    for mark in (192, 416):
+        x, y = portrait.landmarks[mark, :2]
+        r = int(0.006 * unit)
+        patches.append(portrait.image[int(y) - r : int(y) + r, int(x) - r : int(x) + r].reshape(-1, 3))
+    return np.asarray(np.median(np.concatenate(patches), axis=0), dtype=np.float64)
 
 
-def _skin_color(portrait: Portrait, border: Array) -> Array:
-    """[3] RGB of the lower half of the face's edge, ``border`` [72, 2]."""
-    x, y = border[border[:, 1] > border[:, 1].mean()].astype(int).T
-    return np.asarray(np.median(cv2.blur(portrait.image, (9, 9))[y, x], axis=0), dtype=np.float64)
-
-
-def skin_color(portrait: Portrait, border: Array) -> tuple[float, float, float]:
-    """RGB of the jaw; ``border`` [72, 2]: the face's edge on the portrait."""
-    r, g, b = _skin_color(portrait, border).tolist()
+def skin_color(portrait: Portrait, unit: float) -> tuple[float, float, float]:
+    """RGB of the lower cheeks; ``unit``: portrait pixels in a metre."""
+    r, g, b = _skin_color(portrait, unit).tolist()
     return (r, g, b)
 
 
-def ears(portrait: Portrait, border: Array, face: Array, place: Placement) -> tuple[Mesh, ...]:
-    """Both ears on the neutral ``face`` [468, 3], model frame; none where the portrait's hair covers them."""
-    skin, hair = _skin_color(portrait, border), _hair_color(portrait, place.scale)
-    beside = []
-    for mark, side in ((EAR_RIGHT, -1.0), (EAR_LEFT, 1.0)):
-        x, y = (portrait.landmarks[mark, :2] + np.array([side * 0.008, 0.0]) * place.scale).astype(int)
-        beside.append(np.median(portrait.image[y - 6 : y + 7, x - 6 : x + 7].reshape(-1, 3), axis=0))
-    if min(np.linalg.norm(b - hair) - np.linalg.norm(b - skin) for b in beside) < 0.0:
-        return ()
-    rho, phi = np.linspace(0.0, 1.0, 9)[:, None], np.linspace(0.0, 2.0 * np.pi, 29)[None]
-    lobe = 1.0 - 0.35 * smoothstep(-np.sin(phi), 0.2, 1.0)  # narrower below
-    back, up = 0.017 * rho * np.cos(phi) * lobe, 0.031 * rho * np.sin(phi)
-    rim = np.exp(-(((rho - 0.86) / 0.13) ** 2)) * (0.35 + 0.65 * smoothstep(np.cos(phi) + 0.6 * np.sin(phi), -0.6, 0.3))
-    shell = np.exp(-((((back + 0.004) / 0.008) ** 2) + (((up + 0.004) / 0.011) ** 2)))
-    out = 0.0075 + 0.40 * (back + 0.017) + 0.0035 * rim - 0.0055 * shell
-    out = out * (1.0 - rho**12) + (0.35 * out - 0.004) * rho**12  # the rim rolls in to the skull
-    size = (96, 48)
-
-    def texels(values: Array) -> Array:
-        return np.asarray(cv2.resize(values.astype(np.float32), size, interpolation=cv2.INTER_LINEAR))
-
-    groove = np.exp(-(((rho - 0.66) / 0.09) ** 2)) * smoothstep(np.sin(phi) + np.cos(phi), -0.3, 0.6)
-    shade = texels(1.0 - 0.42 * shell - 0.22 * groove)[..., None] * np.array([1.0, 0.93, 0.92])
-    rgba = np.dstack([np.clip(skin * shade, 0, 255), np.full(size[::-1], 255.0)]).astype(np.uint8)
-    u, v = np.meshgrid(np.linspace(0.5, size[0] - 0.5, 29), np.linspace(0.5, size[1] - 0.5, 9))
-    index = np.arange(9 * 29).reshape(9, 29)
-    a, b, c, d = index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1]
-    triangles = np.concatenate([np.stack([a, d, c], -1).reshape(-1, 3), np.stack([a, c, b], -1).reshape(-1, 3)])
-    tilt = np.radians(14.0)
-    lean, height = back * np.cos(tilt) - up * np.sin(tilt) * 0.6, up * np.cos(tilt) - back * np.sin(tilt)
-    out_of = []
-    for mark, side in ((EAR_RIGHT, -1.0), (EAR_LEFT, 1.0)):
-        root = face[mark] + np.array([0.0, -0.004, -0.016])
-        points = root + np.stack([side * out, height, -lean], axis=-1)
-        turned = triangles if side < 0.0 else triangles[:, ::-1]
-        out_of.append(
-            Mesh(
-                points.reshape(-1, 3),
-                np.stack([u, v], -1).reshape(-1, 2).astype(np.float32),
-                np.ascontiguousarray(turned, dtype=np.int32),
-                np.ascontiguousarray(rgba),
-            )
-        )
-    return tuple(out_of)
-
-
-def neck(portrait: Portrait, border: Array, place: Placement) -> tuple[Mesh, Float32]:
-    """A tube under the jaw, and how far each of its points follows the head; ``border`` as for :func:`hull`."""
+def neck(portrait: Portrait, place: Placement) -> tuple[Mesh, Float32]:
     marks, unit = portrait.landmarks, place.scale
     chin = marks[CHIN]
     jaw = 0.5 * (marks[EAR_RIGHT] + marks[EAR_LEFT])
@@ -321,7 +250,7 @@ def neck(portrait: Portrait, border: Array, place: Placement) -> tuple[Mesh, Flo
     # What the chin hid is skin; so are the sides, where the portrait shows background or hair instead.
     away = smoothstep(np.abs(np.linspace(-np.pi, np.pi, width)), np.radians(48.0), np.radians(80.0))[None]
     bare = (away * (1.0 - smoothstep(v, 0.55, 0.75)))[..., None]
-    texture = texture * (1.0 - bare) + _skin_color(portrait, border) * bare
+    texture = texture * (1.0 - bare) + _skin_color(portrait, unit) * bare
     shadow = 0.55 + 0.45 * smoothstep(v, 0.42, 0.85)
     texture = (texture * shadow[..., None]).astype(np.uint8)
     rgba = np.dstack([texture, np.full((height, width), 255, np.uint8)])

@@ -7,7 +7,6 @@ Everything here works in millimetres, on FaceMesh's 468 skin vertices.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -38,14 +37,6 @@ def triangles_from_edges(edges: Iterable[tuple[int, int]]) -> Index:
             uses[edge] = uses.get(edge, 0) + 1
     kept = [c for c in sorted(cliques) if not all(uses[e] > 2 for e in combinations(c, 2))]
     return np.array(kept, dtype=np.int64)
-
-
-@lru_cache(maxsize=1)
-def face_triangles() -> npt.NDArray[np.int32]:
-    """FaceMesh's 852 skin triangles [852, 3], not oriented."""
-    from mediapipe.python.solutions.face_mesh_connections import FACEMESH_TESSELATION
-
-    return np.ascontiguousarray(triangles_from_edges(FACEMESH_TESSELATION), dtype=np.int32)
 
 
 def orient(triangles: Index, seed: int, outward: bool) -> Index:

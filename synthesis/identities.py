@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..fitting.head_model import HeadModel
-from .head_geometry import face_triangles
+from .head_geometry import triangles_from_edges
 from .portraits import Portrait, load_portrait
 from .rasterize import Canvas
 
@@ -49,7 +49,7 @@ IDENTITIES: dict[str, Identity] = {
     "collins": Identity("collins"),
     "hopper": Identity("hopper"),
     "arden": Identity(
-        "collins", 0.25, 0.0, (0.74, 0.64, 0.57), (0.42, 0.36, 0.36), (0.35, 0.75, 1.3),
+        "collins", 0.0, 0.0, (0.74, 0.64, 0.57), (0.42, 0.36, 0.36), (0.35, 0.75, 1.3),
         {"jawWidth": 1.8, "noseWidth": 2.2, "lipFullness": 1.8, "cheekboneWidth": 1.5, "eyeSpacing": 1.3,
          "noseProjection": -1.5, "width": 1.0},
     ),
@@ -100,13 +100,16 @@ def _face_mask(portrait: Portrait, marks: npt.NDArray[np.intp] | list[int], shri
 
 def _warped(other: Portrait, onto: Portrait) -> Array:
     """[H, W, 3] the other's face on ``onto``'s landmarks, brought to its mean colour."""
+    from mediapipe.python.solutions.face_mesh_connections import FACEMESH_TESSELATION
+
+    triangles = np.ascontiguousarray(triangles_from_edges(FACEMESH_TESSELATION), dtype=np.int32)
     height, width = onto.mask.shape
     canvas = Canvas(width, height, 1)
     points = onto.landmarks[:468].copy()
     points[:, 2] = 1.0
     rgba = np.dstack([other.image, np.full(other.mask.shape, 255, np.uint8)])
     uv = other.landmarks[:468, :2].astype(np.float32)
-    canvas.draw(points, uv, np.ones(468, np.float32), face_triangles(), np.ascontiguousarray(rgba), cull=False)
+    canvas.draw(points, uv, np.ones(468, np.float32), triangles, np.ascontiguousarray(rgba), cull=False)
     drawn = canvas.color[..., :3].astype(np.float64)
     inside = canvas.color[..., 3] > 0
     mean_a, mean_b = onto.image[inside].mean(0), drawn[inside].mean(0)

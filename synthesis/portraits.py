@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from ..schemas.errors import UsageError
 from ..transforms.quiet import load_mediapipe, without_noise
-from .skin import even_light
 
 UInt8 = npt.NDArray[np.uint8]
 NAMES = ("collins", "hopper")
@@ -124,4 +123,4 @@ def load_portrait(name: str) -> Portrait:
         image = cv2.addWeighted(image, 1.5, soft, -0.5, 0.0)
         landmarks = landmarks * more
     mask = _person_mask(np.ascontiguousarray(image), landmarks)
-    return Portrait(name, even_light(_grade(image, landmarks), landmarks), mask, landmarks)
+    return Portrait(name, _grade(image, landmarks), mask, landmarks)

@@ -12,9 +12,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .dress import OVAL, Mesh, Placement, smoothstep
+from .dress import CHIN, EAR_LEFT, EAR_RIGHT, OVAL, Mesh, Placement, smoothstep
 from .portraits import Portrait
-from .skin import CHIN, EAR_LEFT, EAR_RIGHT
 
 Array = npt.NDArray[np.float64]
 Int32 = npt.NDArray[np.int32]
@@ -23,11 +22,13 @@ _BELOW = np.array([0.020, 0.040, 0.062, 0.084, 0.108, 0.140, 0.190, 0.25, 0.35, 
 _HALF_WIDTH = np.array([0.050, 0.070, 0.098, 0.134, 0.162, 0.176, 0.176, 0.168, 0.162, 0.155, 0.165, 0.165])
 _HALF_DEPTH = np.array([0.052, 0.066, 0.076, 0.086, 0.096, 0.106, 0.115, 0.120, 0.118, 0.112, 0.120, 0.120])
 _SQUARE = 0.85  # exponent of the cross-section: below 1 it is fuller than an ellipse
-# Of an arm: below the chin, out from the middle, forward of the body's axis, radius.
+# Of an arm and its hand: below the chin, out from the middle, forward of the body's axis, radius.
 _ARM = np.array([[0.104, 0.150, 0.0, 0.030], [0.118, 0.166, 0.0, 0.048], [0.150, 0.172, 0.0, 0.056],
                  [0.22, 0.186, -0.005, 0.056], [0.32, 0.204, -0.01, 0.050], [0.44, 0.222, -0.01, 0.046],
-                 [0.50, 0.224, 0.015, 0.046], [0.54, 0.214, 0.07, 0.043], [0.57, 0.180, 0.16, 0.038],
-                 [0.58, 0.130, 0.24, 0.033]])  # fmt: skip
+                 [0.55, 0.232, 0.010, 0.040], [0.66, 0.236, 0.045, 0.030], [0.75, 0.235, 0.075, 0.032],
+                 [0.825, 0.228, 0.098, 0.006]])  # fmt: skip
+_ARM_ROWS = 22
+_SLEEVE = 0.668  # below the chin, where the hand begins
 _AXIS_DEPTH = 0.052  # of the body's axis behind the ears
 _PORTRAIT_MARGIN = 0.05  # metres over which the picture's lower edge fades into plain cloth
 
@@ -127,8 +128,8 @@ def _triangles(rows: int, columns: int) -> Int32:
     )
 
 
-def torso(portrait: Portrait, place: Placement, rng: np.random.Generator) -> Mesh:
-    """The body under the neck, in the model frame of a head that looks straight ahead."""
+def torso(portrait: Portrait, place: Placement, skin: tuple[float, float, float], rng: np.random.Generator) -> Mesh:
+    """The body under the neck, in the model frame of a head that looks straight ahead; ``skin`` RGB of the hands."""
     marks, unit = portrait.landmarks, place.scale
     cloth = _cloth(portrait, unit)
     origin = np.array([marks[CHIN, 0], marks[CHIN, 1], 0.5 * (marks[EAR_RIGHT, 2] + marks[EAR_LEFT, 2])])
@@ -149,13 +150,13 @@ def torso(portrait: Portrait, place: Placement, rng: np.random.Generator) -> Mes
     shadow = under_chin * (1.0 - 0.35 * side[None] * smoothstep(below, 0.15, 0.21)[:, None])
     sizes = [(384, 384)]
     parts, shadows = [body], [shadow]
-    down = np.linspace(0.0, 1.0, 22) ** 0.8 * (len(_ARM) - 1)
+    down = np.linspace(0.0, 1.0, _ARM_ROWS) ** 0.8 * (len(_ARM) - 1)
     arm = np.stack([np.interp(down, np.arange(len(_ARM)), column) for column in _ARM.T], -1)
     for sign in (-1.0, 1.0):
         axis = np.stack([sign * arm[:, 1], arm[:, 0], _AXIS_DEPTH + 0.022 - arm[:, 2]], -1)
         one = _ring(axis, arm[:, 3], arm[:, 3], 20)
         around = np.linspace(-np.pi, np.pi, 21)
-        swell = 0.0035 * smoothstep(arm[:, 0], 0.15, 0.25)[:, None] * _noise(rng, 22, 20, (11, 4))
+        swell = 0.0035 * smoothstep(arm[:, 0], 0.15, 0.25)[:, None] * _noise(rng, _ARM_ROWS, 20, (11, 4))
         one[..., 0] += swell * np.sin(around)
         one[..., 2] -= swell * np.cos(around)
         inner = smoothstep(-sign * np.sin(around), 0.2, 0.9)[None] * smoothstep(arm[:, 0], 0.14, 0.2)[:, None]
@@ -167,7 +168,11 @@ def torso(portrait: Portrait, place: Placement, rng: np.random.Generator) -> Mes
     corner, count = 0, 0
     for part, dark, size in zip(parts, shadows, sizes, strict=True):
         pixels = origin + part * unit
-        atlas[: size[1], corner : corner + size[0]] = _painted(cloth, pixels, size, dark, rng)
+        colours = _painted(cloth, pixels, size, dark, rng)
+        if part is not body:
+            hand = np.interp(np.linspace(0.0, _ARM_ROWS - 1, size[1]), np.arange(_ARM_ROWS), arm[:, 0]) > _SLEEVE
+            colours[hand] = np.array(skin) * np.linspace(0.95, 0.8, int(hand.sum()))[:, None, None]
+        atlas[: size[1], corner : corner + size[0]] = colours
         r, c = part.shape[:2]
         u, v = np.meshgrid(np.linspace(corner + 0.5, corner + size[0] - 0.5, c), np.linspace(0.5, size[1] - 0.5, r))
         points.append(place.to_model(pixels.reshape(-1, 3)))
