@@ -46,7 +46,7 @@ def _clip_span(w, step, first, last):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _draw_textured(color, depth, points, uv, shade, triangles, texture, cull, soft):  # type: ignore[no-untyped-def]
+def _draw_textured(color, depth, points, uv, shade, triangles, texture, cull):  # type: ignore[no-untyped-def]
     height, width = depth.shape
     tex_h, tex_w = texture.shape[0], texture.shape[1]
     one, half = np.float32(1.0), np.float32(0.5)
@@ -107,24 +107,11 @@ def _draw_textured(color, depth, points, uv, shade, triangles, texture, cull, so
                 c00 = one - au - c10
                 light = (s + sx * along) * z
                 t00, t01, t10, t11 = texture[iv, iu], texture[iv, iu + 1], texture[iv + 1, iu], texture[iv + 1, iu + 1]
-                if soft:
-                    a = (t00[3] * c00 + t01[3] * c01 + t10[3] * c10 + t11[3] * c11) * np.float32(1.0 / 255.0)
-                    if a < np.float32(0.02):
-                        continue
-                    if a > half:
-                        depth[y, x] = qq
-                    rest = one - a
-                    for c in range(3):
-                        value = (t00[c] * c00 + t01[c] * c01 + t10[c] * c10 + t11[c] * c11) * light
-                        value = min(value, np.float32(255.0)) * a + np.float32(color[y, x, c]) * rest
-                        color[y, x, c] = np.uint8(min(value + half, np.float32(255.0)))
-                    color[y, x, 3] = np.uint8(np.float32(255.0) * a + np.float32(color[y, x, 3]) * rest + half)
-                else:
-                    depth[y, x] = qq
-                    for c in range(3):
-                        value = (t00[c] * c00 + t01[c] * c01 + t10[c] * c10 + t11[c] * c11) * light + half
-                        color[y, x, c] = np.uint8(min(value, np.float32(255.0)))
-                    color[y, x, 3] = 255
+                depth[y, x] = qq
+                for c in range(3):
+                    value = (t00[c] * c00 + t01[c] * c01 + t10[c] * c10 + t11[c] * c11) * light + half
+                    color[y, x, c] = np.uint8(min(value, np.float32(255.0)))
+                color[y, x, 3] = 255
 
 
 @_jit
@@ -243,7 +230,6 @@ class Canvas:
         triangles: Int32,
         texture: UInt8,
         cull: bool = True,
-        soft: bool = False,
     ) -> None:
         """Draw triangles.
 
@@ -251,9 +237,9 @@ class Canvas:
             points: [V, 3] output pixels x, y and depth z in metres (see :func:`project`).
             uv: [V, 2] texture pixels. shade: [V] brightness factor. triangles: [F, 3], counter-clockwise as seen
                 from outside with y up (so the other winding on the y-down screen is the back, dropped if ``cull``).
-            texture: [H, W, 4] RGBA; its alpha is blended where ``soft``, else ignored.
+            texture: [H, W, 4] RGBA; its alpha is ignored.
         """
-        _draw_textured(self.color, self.depth, self._scaled(points), uv, shade, triangles, texture, cull, soft)
+        _draw_textured(self.color, self.depth, self._scaled(points), uv, shade, triangles, texture, cull)
 
     def draw_eye(
         self,

@@ -69,13 +69,6 @@ def test_behind_the_camera_is_not_drawn() -> None:
     assert not canvas.color.any()
 
 
-def test_soft_alpha_blends_over_what_is_there() -> None:
-    canvas = Canvas(10, 10, 1)
-    draw(canvas, square(0, 0, 10, 10, (2, 2, 2, 2)), flat((100, 0, 0)))
-    draw(canvas, square(0, 0, 10, 10, (1, 1, 1, 1)), flat((0, 200, 0), alpha=102), soft=True)
-    np.testing.assert_allclose(canvas.color[5, 5], (60, 80, 0, 255), atol=1)
-
-
 def test_clear_leaves_nothing_behind() -> None:
     canvas = Canvas(16, 16, 2)
     draw(canvas, square(2.3, 3.7, 12.1, 14.9, (1, 1, 1, 1)), flat((9, 9, 9)))
