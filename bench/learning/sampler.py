@@ -1,6 +1,6 @@
 """What the sampler's settings do: validation pairs of ``bench/learn.py``, scored under each.
 
-    python bench/sampler.py --folder DIR [--pairs 4000] [--run main-12000] [--most 96] [--settings steps=10 …]
+    python bench/learning/sampler.py --folder DIR [--pairs 4000] [--run main-12000] [--most 96] [--settings steps=10 …]
 
 ``DIR`` is the ``--folder`` of ``bench/learn.py``. Each setting changes options of ``diffusion``.
 Figures are those of ``bench/learn.py``, of one sample and of the mean of eight; test pairs are not touched.
