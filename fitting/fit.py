@@ -67,8 +67,8 @@ class FitOptions:
             in ``gaze_sd``. 0 for irises without that.
         held_out: FaceMesh indices that the fit must not see (for honest reprojection errors).
         device: "cpu" or "cuda".
-        batch_clips: clips that :func:`fit_clips` solves together; results do not depend on it beyond rounding.
-            ``curate`` and ``refit`` solve one at a time, which keeps bytes identical.
+        batch_clips: clips that :func:`fit_clips` solves together; results do not depend on it beyond the solver's
+            tolerance. ``curate`` and ``refit`` solve one at a time, which keeps bytes identical.
     """
 
     fps: float = 25.0

@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 
 from .layout_codes import ARRANGEMENTS, GROUPS, LOOSE
-from .layout_person import BOTH, Bin
+from .layout_person import BOTH, OLDER, Bin
 
 _NAMES = {"a": ("the person on the left", "A", "the left one"), "b": ("the person on the right", "B", "the right one")}
 _LETTERS = 1  # of the three ways to call people
@@ -175,7 +175,7 @@ def _lexicon() -> list[tuple[str, tuple[str, ...]]]:
     entries: list[tuple[str, tuple[str, ...]]] = []
     for code in all_codes():
         me = _about(code)[1]
-        for phrase in _phrases(code):
+        for phrase in (*_phrases(code), *OLDER.get(code.replace(f"_{me}:", ":"), ())):
             if me:
                 other = "b" if me == "a" else "a"
                 for mine, theirs in zip(_NAMES[me], _NAMES[other], strict=True):

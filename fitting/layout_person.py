@@ -221,3 +221,10 @@ BOTH: dict[str, tuple[str, ...]] = {
         "each mostly looks at the other",
     ),
 }
+
+# Read, but not written any more: how somebody stands or sits is not measured.
+OLDER: dict[str, tuple[str, ...]] = {
+    "facing:facing": ("{p} fronts {q}",),
+    "facing:turned": ("{p} stands at a slant to {q}",),
+    "facing:side_on": ("{p} sits at a right angle to {q}",),
+}

@@ -76,8 +76,8 @@ def head_size(
         model_ipd: metres between the eyeball centres of the fitted head at the model's size.
     """
     frontal = np.arccos(np.clip(rotation[:, 2, 2], -1, 1)) < _IRIS_MAX_ANGLE
-    close = camera.focal_px * 0.063 / depth.mean(1) >= _IRIS_MIN_SCALE_PX
-    usable = (frontal & close)[:, None] & openness & np.isfinite(rays).all(-1)
+    close = camera.focal_px * 0.063 / depth >= _IRIS_MIN_SCALE_PX  # False where the iris was not read
+    usable = frontal[:, None] & close & openness & np.isfinite(rays).all(-1)
     sizes, pixels = [], []
     for eye, iris in enumerate((LEFT_IRIS, RIGHT_IRIS)):
         rows = usable[:, eye]

@@ -46,7 +46,14 @@ def resolve_inputs(names: Iterable[str], note: Callable[[str], None] = lambda te
         items.extend(_resolve(name, note))
     if not items:
         raise UsageError("no input given")
-    return sorted(set(items), key=lambda item: (item.uri, item.start_s or 0.0, item.end_s or math.inf, item.source_id))
+    return sorted(set(items), key=_order)
+
+
+def _order(item: InputItem) -> tuple[str | float, ...]:
+    """By URI and part; of one part first what says more of the camera, then by all else, so that no two are equal."""
+    start, end = item.start_s or 0.0, item.end_s or math.inf
+    camera = -(item.focal_px or 0.0), item.focal_log_sd or 0.0
+    return item.uri, start, end, item.source_id, *camera, item.license, item.attribution
 
 
 def _resolve(name: str, note: Callable[[str], None]) -> list[InputItem]:

@@ -44,7 +44,10 @@ class ProgressReader:
                 whole, end, _ = stream.read().rpartition(b"\n")  # a line being written may be cut short
             self._read[path] = self._read.get(path, 0) + len(whole) + len(end)
             for line in whole.decode().splitlines():
-                stage, media_s, wall_s, cpu_s, fresh = line.split("\t")
+                parts = line.split("\t")
+                if len(parts) != 5:  # two lines that a kill ran together
+                    continue
+                stage, media_s, wall_s, cpu_s, fresh = parts
                 entry = self.stages.setdefault(stage, StageProgress())
                 entry.media_s += float(media_s)
                 entry.wall_s += float(wall_s)

@@ -67,6 +67,8 @@ def beam_options(runner: str, workers: int, extra: Sequence[str], dry_run: bool 
 
 def check_answers(endpoint: str, timeout_s: float = 10.0) -> None:
     """Raises UsageError where nobody listens at HOST:PORT; Beam would try for five minutes and not say what."""
+    if endpoint == "embed" or "//" in endpoint or endpoint.startswith("unix:"):
+        return  # Beam's own server, or a gRPC target that only gRPC resolves
     host, _, port = endpoint.rpartition(":")
     if not host or not port.isdigit():
         raise UsageError(f"--job_endpoint={endpoint} is not HOST:PORT")

@@ -103,13 +103,20 @@ def file_stamp(uri: str) -> str:
         return f"unknown: {type(error).__name__}"
 
 
+def _order(video: Video) -> tuple[str | float, ...]:
+    """By URI and source; of one file first what the user said of its camera, then by all else."""
+    told = video.focal if video.focal is not None and video.focal.source == "user" else None
+    camera = (0.0, 0.0) if told is None else (-told.px, told.log_sd)
+    return video.uri, video.source_id, *camera, video.license, video.attribution
+
+
 def same_content(videos: Iterable[Video], takedowns: Sequence[Takedown] = ()) -> list[Video]:
     """One video for each part of one content: several files with the same bytes keep the smallest URI.
 
     None where one of them lies under a source that was taken down.
     """
     best: dict[tuple[float, float], Video] = {}
-    for video in sorted(videos, key=lambda v: (v.uri, v.source_id)):
+    for video in sorted(videos, key=_order):
         if is_taken_down(takedowns, source_id=video.source_id, source_uri=video.uri):
             return []
         best.setdefault((video.start_s, video.end_s), video)

@@ -12,7 +12,7 @@ from .errors import UsageError
 from .files import Files
 from .manifest import FileEntry, put_beside
 from .pair import CLOCK, IMAGE, INT, REAL, SCHEMA_VERSION, SINGLE, TEXT, Column
-from .records import Focal
+from .records import METADATA_LOG_SD, Focal
 from .row import Row, stored
 from .shard import shard_bytes, shard_name
 from .tracks import ClipTracks, FaceTrack
@@ -57,6 +57,7 @@ COLUMNS: tuple[Column, ...] = (
     *_track_columns("a"),
     *_track_columns("b"),
 )  # fmt: skip
+LANDMARKS_MAY_LACK = ("focal_source", "focal_log_sd")  # they came later: without them a focal length is the file's own
 BY_NAME = {column.name: column for column in COLUMNS}
 
 
@@ -85,7 +86,7 @@ def tracks_from_row(row: Row) -> ClipTracks:
     Raises:
         UsageError: columns are missing: another version wrote the row.
     """
-    missing = [name for name in BY_NAME if name not in row]
+    missing = [name for name in BY_NAME if name not in row and name not in LANDMARKS_MAY_LACK]
     if missing:
         raise UsageError(
             f"landmarks of {row.get('pair_id', '?')} lack {', '.join(missing)}: written by another version"
@@ -93,7 +94,10 @@ def tracks_from_row(row: Row) -> ClipTracks:
     parts = [name for name in FaceTrack.__dataclass_fields__ if f"a.{name}" in BY_NAME]
     a, b = (FaceTrack(**{name: row[f"{who}.{name}"] for name in parts}) for who in ("a", "b"))
     names = ("video_id", "shot_index", "start_s", "end_s", "width", "height", "times")
-    known = None if row["focal_px"] is None else Focal(row["focal_px"], row["focal_source"], row["focal_log_sd"])
+    known = None
+    if row["focal_px"] is not None:
+        source, log_sd = row.get("focal_source"), row.get("focal_log_sd")
+        known = Focal(row["focal_px"], source or "metadata", METADATA_LOG_SD if log_sd is None else log_sd)
     return ClipTracks(**{name: row[name] for name in names}, a=a, b=b, focal=known)
 
 

@@ -15,7 +15,7 @@ from . import pair as schema
 from .dataset import SELECTION, Dataset, damaged, open_named
 from .errors import UsageError
 from .files import Files
-from .finish import publish
+from .finish import publish, read_funnel
 from .manifest import WORK, FileEntry, put
 from .records import Reject
 from .reject import reject_table, table_to_rejects
@@ -34,7 +34,8 @@ from .takedown import (
 )
 from .verify import QUARANTINE
 
-_SHOWN = ("report.html", "scene.glb", "film.mp4")  # by report, and by sample beside its row
+_SHOWN = "report.html"
+_GENERATED = ("scene.glb", "film.mp4")  # beside a row that `sample` made; elsewhere they may be anybody's
 _REWRITTEN = re.compile(r"(-[0-9a-f]{8})?\.parquet$")
 
 
@@ -72,9 +73,10 @@ def remove(where: str | Path | Files, takedowns: Iterable[Takedown]) -> Removal:
         if replacement is not None:
             entries.append(replacement)
             old.append(entry.path)
+    generated = _GENERATED if "sample" in read_funnel(files, manifest) else ()
     published = {entry.path for entry in publish(files, manifest.with_files(entries, drop=old), options).files}
     work = [*files.list(WORK), *files.list(QUARANTINE), *files.list("view")]
-    work += [name for name in _SHOWN if files.exists(name)]
+    work += [name for name in (_SHOWN, *generated) if files.exists(name)]
     for path in [
         *work,
         *(path for folder in ("pairs", "rejects", "landmarks", "voices") for path in files.list(folder)),
@@ -122,6 +124,8 @@ def _without(files: Files, entry: FileEntry, gone: set[str], takedowns: Sequence
     arrow = makes[entry.kind]()
     per_group = landmarks.ROWS_PER_GROUP if entry.kind == "landmarks" else ROWS_PER_GROUP
     rows = shard_rows(files, entry.path, {column.name: column for column in columns}, gone)
+    if entry.kind == "landmarks":
+        rows = (dict.fromkeys(landmarks.LANDMARKS_MAY_LACK) | row for row in rows)
     return _put_renamed(files, entry, shard_bytes(rows, columns, arrow, per_group), left)
 
 

@@ -14,7 +14,7 @@ from .dataset import SELECTION
 from .errors import UsageError
 from .files import Files, as_files
 from .finish import CONFIG, FUNNEL, publish, read_funnel, read_light
-from .landmarks import landmark_schema
+from .landmarks import LANDMARKS_MAY_LACK, landmark_schema
 from .manifest import WORK, FileEntry, Manifest, put, read_manifest
 from .pair import MAY_LACK, pair_schema
 from .reject import REJECTS_MAY_LACK, reject_schema
@@ -30,6 +30,12 @@ _SCHEMAS: dict[str, Callable[[], pa.Schema]] = {
     "rejects": reject_schema,
     "landmarks": landmark_schema,
     "voices": voice_schema,
+}
+_LATER: dict[str, tuple[str, ...]] = {
+    "pairs": MAY_LACK,
+    "rejects": REJECTS_MAY_LACK,
+    "landmarks": LANDMARKS_MAY_LACK,
+    "voices": (),
 }
 
 
@@ -139,7 +145,7 @@ def _examine(
             return None, problem
     try:
         shard = open_shard(files, path, check=True)
-        problem = schema_problem(shard, _SCHEMAS[kind](), REJECTS_MAY_LACK if kind == "rejects" else MAY_LACK)
+        problem = schema_problem(shard, _SCHEMAS[kind](), _LATER[kind])
         rows = shard.metadata.num_rows
         if problem is None and kind != "pairs":
             shard.read(use_threads=False)

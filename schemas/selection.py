@@ -210,8 +210,10 @@ def _joined(groups: Sequence[tuple[Indices, Indices]], count: int) -> Indices:
         for rows, codes in groups:
             if len(rows):
                 least = np.full(int(codes.max()) + 1, count)
-                np.minimum.at(least, codes, label[rows])
+                roots = label[rows]
+                np.minimum.at(least, codes, roots)
                 np.minimum.at(label, rows, least[codes])
+                np.minimum.at(label, roots, least[codes])  # or a chain would take a pass for each of its links
         label = label[label]
         if (label == before).all():
             return label

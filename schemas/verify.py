@@ -17,7 +17,7 @@ from .dataset import SELECTION
 from .errors import UsageError
 from .files import Files, as_files
 from .finish import FUNNEL, read_funnel, read_light
-from .landmarks import landmark_schema
+from .landmarks import LANDMARKS_MAY_LACK, landmark_schema
 from .manifest import MANIFEST, WORK, FileEntry, Manifest, read_manifest
 from .reject import REJECTS_MAY_LACK, reject_schema
 from .row import table_to_rows
@@ -81,7 +81,7 @@ def verify(where: str | Path | Files) -> Report:
         elif entry.kind == "rejects":
             report.problems += _table_problems(files, entry, reject_schema(), REJECTS_MAY_LACK)
         elif entry.kind == "landmarks":
-            report.problems += _table_problems(files, entry, landmark_schema())
+            report.problems += _table_problems(files, entry, landmark_schema(), LANDMARKS_MAY_LACK)
         elif entry.kind == "voices":
             report.problems += _table_problems(files, entry, voice_schema())
     report.pairs = len(seen)

@@ -332,6 +332,10 @@ def write_parameters(
     count = shard_count(options.rows, options.rows_per_shard)
     try:
         entries = _write_shards(Path(where), work, options, config_hash, count, progress)
+    except BaseException:  # also where it is interrupted: half a set would stand in the way of the next try
+        for name in files.list("pairs"):
+            files.delete(name)
+        raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
     lines = "".join(f"{name}: {value}\n" for name, value in {**facts, **asdict(options)}.items())

@@ -304,9 +304,9 @@ def check(scenario: Scenario) -> Scenario:
 def _check_camera(
     camera: Camera, name: str, within: Callable[[str, float, float, float], None], fail: Callable[[str], None]
 ) -> None:
-    for part in ("position", "look_at", "turn_deg"):
+    for part, most in (("position", 100), ("look_at", 100), ("turn_deg", 180)):
         for value in getattr(camera, part):
-            within(f"{name}.{part}", value, -100, 100)
+            within(f"{name}.{part}", value, -most, most)
     within(f"{name}.focal_px", camera.focal_px, 1, 1e5)
     within(f"{name}.roll_deg", camera.roll_deg, -360, 360)
     if np.hypot(*(np.subtract(camera.look_at, camera.position)[[0, 2]])) < 1e-6:

@@ -190,14 +190,19 @@ def write_dataset(
     *,
     shards: int | None = None,
     rejects: list[Reject] | None = None,
+    stage: str = "score",
 ) -> list[Pair]:
-    """Write a complete data-set folder and return its pairs, sorted by id. By default six pairs and one reject."""
+    """Write a complete data-set folder and return its pairs, sorted by id. By default six pairs and one reject.
+
+    Args:
+        stage: the last one of the funnel.
+    """
     pairs = make_pairs(6) if pairs is None else pairs
     entries = write_pairs(root, pairs, shards=shards)
     if rejects is None:
         rejects = [Reject("f" * 64, "videos/one.mp4", "scan", "one_face", "one face in 40 of 40 frames", 0.0, 20.0)]
     funnel = {
-        "score": {"kept": {"items": len(pairs), "hours": 0.005}},
+        stage: {"kept": {"items": len(pairs), "hours": 0.005}},
         "scan": {"one_face": {"items": 1, "hours": 0.006}},
     }
     finish_dataset(

@@ -24,7 +24,7 @@ from .planar import Pixels
 UInt8 = npt.NDArray[np.uint8]
 
 SIGNED = "onnx-signed"  # values from -1 to 1, as restoration networks take them; "onnx": 0 to 1
-SMALLEST_PX = 32  # side of what a network of any size is given at least
+STEP_PX = 32  # a network of any size is given multiples of this, which networks in windows or levels can take
 
 
 class FaceEnhancer:
@@ -54,14 +54,16 @@ class FaceEnhancer:
             raise UsageError(f"{name}: {path} takes {high} x {wide} pixels, not a square")
         self.name, self.input, self.signed = name, inputs[0].name, signed
         self._path = path
-        self(np.zeros((SMALLEST_PX, SMALLEST_PX, 3), np.uint8))
+        for side in range(STEP_PX, CROP_PX + 1, STEP_PX) if self.side is None else (CROP_PX,):
+            self(np.zeros((side, side, 3), np.uint8))  # what it cannot take is told before work starts
         digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
         kind = SIGNED if signed else "onnx"
         self.backend = Backend("enhance", f"{kind}:{Path(path).name}", digest, "as the file's owner states")
 
     def crop_side(self, region_side: float) -> int:
         """Pixels of the crop to cut out of a region this large: a network is given the pixels that are there."""
-        return int(min(max(round(region_side), SMALLEST_PX), CROP_PX)) // 2 * 2
+        steps = min(max(round(region_side / STEP_PX), 1), CROP_PX // STEP_PX)
+        return steps * STEP_PX
 
     def __call__(self, crop: UInt8) -> UInt8:
         """[n, n, 3] uint8 RGB, n at most 192 -> [192, 192, 3], enhanced.

@@ -163,9 +163,22 @@ def test_no_phrase_says_what_was_not_measured() -> None:
     [
         ("They sit opposite one another.", "arrangement:face_to_face"),
         ("They stand rear to rear.", "arrangement:back_to_back"),
+        ("They stand abreast.", "arrangement:side_by_side"),
+        ("Much of the room lies between them.", "distance:public"),
+        ("A fronts B.", "facing_a:facing"),
+        ("The right one stands at a slant to the left one.", "facing_b:turned"),
+        ("A sits at a right angle to B.", "facing_a:side_on"),
         ("B looks down on A.", "height:b_higher"),
         ("The left one towers over the right.", "height:a_higher"),
     ],
 )
 def test_phrases_of_earlier_captions_are_still_read(said: str, code: str) -> None:
     assert parse(said).codes == (code,)
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["She looks down on a phone.", "The painting on the left sits above the sofa."],
+)
+def test_words_about_other_things_are_no_height(said: str) -> None:
+    assert parse(said).codes == ()

@@ -14,6 +14,7 @@ from duologue.schemas.finish import finish_dataset, write_pairs
 from duologue.schemas.landmarks import landmark_row, tracks_from_row, write_landmark_shard
 from duologue.schemas.records import Focal
 from duologue.schemas.remove import remove
+from duologue.schemas.repair import repair
 from duologue.schemas.row import table_to_rows
 from duologue.schemas.takedown import Takedown
 from duologue.schemas.tracks import N_LANDMARKS, ClipTracks, FaceTrack
@@ -63,9 +64,10 @@ def test_round_trip(tmp_path: Path) -> None:
             np.testing.assert_array_equal(ours.valid, theirs.valid)
             assert ours.identity.shape == theirs.identity.shape
             assert ours.track_id == theirs.track_id
-    older = next(table_to_rows(table.drop_columns(["focal_source"]), landmarks.BY_NAME))
-    with pytest.raises(UsageError, match="lack focal_source: written by another version"):
-        tracks_from_row(older)
+    older = list(table_to_rows(table.drop_columns(["focal_source", "focal_log_sd"]), landmarks.BY_NAME))[1]
+    assert tracks_from_row(older).focal == Focal(901.0, "metadata", 0.1)
+    with pytest.raises(UsageError, match="lack times: written by another version"):
+        tracks_from_row({name: value for name, value in older.items() if name != "times"})
 
 
 def test_shards_say_what_they_hold() -> None:
@@ -97,3 +99,17 @@ def test_they_belong_to_the_data_set_and_are_taken_down_with_it(written: tuple[P
     left = pq.ParquetFile(shards[0]).read(columns=["pair_id"])["pair_id"].to_pylist()
     assert left == [key for key in ids if key not in gone]
     assert verify(root).problems == []
+
+
+def test_shards_of_before_are_verified_repaired_and_taken_down(written: tuple[Path, list[str], str]) -> None:
+    """They lack what tells where a focal length came from."""
+    root, ids, video_id = written
+    [path] = (root / "landmarks").iterdir()
+    pq.write_table(pq.ParquetFile(path).read().drop_columns(list(landmarks.LANDMARKS_MAY_LACK)), path)
+    (root / "manifest.json").unlink()
+    repair(root)  # names the file anew
+    assert verify(root).problems == []
+    gone = remove(root, [Takedown("video", video_id)]).pairs
+    assert verify(root).problems == []
+    [path] = (root / "landmarks").iterdir()
+    assert pq.ParquetFile(path).metadata.num_rows == len(ids) - len(gone)

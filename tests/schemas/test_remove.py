@@ -126,15 +126,19 @@ def test_no_copy_is_left_behind(written: Written) -> None:
     assert not list((root / "_quarantine").rglob("*.parquet"))
 
 
-def test_films_and_pages_go_and_other_files_stay(written: Written) -> None:
-    root, pairs = written
-    shown = ["scene.glb", "film.mp4", "report.html", "view/index.html", "view/pairs/x.js"]
-    for name in (*shown, "notes.txt"):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text("of these people")
-    remove(root, [Takedown("video", pairs[0].source.video_id)])
-    assert not [name for name in shown if (root / name).exists()]
-    assert (root / "notes.txt").read_text() == "of these people"
+@pytest.mark.parametrize("stage", ["sample", "score"])
+def test_films_and_pages_go_and_other_files_stay(tmp_path: Path, stage: str) -> None:
+    pairs = make_pairs(2, frames=20)
+    write_dataset(tmp_path, pairs, stage=stage)
+    shown = ["report.html", "view/index.html", "view/pairs/x.js"]
+    generated = ["scene.glb", "film.mp4"]  # of somebody else, where no row was generated
+    for name in (*shown, *generated, "notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("of these people")
+    remove(tmp_path, [Takedown("video", pairs[0].source.video_id)])
+    assert not [name for name in shown if (tmp_path / name).exists()]
+    assert [name for name in generated if (tmp_path / name).exists()] == ([] if stage == "sample" else generated)
+    assert (tmp_path / "notes.txt").read_text() == "of these people"
 
 
 def test_a_list_that_is_no_text_is_a_usage_error(written: Written) -> None:

@@ -10,7 +10,7 @@ import skimage.data
 from duologue.pipeline.config import load_config
 from duologue.pipeline.plan import make_plan
 from duologue.schemas.errors import UsageError
-from duologue.transforms.enhance import SMALLEST_PX, EnhancedMesh, FaceEnhancer, enhance_backend
+from duologue.transforms.enhance import STEP_PX, EnhancedMesh, FaceEnhancer, enhance_backend
 from duologue.transforms.face_mesh import CROP_PX, FaceMesh, Region
 
 onnx = pytest.importorskip("onnx")
@@ -78,13 +78,13 @@ def test_only_faces_with_fewer_pixels_than_the_landmark_network_takes_are_enhanc
     small = picture[::2, ::2].copy()
     region = Region(111, 61, 82)
     plain, seen = mesh.measure(small, region), both.measure_all(small, [region])[0]
-    assert given == [82]
+    assert given == [96]
     np.testing.assert_allclose(seen.landmarks, plain.landmarks, atol=2.0)
     assert not np.array_equal(seen.crop, plain.crop)
     assert seen.plain is not None
     np.testing.assert_array_equal(seen.plain, plain.crop)
     assert seen.sharpness == plain.sharpness  # of the picture, not of what was made of it
-    assert enhancer.crop_side(3.0) == SMALLEST_PX
+    assert [enhancer.crop_side(side) for side in (3.0, 82.0, 190.0)] == [STEP_PX, 96, CROP_PX]
 
 
 @pytest.mark.parametrize(
