@@ -126,3 +126,14 @@ def test_why_a_store_cannot_be_listed_is_its_own_reason() -> None:
     assert str(_cause(BeamIOError("Match failed", {"s3://b/x": inner}))) == "Missing boto3 requirement"
     plain = ValueError("no such scheme")
     assert _cause(plain) is plain
+
+
+def test_of_one_part_named_twice_what_says_more_of_the_camera_comes_first(folder: Path) -> None:
+    """In whatever order they are named, and whatever Python's hashes are."""
+    media = sorted(path for path in folder.rglob("*.mp4"))[0]
+    (folder / "m.csv").write_text(f"uri,focal_px\n{media},1400\n{media},1500\n")
+    both = [
+        resolve_inputs(names) for names in ([str(media), str(folder / "m.csv")], [str(folder / "m.csv"), str(media)])
+    ]
+    assert [item.focal_px for item in both[0]] == [1500.0, 1400.0, None]
+    assert both[0] == both[1]

@@ -18,7 +18,7 @@ def test_lines_are_counted_once_and_when_they_are_whole(tmp_path: Path) -> None:
     assert (reader.read()["scan"].media_s, reader.stages["scan"].items) == (10.0, 1)
     with one.open("a") as stream:
         stream.write("00\t1.0\t0.5\t0\n")
-    (tmp_path / "2.tsv").write_text("track\t3.0\t1.0\t1.0\t1\n")
+    (tmp_path / "2.tsv").write_text("track\t3.0\t1track\t3.0\t1.0\t1.0\t1\ntrack\t3.0\t1.0\t1.0\t1\n")  # a kill between
     for _ in range(2):
         stages = reader.read()
         scan = stages["scan"]

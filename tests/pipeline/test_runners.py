@@ -20,7 +20,7 @@ from duologue.cli import main
 from duologue.pipeline.config import CurateConfig
 from duologue.pipeline.curate import dataflow_job
 from duologue.pipeline.plan import make_plan
-from duologue.pipeline.runners import beam_options, new_pipeline
+from duologue.pipeline.runners import beam_options, check_answers, new_pipeline
 from duologue.schemas.errors import UsageError
 from duologue.tests.pipeline.conftest import Run, published, start
 
@@ -137,3 +137,13 @@ def test_what_a_dataflow_job_lacks_is_a_usage_error() -> None:
     options = beam_options("DataflowRunner", 1, PLACE[2:], dry_run=True)
     with pytest.raises(UsageError, match=r"Missing required option: project\. .*region"):
         dataflow_job(make_plan(CurateConfig(), "gs://bucket/set", offline=True), options)
+
+
+@pytest.mark.parametrize("endpoint", ["embed", "dns:///jobs.example:8099", "unix:/run/jobs"])
+def test_servers_that_only_beam_or_grpc_can_find_are_left_to_them(endpoint: str) -> None:
+    check_answers(endpoint)
+
+
+def test_an_endpoint_without_a_port_is_refused() -> None:
+    with pytest.raises(UsageError, match="is not HOST:PORT"):
+        check_answers("jobs.example")
