@@ -53,11 +53,12 @@ class Actor:
     """An avatar with its motion.
 
     Args:
+        size: over the head model's, of everything but eyeballs and irises.
         chunk: frames posed at once (bounds the memory).
     """
 
-    def __init__(self, avatar: Avatar, motion: HeadMotion, chunk: int = 64) -> None:
-        self.avatar, self.motion = avatar, motion
+    def __init__(self, avatar: Avatar, motion: HeadMotion, size: float = 1.0, chunk: int = 64) -> None:
+        self.avatar, self.motion, self.size = avatar, motion, size
         model = avatar.model
         self.joints = model.posed_joints(avatar.shape)
         parts = []
@@ -75,11 +76,11 @@ class Actor:
     def to_world(self, points: Array, t: int) -> Array:
         """Model points [..., 3] of the head at frame ``t`` in the world."""
         linear = self.motion.rotation[t] @ FLIP
-        return np.asarray((points - self.joints[ROOT]) @ linear.T + self.motion.root[t])
+        return np.asarray(self.size * (points - self.joints[ROOT]) @ linear.T + self.motion.root[t])
 
     def body_to_world(self, points: Array, t: int) -> Array:
         linear = self.motion.body_rotation[t] @ FLIP
-        return np.asarray((points - self.joints[ROOT]) @ linear.T + self.motion.root[t])
+        return np.asarray(self.size * (points - self.joints[ROOT]) @ linear.T + self.motion.root[t])
 
     def centre(self, t: int) -> Array:
         """[3] the head centre in the world: midway between the eyeballs."""
@@ -104,9 +105,9 @@ class Actor:
         frames = rotation_matrix(self.motion.eyes[t])
         points = []
         for eye in (1, 0):
-            centre = self.joints[3 + eye] + model.iris_depth * frames[eye][:, 2]
+            centre = self.joints[3 + eye] + model.iris_depth / self.size * frames[eye][:, 2]
             # Rings start on the nasal or temporal side as the network's do: its first point is at image left.
-            ring = centre + model.iris_radius * (_IRIS_RING @ frames[eye][:, :2].T)
+            ring = centre + model.iris_radius / self.size * (_IRIS_RING @ frames[eye][:, :2].T)
             points.append(np.concatenate([centre[None], ring]))
         return np.concatenate(points)
 

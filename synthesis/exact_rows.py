@@ -32,13 +32,15 @@ Reals = npt.NDArray[np.floating[Any]]
 def exact_head(
     track_id: str, names: tuple[str, ...], *, shape: Reals, expression: Reals, jaw: Reals, eyes: Reals,
     rotation: Reals, translation: Reals, gaze: Reals, head_centre: Reals, box: Reals, valid: Bool | None = None,
+    size: float = 1.0,
 ) -> HeadTrack:  # fmt: skip
-    """A track without any error: uncertainties and residual zero, confidence one, head size the model's.
+    """A track without any error: uncertainties and residual zero, confidence one.
 
     Args:
         names: of the E expression coefficients; a model without lids that close is never shut.
         shape, ...: as in :class:`HeadTrack`, over T frames. gaze: also while the eyes are shut; unknown there after.
         valid: [T] frames that are known; None for all. Everything is NaN in the others.
+        size: of the head over the model's.
     """
     known = np.ones(len(rotation), np.bool_) if valid is None else valid
     blink = names.index("eyeBlinkLeft") if "eyeBlinkLeft" in names else None
@@ -71,6 +73,7 @@ def exact_head(
         confidence=known.astype(np.float32),
         valid=known,
         scale_log_sd=0.0,
+        scale=size,
     )
 
 

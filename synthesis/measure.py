@@ -85,12 +85,13 @@ def _person(stage: Stage, who: int, shares: Array) -> PersonTruth:
         speaking |= (stage.times >= start) & (stage.times < end)
 
     def gap(upper: int, lower: int) -> Array:
-        return np.asarray(np.linalg.norm(actor.faces[:, upper] - actor.faces[:, lower], axis=-1))
+        return np.asarray(actor.size * np.linalg.norm(actor.faces[:, upper] - actor.faces[:, lower], axis=-1))
 
     person = stage.scenario.people[who]
     return PersonTruth(
         voice=person.voice,
         portrait=person.portrait,
+        size=person.size,
         shape=avatar.shape.astype(np.float32),
         expression=motion.expression.astype(np.float32),
         jaw=motion.jaw.astype(np.float32),

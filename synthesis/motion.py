@@ -242,11 +242,12 @@ def animate(
     times: Array,
     mutual_share: float,
     seed: int,
+    sizes: tuple[float, float] = (1.0, 1.0),
 ) -> tuple[HeadMotion, HeadMotion]:
     """Move both people.
 
     Args:
-        shapes: [S] each. positions: [3] resting head centres, world, metres. body_deg: see ``scenario.Person``.
+        shapes: [S] each. positions: [3] resting head centres, world, metres. body_deg, sizes: see ``scenario.Person``.
         times: [T] seconds.
 
     Returns:
@@ -298,7 +299,7 @@ def animate(
         head = sampled(head)
         rotations.append(head_rotation(head[:, 0], head[:, 1], head[:, 2]))
         sway = sampled(smooth_noise(rng, n, 1.1, (0.006, 0.003, 0.007)))
-        joints = model.posed_joints(shapes[who])
+        joints = sizes[who] * model.posed_joints(shapes[who])
         centre = 0.5 * (joints[3] + joints[4]) - joints[0]  # model frame, from the root
         rest = head_rotation(np.array(body), np.array(0.0), np.array(0.0))
         roots.append(positions[who] - rest @ _FLIP @ centre + sway)
@@ -311,7 +312,7 @@ def animate(
         raised = np.clip(smooth_noise(rng, n, 0.35, 0.35)[:, 0] - 0.25, 0.0, 1.0) * (0.4 + 0.6 * beat[:, 0])
         marks.append((sampled(mood), sampled(raised)))
     out: list[HeadMotion] = []
-    joints_of = [model.posed_joints(shape) for shape in shapes]
+    joints_of = [size * model.posed_joints(shape) for size, shape in zip(sizes, shapes, strict=True)]
     centres = []
     for who in (0, 1):
         middle = 0.5 * (joints_of[who][3] + joints_of[who][4]) - joints_of[who][0]

@@ -160,6 +160,7 @@ def _prepare(scenario: Scenario) -> Stage:
         times,
         scenario.mutual_share,
         scenario.seed,
+        (scenario.left.size, scenario.right.size),
     )
     starts = np.array([shot.start_s for shot in scenario.shots])
     shot_of = np.searchsorted(starts, times + 1e-9, side="right") - 1
@@ -168,7 +169,7 @@ def _prepare(scenario: Scenario) -> Stage:
         scenario,
         times,
         lines,
-        (Actor(avatars[0], motions[0]), Actor(avatars[1], motions[1])),
+        (Actor(avatars[0], motions[0], scenario.left.size), Actor(avatars[1], motions[1], scenario.right.size)),
         tuple(walker(one, model, times, scenario.seed) for one in scenario.passers_by),
         shot_of,
         tuple(_cameras(scenario, times, windows)),

@@ -34,6 +34,7 @@ class Person:
         voice: espeak-ng voice; rate in words a minute; pitch 0..99.
         position: x, y, z metres of the resting head centre, world frame.
         body_deg: how far the body is turned from the audience towards +x (the person on the left: positive).
+        size: of the head and body, over the head model's; eyeballs and irises, which hardly differ, keep theirs.
     """
 
     portrait: str
@@ -42,6 +43,7 @@ class Person:
     pitch: int
     position: tuple[float, float, float]
     body_deg: float
+    size: float = 1.0
 
 
 FRAMINGS = ("two-shot", "close-left", "close-right", "over-left", "over-right")
@@ -272,6 +274,7 @@ def check(scenario: Scenario) -> Scenario:
         within(f"{who}.rate", person.rate, 80, 450)
         within(f"{who}.pitch", person.pitch, 0, 99)
         within(f"{who}.body_deg", person.body_deg, -180, 180)
+        within(f"{who}.size", person.size, 0.5, 1.5)
         for place in person.position:
             within(f"{who}.position", place, -20, 20)
     for number, at in enumerate(scenario.laughs):

@@ -19,7 +19,7 @@ from ..schemas.records import Turn
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class PersonTruth:
     """One person over the video's T frames, in each frame's own camera.
 
     Attributes:
-        voice: espeak voice. portrait: who is worn.
+        voice: espeak voice. portrait: who is worn. size: of the head over the head model's, eyeballs excepted.
         shape: [S]. expression: [T, E]. jaw: [T, 3]. eyes: [T, 2, 3] axis-angle, radians, left and right, model frame.
         rotation: [T, 3] axis-angle; translation: [T, 3] metres, root joint; both camera frame.
         head_centre: [T, 3] metres, midpoint between the eyeballs, camera frame.
@@ -57,6 +57,7 @@ class PersonTruth:
 
     voice: str
     portrait: str
+    size: float
     shape: Float32
     expression: Float32
     jaw: Float32

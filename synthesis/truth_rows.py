@@ -121,7 +121,7 @@ def _head(
         eyes=plan.linear(one.eyes[rows]), rotation=Rotation.from_matrix(plan.rotation(turned)).as_rotvec(),
         translation=plan.linear(one.translation[rows]), head_centre=plan.linear(one.head_centre[rows]),
         gaze=gaze / np.linalg.norm(gaze, axis=-1, keepdims=True), box=plan.linear(one.box[rows]) - PIXEL_CENTRE,
-        valid=valid,
+        valid=valid, size=one.size,
     )  # fmt: skip
 
 

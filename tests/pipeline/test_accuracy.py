@@ -45,7 +45,7 @@ def person(x: float, count: int) -> PersonTruth:
     centre = np.tile([x, 0.0, 1.5], (count, 1)).astype(single)
     middle = 1000 * x / 1.5 + 640
     return PersonTruth(
-        voice="v", portrait="p", shape=zeros(3, single), expression=zeros((count, 2), single),
+        voice="v", portrait="p", size=1.0, shape=zeros(3, single), expression=zeros((count, 2), single),
         jaw=zeros((count, 3), single), eyes=zeros((count, 2, 3), single), rotation=zeros((count, 3), single),
         translation=centre, head_centre=centre, gaze=np.tile([0, 0, -1], (count, 1)).astype(single),
         looking_at_partner=zeros(count, single), landmarks=marks,

@@ -105,6 +105,11 @@ def test_bytes_are_the_same_again_and_replace_an_earlier_film(small_conversation
     assert sorted(p.name for p in tmp_path.iterdir()) == [VIDEO_NAME, "truth"]
 
 
+def test_a_larger_head_is_its_model_times_its_size(truth: Truth) -> None:
+    pair = only(replace(truth, a=replace(truth.a, size=1.07)))
+    assert (pair.fitted.a.scale, pair.fitted.b.scale) == (1.07, 1.0)
+
+
 def test_a_folder_that_is_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "truth").mkdir()
     (tmp_path / "truth" / "notes.txt").write_text("mine")
