@@ -188,7 +188,7 @@ def cache_features(
     """Compute what is missing of a data set's features, clip by clip; a clip without sound gets zeros.
 
     Raises:
-        UsageError: sound that does not decode.
+        UsageError: sound that does not decode, or a folder that cannot be written to.
     """
     cache = FeatureCache(folder, front.key, front.dims)
     wanted = set(dataset.ids(selected=False) if ids is None else ids)
@@ -208,11 +208,14 @@ def cache_features(
             with torch.inference_mode():
                 features = front(torch.from_numpy(sound)[None].to(device))[0]
         path = cache.path(row["pair_id"])
-        path.parent.mkdir(parents=True, exist_ok=True)
         half = path.with_name(f"{path.name}.{os.getpid()}")
-        with open(half, "wb") as stream:
-            np.save(stream, features.half().cpu().numpy())
-        os.replace(half, path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(half, "wb") as stream:
+                np.save(stream, features.half().cpu().numpy())
+            os.replace(half, path)
+        except OSError as error:
+            raise UsageError(f"audio.cache: cannot write to {folder}: {error.strerror}") from error
         if progress is not None:
             progress(done)
     return cache

@@ -17,6 +17,7 @@ from .representation import Statistics
 from .train_config import TrainConfig, config_of
 
 VERSION = 3  # of what a checkpoint's numbers mean; 2: eyes as axes in the partner frame; 3: manners are told
+NEEDED = {"config", "statistics", "model", "ema", "optimiser", "step", "stage", "loaders"}
 LAST = "last.pt"
 
 
@@ -39,11 +40,25 @@ def read(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]
         state = torch.load(where, map_location=device, weights_only=True)
     except FileNotFoundError as error:
         raise UsageError(f"no checkpoint {where}") from error
+    except OSError as error:
+        raise UsageError(f"checkpoint {where} cannot be read: {error.strerror}") from error
     except Exception as error:  # torch raises whatever zipfile, pickle and its own reader raise
-        raise UsageError(f"{where} is not a checkpoint ({' '.join(str(error).split())[:120]})") from error
-    if not isinstance(state, dict) or state.get("version") != VERSION or "statistics" not in state:
+        raise UsageError(f"{where} is not a checkpoint, or was cut short") from error
+    if not isinstance(state, dict) or state.get("version") != VERSION or not state.keys() >= NEEDED:
         raise UsageError(f"{where} is not a checkpoint of this version of the trainer")
     return state
+
+
+def config_in(state: Mapping[str, Any], path: str | Path) -> TrainConfig:
+    """The configuration that a checkpoint was trained with.
+
+    Raises:
+        UsageError: it has options that this version does not know, or values that it does not take.
+    """
+    try:
+        return config_of(state["config"])
+    except UsageError as error:
+        raise UsageError(f"{path} is of another version of the trainer: {error}") from error
 
 
 def plain(config: TrainConfig) -> dict[str, Any]:
@@ -53,7 +68,7 @@ def plain(config: TrainConfig) -> dict[str, Any]:
 
 def check_same_model(state: Mapping[str, Any], config: TrainConfig, path: Path) -> None:
     """Raises UsageError, naming the first difference, where a checkpoint is of another network."""
-    stored, wanted = config_of(state["config"]).model_part(), config.model_part()
+    stored, wanted = config_in(state, path).model_part(), config.model_part()
     for section, options in wanted.items():
         for name, value in options.items():
             if stored[section][name] != value:
@@ -114,7 +129,7 @@ def load_trained(path: str | Path, device: str = "auto") -> Trained:
     """
     where = device_of(device)
     state = read(path)
-    config = config_of(state["config"])
+    config = config_in(state, path)
     statistics = Statistics.of_state(state["statistics"]).to(where)
     front = front_end(config.audio, config.load.fps).to(where)
     model = DualStream(statistics.dims, front.dims, config.network, config.audio).to(where)

@@ -47,6 +47,8 @@ class NetworkOptions:
         low = [n for n in ("width", "levels", "blocks", "layers", "heads", "condition") if getattr(self, n) < 1]
         if low:
             raise UsageError(f"network.{low[0]} must be positive")
+        if not 0 <= self.dropout < 1:
+            raise UsageError(f"network.dropout is {self.dropout:g}; it must lie in 0..1, below 1")
         if self.condition % 2:
             raise UsageError(f"network.condition is {self.condition}; it must be even")
         if self.width % (2 * self.heads) or self.width % 8:

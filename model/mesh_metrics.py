@@ -26,6 +26,7 @@ LIPS = (
     78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191,
 )  # fmt: skip
 _LOWER_LIDS = (145, 374)
+_INNER_MIDDLES = (13, 14)
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,15 @@ def regions(head: HeadModel) -> Regions:
     lids = max(height[order[landmark]] for landmark in _LOWER_LIDS)
     lips = np.unique(nearest[[order[landmark] for landmark in LIPS]])
     return Regions(lips.astype(np.int64), np.unique(nearest[height > lids]).astype(np.int64))
+
+
+def inner_lips(head: HeadModel) -> tuple[int, int]:
+    """Vertices nearest to the middles of the inner upper and lower lip, both among :func:`regions`' lips."""
+    order = {int(landmark): row for row, landmark in enumerate(head.embedding.landmarks)}
+    rows = [order[landmark] for landmark in _INNER_MIDDLES]
+    corners = head.triangles[head.embedding.faces[rows]]
+    upper, lower = corners[np.arange(2), head.embedding.barycentric[rows].argmax(axis=1)]
+    return int(upper), int(lower)
 
 
 def face_vertices_mm(head: HeadModel, track: HeadTrack, vertices: Index | None = None) -> Array:

@@ -1,4 +1,4 @@
-"""What a training run is looked at by: gaze and jaw of a sampled clip over time, and its heads, beside the truth."""
+"""What a training run is looked at by: gaze and lips of a sampled clip over time, and its heads, beside the truth."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from ..schemas.errors import UsageError
 from .data import Batch
 from .dyad_metrics import FLIP
 from .given import given
+from .losses import MouthMesh
+from .mesh_metrics import inner_lips, regions
 from .network import DualStream
-from .representation import Scene, Statistics, decode, encode, eye_directions, part_slices, scene_of
+from .representation import Scene, Statistics, decode, dim_count, encode, eye_directions, part_slices, scene_of
 from .sample import sample_motion
 from .train_config import TrainConfig
 
@@ -43,27 +45,32 @@ def sample_of(model: DualStream, statistics: Statistics, features: Tensor, batch
     return statistics.restore(x)[0].cpu()
 
 
-def sample_figure(made: Tensor, batch: Batch, config: TrainConfig) -> Any:
+def sample_figure(made: Tensor, batch: Batch, config: TrainConfig, head: HeadModel | None = None) -> Any:
     """A matplotlib figure of a sample: two people, each the angle between gaze and the partner's place (0: looks there)
-    and the jaw's opening; truth grey, sample coloured, speech shaded.
+    and how far the lips are apart; truth grey, sample coloured, speech shaded.
 
     Args:
         made: :func:`sample_of` the batch's first pair.
+        head: the data set's head model; without it the jaw's opening stands for the lips.
 
     Raises:
         UsageError: matplotlib is absent.
     """
-    figure = _figure((10, 6))
+    figure = _figure((10, 7))
     true = encode(batch, scene_of(batch))[0].cpu()
     valid, speaking = batch.valid[0].cpu(), batch.speaking[0].cpu()
     seconds = torch.arange(true.shape[1]) / config.load.fps
-    jaw = part_slices(batch.expression.shape[-1])["jaw"].start
     axes = figure.subplots(4, 1, sharex=True)
+    mouth = (
+        ("lips apart\nmm", partial(_lips, head, MouthMesh(head)))
+        if head is not None
+        else ("jaw open\ndeg", partial(_jaw, part_slices(batch.expression.shape[-1])["jaw"].start))
+    )
     for person, colour in enumerate(("tab:blue", "tab:orange")):
         seen = valid[person]
         for row, unit, of in (
-            (0, "gaze off partner, deg", _off_partner),
-            (1, "jaw, deg", partial(_jaw, jaw)),
+            (0, "gaze off partner\ndeg", _off_partner),
+            (1, *mouth),
         ):
             axis = axes[2 * person + row]
             wanted = torch.where(seen, of(true[person]), torch.nan)
@@ -73,8 +80,12 @@ def sample_figure(made: Tensor, batch: Batch, config: TrainConfig) -> Any:
                 seconds, 0, 1, where=(speaking[person] >= 0.5).numpy(), transform=axis.get_xaxis_transform(),
                 color="0.92", zorder=0,
             )  # fmt: skip
-            axis.set_ylabel(f"{'ab'[person]}: {unit}", fontsize=8)
-    axes[0].legend(loc="upper right", fontsize=8)
+            axis.set_ylabel(f"{'ab'[person]}: {unit}", fontsize=9)
+        axes[2 * person].lines[1].set_label(f"sample, {'ab'[person]}")
+    figure.suptitle(f"Validation pair {batch.pair_ids[0]}: where they look, how mouths open", fontsize=10)
+    lines = [*axes[0].lines, axes[2].lines[1], *axes[0].collections]
+    names = [*(str(line.get_label()) for line in lines[:3]), "speaks"]
+    figure.legend(lines, names, loc="outside lower center", ncols=4, fontsize=9)
     axes[-1].set_xlabel("s")
     return figure
 
@@ -86,6 +97,14 @@ def _off_partner(raw: Tensor) -> Tensor:
 
 def _jaw(dim: int, raw: Tensor) -> Tensor:
     return raw[:, dim].rad2deg()
+
+
+def _lips(head: HeadModel, mesh: MouthMesh, raw: Tensor) -> Tensor:
+    """[W] millimetres between the middles of the inner lips."""
+    parts = part_slices(raw.shape[-1] - dim_count(0))
+    upper, lower = np.searchsorted(regions(head).lips, inner_lips(head))
+    points = mesh(raw[:, parts["expression"]], raw[:, parts["jaw"]])
+    return 1e3 * (points[:, upper] - points[:, lower]).norm(dim=-1)
 
 
 def heads_figure(made: Tensor, batch: Batch, head: HeadModel, fps: float, moments: int = 6) -> Any:
@@ -105,6 +124,7 @@ def heads_figure(made: Tensor, batch: Batch, head: HeadModel, fps: float, moment
     first = _first(scene, "cpu")
     shape = batch.shape[0].cpu().numpy()
     frames = np.linspace(0, int(batch.frames[0]) - 1, moments).round().astype(int)
+    figure.suptitle(f"Validation pair {batch.pair_ids[0]}: heads as the camera sees them", fontsize=10)
     for row, (name, raw) in enumerate((("sample", made), ("truth", encode(batch, scene)[0].cpu()))):
         posed = {key: value[0].numpy().astype(np.float64) for key, value in decode(raw[None], first).items()}
         for who in (0, 1):
@@ -115,7 +135,8 @@ def heads_figure(made: Tensor, batch: Batch, head: HeadModel, fps: float, moment
                 if name == "truth" and not bool(batch.valid[0, who, frame]):
                     continue
                 outline, light = _seen(head, shape[who], {key: value[who, frame] for key, value in posed.items()})
-                axis.add_collection(PolyCollection(list(outline), facecolors=light, edgecolors="none"))
+                # Edges in the colours of their faces: smoothed outlines would leave light seams.
+                axis.add_collection(PolyCollection(list(outline), facecolors=light, edgecolors="face", linewidths=0.4))
                 middle = posed["translation"][who, frame]
                 axis.set_xlim(*((middle[0] + np.array([-0.17, 0.17])) / middle[2]))
                 axis.set_ylim(*((middle[1] + np.array([0.12, -0.22])) / middle[2]))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from torch import distributed as dist
 
 from ..schemas.errors import UsageError
@@ -38,3 +40,12 @@ def join_ranks(config: TrainConfig) -> Ranks:
     if world > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if cuda else "gloo")
     return Ranks(int(os.environ.get("RANK", "0")), world, device)
+
+
+def mean_of_ranks(values: Mapping[str, Tensor], ranks: Ranks) -> dict[str, float]:
+    """Scalars by name, averaged over all processes, each of which must call this with the same names in one order."""
+    stacked = torch.stack([value.detach().float() for value in values.values()])
+    if ranks.world > 1:
+        dist.all_reduce(stacked)
+        stacked = stacked / ranks.world
+    return dict(zip(values, stacked.tolist(), strict=True))

@@ -19,7 +19,7 @@ from .data import Batch
 from .losses import MotionLoss
 from .network import DualStream
 from .objective import Objective
-from .ranks import Ranks
+from .ranks import Ranks, mean_of_ranks
 from .representation import Statistics
 from .train_config import TrainConfig
 
@@ -53,7 +53,7 @@ class RunLog:
     """Curves to ``curves.jsonl`` and TensorBoard, on rank 0."""
 
     def __init__(self, config: TrainConfig, ranks: Ranks, out: Path, step: int) -> None:
-        self.config, self.on = config, ranks.rank == 0
+        self.config, self.ranks, self.on = config, ranks, ranks.rank == 0
         self.board: Any = None
         if not self.on:
             return
@@ -80,12 +80,13 @@ class RunLog:
         return every > 0 and step % every == 0
 
     def step(self, step: int, terms: dict[str, Tensor], norm: Tensor, rate: float) -> float:
-        """Write one step's scalars where due; returns its loss."""
-        value = float(terms["loss"].detach())
-        if self.on and (self.due(step, self.config.log.every) or step == self.config.steps):
-            scalars = {name: float(term.detach()) for name, term in terms.items()}
+        """Write one step's scalars where due, means over all processes; returns its loss (elsewhere this process's)."""
+        if not (self.due(step, self.config.log.every) or step == self.config.steps):
+            return float(terms["loss"].detach())
+        scalars = mean_of_ranks(terms, self.ranks)
+        if self.on:
             self._write(step, "train", scalars | {"gradient": float(norm), "rate": rate})
-        return value
+        return scalars["loss"]
 
     def validation(self, step: int, terms: dict[str, float]) -> None:
         """Write validation losses."""
@@ -103,14 +104,14 @@ class RunLog:
         self, step: int, average: DualStream, statistics: Statistics, front: FrontEnd, batches: Sequence[Batch],
         head: HeadModel | None,
     ) -> None:  # fmt: skip
-        """A sampled clip beside the truth: gaze and jaw over time and, where there is a mesh, both heads."""
+        """A sampled clip beside the truth: gaze and lips over time and, where there is a mesh, both heads."""
         if self.board is None or not batches:
             return
         from .plots import heads_figure, sample_figure, sample_of
 
         batch = batches[0].to(statistics.mean.device)
         made = sample_of(average, statistics, front(batch.audio), batch, self.config)
-        self.board.add_figure("sample", sample_figure(made, batch, self.config), step)
+        self.board.add_figure("sample", sample_figure(made, batch, self.config, head), step)
         if head is not None:
             self.board.add_figure("heads", heads_figure(made, batch, head, self.config.load.fps), step)
 

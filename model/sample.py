@@ -114,7 +114,10 @@ def generate(
     frames = features.shape[0]
     masks = None
     if speaking is None and not net.config.losses.masks:
-        raise UsageError("this network was trained without a speaking-mask predictor (losses.masks 0): give it masks")
+        raise UsageError(
+            "this network was trained without a speaking-mask predictor (losses.masks 0): it has to be told who "
+            "speaks, by generate(speaking=...) or sample --answer"
+        )
     if speaking is not None:
         wanted = np.asarray(speaking, np.float32)
         if wanted.shape != (2, frames):

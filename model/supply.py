@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -60,14 +61,22 @@ def loader_of(
 
 
 def statistics_of_sets(config: TrainConfig, head_model_id: str) -> Statistics:
-    """Of the first stage's training windows."""
+    """Of the first stage's training windows; large data sets count by their weights."""
     load = config.load
     options = LoaderOptions(
         batch_size=64, window=load.window, fps=load.fps, split="train", selected=load.selected, shuffle=False,
         audio=False, drop_last=False, workers=load.workers,
     )  # fmt: skip
-    loaders = [PairLoader(one.path, options, head_model_id=head_model_id) for one in config.stages[0].data]
-    return statistics_of(islice(chain(*loaders), STATISTICS_WINDOWS // 64), head_model_id)
+    sets = config.stages[0].data
+    whole = sum(one.weight for one in sets)
+    batches = chain.from_iterable(
+        islice(
+            PairLoader(one.path, options, head_model_id=head_model_id),
+            math.ceil(STATISTICS_WINDOWS / options.batch_size * one.weight / whole),
+        )
+        for one in sets
+    )
+    return statistics_of(batches, head_model_id)
 
 
 def held_out(config: TrainConfig, head_model_id: str, count: int) -> list[Batch]:

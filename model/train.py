@@ -59,7 +59,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         result = train(config, say=lambda line: print(line, file=sys.stderr, flush=True))
     except Stopped as stop:
-        print(f"duologue train: {stop}", file=sys.stderr)
+        if int(os.environ.get("RANK", "0")) == 0:  # all ranks stop at once
+            print(f"duologue train: {stop}", file=sys.stderr)
         return 1
     if int(os.environ.get("RANK", "0")) == 0:
         print(json.dumps(result) if args.json else outcome(result, config.out))
@@ -187,7 +188,7 @@ def train(
                     optimiser.zero_grad(set_to_none=True)
                     terms["loss"].backward()
                     norm = nn.utils.clip_grad_norm_(model.parameters(), config.optimiser.clip)
-                    _check(terms, norm, step, last)
+                    _check(terms, norm, step, last, ranks)
                     optimiser.step()
                     _average(average, model, config.optimiser.ema, step)
                     step += 1
@@ -226,12 +227,13 @@ def _silent(line: str) -> None:
     """Only the first of several processes speaks."""
 
 
-def _check(terms: dict[str, Tensor], norm: Tensor, step: int, last: Path) -> None:
+def _check(terms: dict[str, Tensor], norm: Tensor, step: int, last: Path, ranks: Ranks) -> None:
     if math.isfinite(float(terms["loss"].detach())) and math.isfinite(float(norm)):
         return
     bad = [name for name, value in terms.items() if name != "loss" and not math.isfinite(float(value.detach()))]
     kept = f"the last checkpoint is {last}" if last.exists() else "there is no checkpoint yet"
-    what = f"the {', '.join(bad)} loss" if bad else "the gradient"
+    # Gradients are those of all processes together.
+    what = f"the {', '.join(bad)} loss" if bad else "the gradient" if ranks.world == 1 else "some process's gradient"
     raise Stopped(f"step {step + 1}: {what} is not finite; {kept}")
 
 

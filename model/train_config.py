@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import types
 import typing
 from collections.abc import Sequence
@@ -15,6 +16,12 @@ from .audio_features import AudioOptions
 from .diffusion import DiffusionOptions
 from .layers import NetworkOptions
 from .losses import LossOptions
+
+
+def _at_least_zero(section: str, options: Any, *names: str) -> None:
+    low = [name for name in names if getattr(options, name) < 0]
+    if low:
+        raise UsageError(f"{section}.{low[0]} is {getattr(options, low[0]):g}; it must not be negative")
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,12 @@ class LoadOptions:
     pool_groups: int = 4
     continues: float = 0.3
 
+    def __post_init__(self) -> None:
+        if self.window < 2:
+            raise UsageError(f"load.window is {self.window}; it must be at least 2 frames")
+        if not 0 <= self.continues <= 1:
+            raise UsageError(f"load.continues is {self.continues:g}; it must lie in 0..1")
+
 
 @dataclass(frozen=True)
 class OptimiserOptions:
@@ -69,6 +82,14 @@ class OptimiserOptions:
     warmup: int = 1000
     clip: float = 1.0
     ema: float = 0.999
+
+    def __post_init__(self) -> None:
+        _at_least_zero("optimiser", self, "weight_decay", "warmup")
+        for name in ("lr", "clip"):
+            if not getattr(self, name) > 0:
+                raise UsageError(f"optimiser.{name} is {getattr(self, name):g}; it must be positive")
+        if not 0 <= self.ema < 1:
+            raise UsageError(f"optimiser.ema is {self.ema:g}; it must lie in 0..1, below 1")
 
 
 @dataclass(frozen=True)
@@ -82,6 +103,9 @@ class LogOptions:
     sample_every: int = 5000
     validation_batches: int = 4
     tensorboard: bool = True
+
+    def __post_init__(self) -> None:
+        _at_least_zero("log", self, "every", "save_every", "validate_every", "sample_every", "validation_batches")
 
 
 @dataclass(frozen=True)
@@ -113,6 +137,7 @@ class TrainConfig:
     log: LogOptions = field(default_factory=LogOptions)
 
     def __post_init__(self) -> None:
+        _at_least_zero("losses", self.losses, *(f.name for f in fields(self.losses)))
         if not self.stages or any(stage.steps < 1 or not stage.data for stage in self.stages):
             raise UsageError("config: stages must be a list of stages, each with positive steps and some data")
         if self.seed < 0:
@@ -212,13 +237,14 @@ def _build(kind: Any, value: Any, where: str) -> Any:
         if not isinstance(value, list | tuple):
             raise UsageError(f"{where} must be a list")
         return tuple(_build(arguments[0], item, f"{where}.{k}") for k, item in enumerate(value))
-    if kind is float and isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
+    if kind is float and isinstance(value, str | int | float) and not isinstance(value, bool):
         try:
-            return float(value)
+            number = float(value)  # YAML 1.1 reads 1e-4 as text
         except ValueError:
-            raise UsageError(f"{where} must be a number, not {value!r}") from None
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+            number = math.nan
+        if not math.isfinite(number):
+            raise UsageError(f"{where} must be a number, not {value!r}")
+        return number
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise UsageError(f"{where} must be of type {kind.__name__}, not {value!r}")
     return value

@@ -207,6 +207,33 @@ def test_the_plot_of_a_sample_shows_both_people_beside_the_truth(trained: checkp
     assert np.isfinite(np.asarray(sample.get_ydata())).all()
 
 
+def test_the_plot_of_lips_is_the_meshs(folder: Path, trained: checkpoint.Trained) -> None:
+    """With a head model the mouth is drawn as the gap between the inner lips of the posed mesh."""
+    pytest.importorskip("matplotlib")
+    from duologue.model.plots import sample_figure
+
+    head = load_head_model()
+    batch = batch_of(folder)
+    opened = torch.rand(*batch.expression.shape[:3], len(head.expression_names)) * 0.3
+    wide = replace(batch, expression=opened, shape=torch.zeros(len(batch.shape), 2, len(head.shape_names)))
+    figure = sample_figure(encode(wide, scene_of(wide))[0], wide, trained.config, head)
+    frame = int(wide.valid[0, 1].nonzero()[5])
+    posed = head.pose(
+        np.zeros(len(head.shape_names)),
+        opened[0, 1, frame].double().numpy()[None],
+        wide.jaw[0, 1, frame].double().numpy()[None],
+    )
+    order = {int(landmark): row for row, landmark in enumerate(head.embedding.landmarks)}
+    lips = head.landmarks(posed[0])[[order[13], order[14]]]
+    for line in figure.axes[3].lines:
+        assert float(line.get_ydata()[frame]) == pytest.approx(1e3 * np.linalg.norm(lips[0] - lips[1]), abs=2.0)
+    assert figure.axes[3].lines[0].get_ydata()[frame] == pytest.approx(
+        figure.axes[3].lines[1].get_ydata()[frame], abs=1e-3
+    )
+    assert "mm" in figure.axes[3].get_ylabel()
+    assert wide.pair_ids[0] in figure.get_suptitle()
+
+
 def test_the_heads_of_a_sample_are_drawn_beside_the_truth(folder: Path) -> None:
     pytest.importorskip("matplotlib")
     from duologue.model.plots import heads_figure

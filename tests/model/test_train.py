@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +16,17 @@ import torch
 from dataset_factory import make_pair, write_dataset
 from duologue import cli
 from duologue.model import checkpoint
+from duologue.model.audio_features import front_end
+from duologue.model.losses import MotionLoss, mouth_dims
+from duologue.model.network import DualStream
+from duologue.model.objective import Objective
+from duologue.model.ranks import Ranks
+from duologue.model.representation import Statistics
 from duologue.model.sample import generate
+from duologue.model.supply import loader_of, statistics_of_sets
 from duologue.model.train import Stopped, learning_rate, train
-from duologue.model.train_config import load_config
+from duologue.model.train_config import TrainConfig, load_config
+from duologue.schemas.dataset import Dataset
 from duologue.schemas.errors import UsageError
 from train_factory import SMALL, config_for, losses, write_small_set
 
@@ -123,6 +132,15 @@ def test_one_line_errors(folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
         ("no selected pair", good, ("load.selected=true", "stages.0.data.0.path=" + str(_unselected(tmp_path)))),
         ("no readable config.json", good, ("audio.encoder=" + str(tmp_path),)),
         ("needs head_model", good, ("losses.lips=1",)),
+        ("optimiser.lr is -1; it must be positive", good, ("optimiser.lr=-1",)),
+        ("optimiser.ema is 1.5", good, ("optimiser.ema=1.5",)),
+        ("optimiser.warmup is -3; it must not be negative", good, ("optimiser.warmup=-3",)),
+        ("losses.gaze is -1; it must not be negative", good, ("losses.gaze=-1",)),
+        ("config.losses.lips must be a number, not nan", good, ("losses.lips=.nan",)),
+        ("network.dropout is 2", good, ("network.dropout=2",)),
+        ("load.continues is 4", good, ("load.continues=4",)),
+        ("load.window is 1; it must be at least 2", good, ("load.window=1",)),
+        ("log.every is -5", good, ("log.every=-5",)),
         ("canonical-1, the data sets are labelled", good, ("head_model=canonical",)),
         ("is not a checkpoint", good, ("out=" + str(_broken(tmp_path)),)),
     ):
@@ -143,6 +161,9 @@ def test_a_run_says_what_came_of_it(folder: Path, tmp_path: Path, capsys: pytest
     assert cli.main(["train", str(path), "--set", f"out={path}/run"]) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last == f"duologue train: config: cannot write to out, {path}/run: Not a directory"
+    assert cli.main(["train", str(path), "--set", f"out={tmp_path}/other", "--set", f"audio.cache={path}"]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == f"duologue train: audio.cache: cannot write to {path}: Not a directory"
 
 
 def test_a_run_cut_short_in_its_curves_goes_on_and_a_finished_one_has_nothing_to_do(
@@ -170,6 +191,13 @@ def test_checkpoints_and_devices_that_do_not_fit_are_one_line(folder: Path, tmp_
     for load in (lambda: train(config_for(folder, tmp_path)), lambda: checkpoint.load_trained(tmp_path)):
         with pytest.raises(UsageError, match="weights and configuration disagree"):
             load()
+    state["config"]["diffusion"]["zork"] = 3
+    checkpoint.save(tmp_path / checkpoint.LAST, state)
+    with pytest.raises(UsageError, match=r"last\.pt is of another version of the trainer: .*has no option zork"):
+        train(config_for(folder, tmp_path))
+    checkpoint.save(tmp_path / checkpoint.LAST, {name: value for name, value in state.items() if name != "ema"})
+    with pytest.raises(UsageError, match="not a checkpoint of this version"):
+        checkpoint.load_trained(tmp_path)
     torch.save({"version": checkpoint.VERSION - 1, **state}, tmp_path / checkpoint.LAST)
     with pytest.raises(UsageError, match="not a checkpoint of this version"):
         checkpoint.load_trained(tmp_path)
@@ -200,18 +228,78 @@ def test_yaml_and_settings(tmp_path: Path) -> None:
         load_config(path, ["network.width"])
 
 
-def test_two_processes_train_together(folder: Path, tmp_path: Path) -> None:
-    it = config_for(folder, tmp_path / "run", stages=[{"steps": 2, "data": [{"path": str(folder)}]}], device="cpu")
-    path = tmp_path / "c.json"
-    path.write_text(json.dumps(checkpoint.plain(it)))
+def torchrun(config: TrainConfig, path: Path) -> subprocess.CompletedProcess[str]:
+    """``duologue train`` in two processes."""
+    path.write_text(json.dumps(checkpoint.plain(config)))
     argv = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29573"]
-    done = subprocess.run(
+    return subprocess.run(
         [*argv, "-m", "duologue.cli", "train", str(path), "--json"],
         capture_output=True, text=True, timeout=200, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
+
+
+def test_two_processes_train_together(folder: Path, tmp_path: Path) -> None:
+    """Weights and curves are those of one process that averages the gradients of both processes' batches."""
+    it = config_for(folder, tmp_path / "run", stages=[{"steps": 2, "data": [{"path": str(folder)}]}], device="cpu")
+    done = torchrun(it, tmp_path / "c.json")
     assert done.returncode == 0, done.stderr[-2000:]
     state = checkpoint.read(tmp_path / "run")
     assert (state["step"], len(state["loaders"])) == (2, 2)
+    statistics, front = Statistics.of_state(state["statistics"]), front_end(it.audio, it.load.fps)
+    torch.manual_seed(it.seed)
+    model = DualStream(statistics.dims, front.dims, it.network, it.audio)
+    objective = Objective(
+        model, MotionLoss(it.losses, statistics, mouth_dims(statistics.expression, None)), statistics, it
+    )
+    rule = torch.optim.AdamW(model.parameters(), weight_decay=it.optimiser.weight_decay, betas=(0.9, 0.99), fused=True)
+    ranks = [Ranks(rank, 2, torch.device("cpu")) for rank in (0, 1)]
+    streams = [iter(loader_of(it, it.stages[0].data, one, statistics.head_model_id, None)) for one in ranks]
+    curve, seen = [], []
+    for step in range(2):
+        rule.param_groups[0]["lr"] = learning_rate(it, step)
+        rule.zero_grad()
+        values = []
+        for rank, stream in enumerate(streams):
+            batch = next(stream)
+            seen += batch.pair_ids
+            seed = int(np.random.SeedSequence([it.seed, step, rank]).generate_state(1)[0])
+            loss = objective(batch, front(batch.audio), seed)["loss"]
+            (loss / 2).backward()
+            values.append(float(loss.detach()))
+        torch.nn.utils.clip_grad_norm_(model.parameters(), it.optimiser.clip)
+        rule.step()
+        curve.append(sum(values) / 2)
+    assert losses(tmp_path / "run") == pytest.approx(curve, rel=1e-5)
+    assert len(set(seen)) == len(seen) == 16
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(state["model"][name], value, atol=1e-6, rtol=1e-5)
+
+
+def test_two_processes_stop_with_one_line(folder: Path, tmp_path: Path) -> None:
+    stages = [{"steps": 4, "data": [{"path": str(folder)}]}]
+    it = config_for(
+        folder, tmp_path / "run", stages=stages, device="cpu", optimiser={"lr": 1e12, "warmup": 0},
+        log={"every": 1, "save_every": 1, "validate_every": 0, "sample_every": 0, "tensorboard": False},
+    )  # fmt: skip
+    done = torchrun(it, tmp_path / "c.json")
+    assert done.returncode != 0
+    said = [line for line in done.stderr.splitlines() if line.startswith("duologue train: ")]
+    assert len(said) == 1, said
+    assert re.search(rf"step \d: .* not finite; the last checkpoint is {re.escape(it.out)}/last.pt", said[0])
+    state = checkpoint.read(it.out)
+    assert all(bool(value.isfinite().all()) for value in state["model"].values())
+
+
+def test_large_sets_count_by_weight_in_the_statistics(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the first of several sets alone."""
+    wide = write_dataset(tmp_path / "other", [make_pair(k, video=f"w{k}", frames=75) for k in range(200)])
+    monkeypatch.setattr("duologue.model.supply.STATISTICS_WINDOWS", 128)
+    data = [{"path": str(tmp_path / "other")}, {"path": str(folder)}]
+    it = config_for(folder, tmp_path / "run", stages=[{"steps": 1, "data": data}])
+    one = statistics_of_sets(it, Dataset(folder).manifest.head_model_id)
+    assert one.samples == 64 + len(Dataset(folder).ids(selected=False, split="train")), wide
 
 
 @pytest.mark.slow  # a C++ compiler builds the kernels: minutes
