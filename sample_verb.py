@@ -166,19 +166,17 @@ def _from_sound(args: argparse.Namespace) -> _Asked:
 
 
 def _answer(folder: str, identifier: str, person: str) -> _Asked:
+    from .model.answers import sound_of
     from .model.sample import place_like
     from .schemas.dataset import Dataset
-    from .schemas.pair import SAMPLE_RATE
 
     if person not in ("a", "b"):
         raise UsageError(f"--answer: PERSON is a or b, not {person!r}")
     pair = Dataset(folder).pair(identifier)
     fitted = pair.fitted
-    sound = pair.voices.samples()
+    sound = sound_of(pair)
     if not len(sound):
         raise UsageError(f"--answer: {identifier} has no sound")
-    length = round(len(fitted.times) / fitted.fps * SAMPLE_RATE)
-    sound = np.pad(sound[:length], (0, max(0, length - len(sound))))
     return _Asked(
         pair.source.source_uri,
         sound,

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ..fitting.head_model import rotation_matrix
 from ..schemas.heads import HeadTrack
 from ..schemas.tracks import Bool, Float32
-from .metrics import diversity_index, frechet_distance, paired_frechet_distance
+from .metrics import diversity_index, frechet_distance, paired_frechet_distance, residual_correlation
 from .turns import unwrapped
 
 Array = npt.NDArray[np.float64]
@@ -62,9 +62,9 @@ def parameter_errors(
 
     Returns:
         ``mse_full, mse_expression, mse_rotation, mse_translation, mse_eye, mse_lip`` (squared units of the arrays),
-        ``fd, pfd`` of all numbers, ``sid_speaker, sid_listener`` (bits), and of the frames in which the person listens
-        ``fd_listener, mse_listener`` of expression and jaw (the listener columns of ViCo's tables); NaN with under two
-        such frames.
+        ``fd, pfd, rpcc`` of all numbers, ``sid_speaker, sid_listener`` (bits), and of the frames in which the person
+        listens ``fd_listener, mse_listener`` of expression and jaw (the listener columns of ViCo's tables); NaN with
+        under two such frames.
 
     Raises:
         ValueError: fewer than two frames where all three are valid.
@@ -73,6 +73,8 @@ def parameter_errors(
     if keep.sum() < 2:
         raise ValueError("fewer than two frames in which prediction, truth and partner are valid")
     got, wanted, other = (_kept(parts_of(head), keep) for head in (predicted, truth, partner))
+    for parts in (got, wanted, other):  # a prediction may move before the truth's first frame
+        parts["translation"] = parts["translation"] - parts["translation"][0]
     got["rotation"][:, 3:] = unwrapped(got["rotation"][:, 3:], wanted["rotation"][0, 3:])
     out = {f"mse_{name}": float(np.mean((got[name] - wanted[name]) ** 2)) for name in got}
     lip = [*lips, *range(got["expression"].shape[1] - 3, got["expression"].shape[1])]
@@ -80,6 +82,7 @@ def parameter_errors(
     x, y, z = (np.concatenate(list(parts.values()), axis=1) for parts in (got, wanted, other))
     out["mse_full"] = float(np.mean((x - y) ** 2))
     out["fd"], out["pfd"] = frechet_distance(x, y), paired_frechet_distance(x, y, z)
+    out["rpcc"] = residual_correlation(x, y, z)
     listens = speaking[keep] < SPEAKS
     face, true_face = got["expression"][listens], wanted["expression"][listens]
     enough = len(face) >= 2
@@ -183,3 +186,11 @@ def mutual_gaze_ap(predicted: Sequence[npt.ArrayLike], truth: Sequence[npt.Array
     known = np.isfinite(scores) & np.isfinite(labels)
     positive = labels[known] > 0.5
     return float(average_precision_score(positive, scores[known])) if positive.any() else math.nan
+
+
+def mutual_gaze_chance(truth: Sequence[npt.ArrayLike]) -> float:
+    """The average precision of a random order: the share of mutual frames among those where it is known; NaN without
+    any."""
+    labels = np.concatenate([np.asarray(clip, np.float64) for clip in truth])
+    known = labels[np.isfinite(labels)]
+    return float((known > 0.5).mean()) if len(known) else math.nan

@@ -6,9 +6,10 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..schemas.errors import UsageError
 from ..schemas.tracks import Float32
@@ -18,7 +19,12 @@ from .metrics import SCALES, clip_metrics, mean_metrics, published
 
 HELP = "score predictions by a board's protocol, beside trivial baselines"
 GIVEN = {"partner-motion": "the partner's true motion and sound", "audio": "sound only"}
-# Tables do not mix what models are given; baselines are marked in the same way.
+# Tables do not mix what systems are given. Where baselines stand: those given nothing are a floor for sound alone.
+TRACKS = {
+    "audio": ("sound only, or nothing", ("zero", "train_mean")),
+    "partner-motion": ("the partner's true motion given", ("copy_partner", "nearest_neighbour")),
+    "truth": ("the truth given: no method", ("oracle_mean",)),
+}
 _BASELINES = {
     "zero": "the neutral face",
     "oracle_mean": "the clip's own true mean frame, held (no method is given this)",
@@ -37,8 +43,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--protocol", choices=("dualtalk", "duologue"), required=True, help="whose measures")
     parser.add_argument("--truth", required=True, metavar="DIR", help="true npz files of both sides, or a data set")
-    parser.add_argument("--predictions", required=True, metavar="DIR", help="npy or npz files, or a data set")
-    parser.add_argument("--given", choices=tuple(GIVEN), help="what the model was given; written into the result")
+    parser.add_argument("--predictions", metavar="DIR", help="npy or npz files, or a data set")
+    parser.add_argument(
+        "--checkpoint", metavar="CKPT", help="duologue: instead, one sample of this network for every pair of --split"
+    )
+    parser.add_argument(
+        "--given", choices=tuple(GIVEN),
+        help="what the model was given; written into the result (--checkpoint: what it is given, default audio)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--split", choices=("train", "val", "test"),
+        help="duologue: only selected pairs of this split (default: all, with --checkpoint test)",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="of the samples of --checkpoint")
     parser.add_argument(
         "--train", metavar="DIR", help="training npz, or a data set, for mean and nearest-neighbour baselines"
     )
@@ -143,8 +160,12 @@ def _sides(folder: str | Path) -> Iterator[tuple[Float32, Float32]]:
 
 def run(args: argparse.Namespace) -> int:
     """Score and print."""
+    if bool(args.predictions) == bool(args.checkpoint):
+        raise UsageError("give --predictions DIR, or --checkpoint CKPT")
     if args.protocol == "duologue":
         return _run_pairs(args)
+    if args.checkpoint or args.split:
+        raise UsageError("--checkpoint and --split are of --protocol duologue")
     scored = score_dualtalk(args.truth, args.predictions, baselines=not args.no_baselines, train=args.train)
     if scored.missing:
         total = len(scored.missing) + scored.files
@@ -158,7 +179,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     print(f"DualTalk protocol, {scored.files} files, mean over files, published scales")
     print(f"given: {GIVEN[args.given] if args.given else 'not stated (--given)'}")
-    print(table(scored))
+    print(table(scored, args.given))
     return 0
 
 
@@ -172,23 +193,50 @@ def as_json(scored: Scored, given: str | None) -> dict[str, object]:
         **scored.means,
         "published": published(scored.means),
         "baselines": {name: {**means, "published": published(means)} for name, means in scored.baselines.items()},
+        "baselines_given": {name: track for track, names in by_track(scored.baselines) for name in names if track},
     }
 
 
-def table(scored: Scored) -> str:
-    """Lines for a person: one table a group, a row a system, published scales."""
+def by_track(baselines: Iterable[str], given: str | None = None) -> list[tuple[str, list[str]]]:
+    """Systems by what they are given, keys of :data:`TRACKS`; the predictions last in their own track, or alone and
+    first, in a track "", where it is not stated."""
+    have = set(baselines)
+    out = [] if given else [("", ["predictions"])]
+    for track, (_, names) in TRACKS.items():
+        mine = [name for name in names if name in have] + (["predictions"] if track == given else [])
+        if mine:
+            out.append((track, mine))
+    return out
+
+
+def _track_title(track: str) -> str:
+    return TRACKS[track][0] if track else "not stated"
+
+
+def table(scored: Scored, given: str | None = None) -> str:
+    """Lines for a person: one table a group, a row a system under what it is given, published scales."""
     systems = {"predictions": published(scored.means)}
-    systems |= {name: published(means) for name, means in sorted(scored.baselines.items())}
-    width = max(len(name) for name in systems)
+    systems |= {name: published(means) for name, means in scored.baselines.items()}
+    tracks = by_track(scored.baselines, given)
+    width = 2 + max(len(name) for name in (*systems, *(_track_title(track) for track, _ in tracks)))
     lines = []
     for group in GROUPS:
-        lines.append(f"{group:<{width}}" + "".join(f"{measure:>13}" for measure in SCALES))
-        for name, means in systems.items():
-            figures = (round(means[f"{measure}_{group}"], 2) + 0.0 for measure in SCALES)  # + 0.0: no minus zero
-            lines.append(f"{name:<{width}}" + "".join(f"{figure:13.2f}" for figure in figures))
+        lines.append(f"{group:<{width}}" + "".join(f"{measure:>12}" for measure in SCALES))
+        for track, names in tracks:
+            lines.append(_track_title(track))
+            for name in names:
+                figures = (round(systems[name][f"{measure}_{group}"], 2) + 0.0 for measure in SCALES)  # no minus zero
+                lines.append(f"  {name:<{width - 2}}" + "".join(f"{figure:12.2f}" for figure in figures))
         lines.append("")
     lines += [f"{name}: {_BASELINES[name]}" for name in sorted(scored.baselines)]
     return "\n".join(lines)
+
+
+_WIDE = 18
+
+
+def _shown(value: float) -> str:
+    return f"{0.0 if abs(value) < 2e-6 else value:.5g}"  # SID's 1e-6 within the logarithm, errors of matrix roots
 
 
 def _run_pairs(args: argparse.Namespace) -> int:
@@ -198,30 +246,57 @@ def _run_pairs(args: argparse.Namespace) -> int:
     from .evaluate_pairs import BASELINES, score_pairs
 
     train = Dataset(args.train) if args.train else None
-    truth, predictions = Dataset(args.truth), Dataset(args.predictions)
+    truth = Dataset(args.truth)
     labelled = truth.manifest.head_model_id
+    split = args.split or ("test" if args.checkpoint else None)
+    ids = truth.ids(split=split) if split else truth.ids(selected=False)
+    if not ids:
+        raise UsageError(f"{args.truth} has no selected pair in {split}")
+    predictions: Any = Dataset(args.predictions) if args.predictions else None
+    if args.checkpoint:
+        from .answers import network_answers
+        from .checkpoint import load_trained
+
+        args.given = args.given or "audio"
+        net = load_trained(args.checkpoint)
+        if net.statistics.head_model_id != labelled:
+            raise UsageError(
+                f"{args.checkpoint} is of head model {net.statistics.head_model_id}, {args.truth} is labelled with "
+                f"{labelled}"
+            )
+        predictions = network_answers(net, partner_motion=args.given == "partner-motion", seed=args.seed)
     head: HeadModel | None = load_head_model(args.head_model)
     if head is not None and head.model_id != labelled:
         if args.head_model:
             raise UsageError(f"{args.head_model} is {head.model_id}, {args.truth} is labelled with {labelled}")
         print(f"no mesh measures: give --head-model for {labelled}", file=sys.stderr)
         head = None
-    means, baselines, count = score_pairs(truth, predictions, head, baselines=not args.no_baselines, train=train)
-    missing = len(truth) - count
+    means, baselines, count = score_pairs(
+        truth, predictions, head, baselines=not args.no_baselines, train=train, ids=ids
+    )
+    missing = len(ids) - count
     if missing:
-        print(f"{count} of {len(truth)} true pairs are predicted; the figures are of those alone", file=sys.stderr)
+        print(f"{count} of {len(ids)} true pairs are predicted; the figures are of those alone", file=sys.stderr)
     if args.json:
         known = [{k: v if math.isfinite(v) else None for k, v in row.items()} for row in (means, *baselines.values())]
         rest = dict(zip(baselines, known[1:], strict=True))
         out = {"protocol": "duologue", "given": args.given, "pairs": count, "missing": missing, **known[0]}
+        out["baselines_given"] = {name: track for track, names in by_track(baselines) for name in names if track}
         print(json.dumps({**out, "baselines": rest}))
         return 0
     given = GIVEN[args.given] if args.given else "not stated (--given)"
-    print(f"{count} pairs, mean over people and pairs; given: {given}")
-    print(f"{'':<18}" + "".join(f"{name:>14}" for name in ("predictions", *baselines)))
-    for measure in means:
-        row = (means[measure], *(other[measure] for other in baselines.values()))
-        print(f"{measure:<18}" + "".join(f"{value:14.5g}" for value in row))
+    print(f"{count} pairs, mean over people and pairs; predictions are given: {given}")
+    tracks = by_track(baselines, args.given)
+    systems = {**baselines, "predictions": means}
+    blocks = [(names, max(_WIDE * len(names), 1 + len(_track_title(track)))) for track, names in tracks]
+    titles = (f" |{' ' + _track_title(track):<{wide}}" for (track, _), (_, wide) in zip(tracks, blocks, strict=True))
+    print((" " * 18 + "".join(titles)).rstrip())
+    for line in ("", *means):
+        cells = ""
+        for names, wide in blocks:
+            mine = (_shown(systems[name][line]) if line else name for name in names)
+            cells += " |" + "".join(f"{cell:>{_WIDE}}" for cell in mine).ljust(wide)
+        print(f"{line:<18}{cells.rstrip()}")
     for name in baselines:
         print(f"{name}: {BASELINES[name]}")
     return 0

@@ -22,6 +22,7 @@ from .dyad_metrics import (
     gaze_error_deg,
     lip_modes,
     mutual_gaze_ap,
+    mutual_gaze_chance,
     parameter_errors,
     space_errors,
 )
@@ -29,6 +30,7 @@ from .mesh_metrics import mesh_errors
 from .turns import unwrapped
 
 Heads = tuple[HeadTrack, HeadTrack]
+Answer = Callable[[Pair], Heads | None]
 BASELINES: dict[str, str] = {
     "zero": "neutral faces at their first place and turn, looking straight ahead",
     "oracle_mean": "each person's own true mean, held (no method is given this)",
@@ -102,16 +104,18 @@ def _with_face(truth: HeadTrack, face: Float32) -> HeadTrack:
 
 
 def score_pairs(
-    truth: Dataset, predictions: Dataset, head: HeadModel | None = None, *, baselines: bool = True,
-    train: Dataset | None = None,
+    truth: Dataset, predictions: Dataset | Answer, head: HeadModel | None = None, *, baselines: bool = True,
+    train: Dataset | None = None, ids: Sequence[str] | None = None,
 ) -> tuple[dict[str, float], dict[str, dict[str, float]], int]:  # fmt: skip
     """Means over people and pairs of every measure of :mod:`.dyad_metrics` and, with a head mesh, :mod:`.mesh_metrics`.
 
     Pairs are matched by id. Measures that a pair does not allow (a listener who never listens) are left out of their
     mean. ``mutual_gaze_ap`` ranks frames by the larger of both people's angles between gaze and partner, so that it
-    needs no probability from the model.
+    needs no probability from the model; ``mutual_gaze_chance`` is what a random order would have.
 
     Args:
+        predictions: a data set, or a function from true pairs to heads (None of one that it leaves out).
+        ids: only these pairs; None for all.
         head: of the coefficients; None leaves the mesh measures out.
         train: for the baselines that need a training set.
 
@@ -121,14 +125,19 @@ def score_pairs(
     Raises:
         UsageError: no pair in common, or rows that do not fit together.
     """
-    every = (truth, predictions, *((train,) if train is not None else ()))
+    known = predictions if isinstance(predictions, Dataset) else None
+    every = [data for data in (truth, known, train) if data is not None]
     models = {data.files.root: data.manifest.head_model_id for data in every}
     if len(set(models.values())) > 1:
         raise UsageError(f"different head models: {', '.join(f'{model} ({root})' for root, model in models.items())}")
-    predicted = RowsById(predictions)
-    wanted = [key for key in truth.ids(selected=False) if key in predicted]
-    if not wanted:
-        raise UsageError(f"{predictions.files.root} has no pair of {truth.files.root}")
+    wanted = list(truth.ids(selected=False) if ids is None else ids)
+    if isinstance(predictions, Dataset):
+        answer, have = _stored(predictions)
+        wanted = [key for key in wanted if key in have]
+        if not wanted:
+            raise UsageError(f"{predictions.files.root} has no pair of {truth.files.root}")
+    else:
+        answer = predictions
     systems: dict[str, Callable[[Heads, Heads], Heads]] = {"": lambda true, got: got}
     if baselines:
         systems |= {"zero": lambda true, _: (neutral(true[0]), neutral(true[1]))}
@@ -142,28 +151,48 @@ def score_pairs(
     ranks: dict[str, list[Float32]] = {name: [] for name in systems}
     labels: list[Float32] = []
     for row in truth.rows(ids=wanted):
-        key = row["pair_id"]
-        real, made = pair_from_row(row), pair_from_row(predicted(key))
-        if len(real.fitted.times) != len(made.fitted.times) or real.fitted.fps != made.fitted.fps:
-            raise UsageError(f"pair {key}: {len(made.fitted.times)} predicted frames for {len(real.fitted.times)}")
-        true, got = _heads(real), _heads(made)
+        real = pair_from_row(row)
+        true, got = _heads(real), answer(real)
+        if got is None:
+            continue
         labels.append(real.relation.mutual_gaze)
         for name, build in systems.items():
             shown = build(true, got)
-            tables[name].append(_pair_measures(shown, real, head, key))
+            tables[name].append(_pair_measures(shown, real, head))
             ranks[name].append(_mutual_rank(shown))
+    if not labels:
+        raise UsageError(
+            f"{truth.files.root}: no pair can be scored: none has sound and a frame that shows both people"
+        )
     means = {}
+    chance = mutual_gaze_chance(labels)
     for name, rows in tables.items():
         means[name] = {measure: _mean([row[measure] for row in rows]) for measure in rows[0]}
         means[name]["mutual_gaze_ap"] = mutual_gaze_ap(ranks[name], labels)
-    return means.pop(""), means, len(wanted)
+        means[name]["mutual_gaze_chance"] = chance
+    return means.pop(""), means, len(labels)
+
+
+def _stored(predictions: Dataset) -> tuple[Answer, RowsById]:
+    """Heads of a data set of predictions, by pair id."""
+    rows = RowsById(predictions)
+
+    def answer(real: Pair) -> Heads:
+        made = pair_from_row(rows(real.pair_id))
+        if len(real.fitted.times) != len(made.fitted.times) or real.fitted.fps != made.fitted.fps:
+            raise UsageError(
+                f"pair {real.pair_id}: {len(made.fitted.times)} predicted frames for {len(real.fitted.times)}"
+            )
+        return _heads(made)
+
+    return answer, rows
 
 
 def _heads(pair: Pair) -> Heads:
     return pair.fitted.a, pair.fitted.b
 
 
-def _pair_measures(shown: Heads, real: Pair, head: HeadModel | None, key: str) -> dict[str, float]:
+def _pair_measures(shown: Heads, real: Pair, head: HeadModel | None) -> dict[str, float]:
     true = _heads(real)
     lips = lip_modes(head.expression_names) if head is not None else []
     people = []
@@ -175,7 +204,7 @@ def _pair_measures(shown: Heads, real: Pair, head: HeadModel | None, key: str) -
             people.append(measures | (mesh_errors(head, got, wanted, speaking) if head is not None else {}))
         space = vars(space_errors(shown, true))
     except ValueError as error:
-        raise UsageError(f"pair {key}: {error}") from error
+        raise UsageError(f"pair {real.pair_id}: {error}") from error
     return {name: _mean([person[name] for person in people]) for name in people[0]} | space
 
 

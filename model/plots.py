@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from ..fitting.head_model import HeadModel, rotation_matrix
-from ..schemas.errors import UsageError
 from .data import Batch
 from .dyad_metrics import FLIP
 from .given import given
@@ -26,10 +25,8 @@ Array = npt.NDArray[np.float64]
 
 
 def _figure(size: tuple[float, float]) -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UsageError("plots of samples need matplotlib (pip install matplotlib), or log.sample_every: 0") from error
+    from matplotlib.figure import Figure
+
     return Figure(figsize=size, layout="constrained")
 
 
@@ -52,9 +49,6 @@ def sample_figure(made: Tensor, batch: Batch, config: TrainConfig, head: HeadMod
     Args:
         made: :func:`sample_of` the batch's first pair.
         head: the data set's head model; without it the jaw's opening stands for the lips.
-
-    Raises:
-        UsageError: matplotlib is absent.
     """
     figure = _figure((10, 7))
     true = encode(batch, scene_of(batch))[0].cpu()
@@ -112,9 +106,6 @@ def heads_figure(made: Tensor, batch: Batch, head: HeadModel, fps: float, moment
 
     Args:
         made: :func:`sample_of` the batch's first pair. head: the data set's head model.
-
-    Raises:
-        UsageError: matplotlib is absent.
     """
     figure = _figure((1.7 * moments, 6.8))
     from matplotlib.collections import PolyCollection

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,8 @@ class RunLog:
                 raise UsageError(
                     "log.tensorboard needs tensorboard (pip install tensorboard), or set log.tensorboard to false"
                 ) from error
+            if config.log.sample_every and find_spec("matplotlib") is None:
+                raise UsageError("plots of samples need matplotlib (pip install matplotlib), or log.sample_every: 0")
             self.board = SummaryWriter(str(out), purge_step=step + 1)
 
     def due(self, step: int, every: int) -> bool:

@@ -189,7 +189,7 @@ def features_of(net: Trained, sound: Tensor) -> Tensor:
     """[N] -> [T, F] on the network's device; a pretrained encoder hears 30 s at a time with 2 s around them."""
     fps = net.config.load.fps
     per_frame = SAMPLE_RATE / fps
-    total = int(len(sound) / per_frame)
+    total = int(len(sound) / per_frame + 0.01)  # N itself is a rounded number
     piece, margin = round(30 * fps), round(2 * fps)
     if net.config.audio.encoder == "logmel" or total <= piece + 2 * margin:
         cut = sound[: round(total * per_frame)].to(net.device)

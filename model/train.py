@@ -151,6 +151,8 @@ def train(
     log = RunLog(config, ranks, out, step)
     watched = config.log.validate_every, config.log.sample_every
     held = held_out(config, head_model_id, max(config.log.validation_batches, 1) if any(watched) else 0)
+    if any(watched) and not held:
+        say(f"{config.stages[0].data[0].path} has no validation pairs: no validation losses, no plots of samples")
     parameters = sum(p.numel() for p in model.parameters())
     say(f"{parameters / 1e6:.2f} M parameters, {statistics.dims} numbers a frame, {ranks.device}, {config.steps} steps")
     goal = config.steps if until is None else min(until, config.steps)

@@ -17,7 +17,9 @@ from duologue.model.dyad_metrics import (
     gaze_error_deg,
     lip_modes,
     mutual_gaze_ap,
+    mutual_gaze_chance,
     parameter_errors,
+    parts_of,
     space_errors,
 )
 from duologue.model.mesh_metrics import (
@@ -40,6 +42,32 @@ def head(seed: int, side: float = -0.4, frames: int = 75, **options: bool) -> He
 
 
 SPEAKING = np.r_[np.ones(30), np.zeros(30), np.full(15, np.nan)].astype(np.float32)
+
+
+def test_what_a_prediction_does_before_the_truth_begins_is_no_error() -> None:
+    """Places are relative to the first frame that counts, not to each sequence's own first one."""
+    truth, partner = head(0), head(1, 0.4)
+    late = truth.valid & (np.arange(75) >= 10)
+    early = truth.translation.copy()
+    early[:10] += np.float32(0.5)
+    same = replace(truth, valid=np.ones(75, bool), translation=early)
+    assert parameter_errors(same, replace(truth, valid=late), partner, SPEAKING)["mse_translation"] == 0
+
+
+def test_rpcc_is_of_all_numbers_of_the_frames_that_count() -> None:
+    truth, partner, got = head(0), head(1, 0.4), head(2)
+    keep = truth.valid & partner.valid & got.valid
+    x, y, z = (np.concatenate(list(parts_of(one).values()), axis=1)[keep] for one in (got, truth, partner))
+    for values in (x, y, z):
+        values[:, -3:] -= values[0, -3:]
+    wanted = abs(np.corrcoef(y.ravel(), z.ravel())[0, 1] - np.corrcoef(x.ravel(), z.ravel())[0, 1])
+    assert parameter_errors(got, truth, partner, SPEAKING)["rpcc"] == pytest.approx(wanted, rel=1e-6)
+    assert parameter_errors(truth, truth, partner, SPEAKING)["rpcc"] == 0
+
+
+def test_chance_is_the_share_of_mutual_frames() -> None:
+    assert mutual_gaze_chance([[1.0, 0.0, np.nan], [0.9, 0.2]]) == 0.5
+    assert math.isnan(mutual_gaze_chance([[np.nan]]))
 
 
 def test_each_part_has_its_own_column() -> None:

@@ -52,6 +52,10 @@ def test_json_has_the_promised_keys(folders: tuple[Path, Path], capsys: pytest.C
     assert set(got["baselines"]) == {"zero", "oracle_mean", "train_mean", "copy_partner", "nearest_neighbour"}
     assert got["baselines"]["oracle_mean"]["mse_exp"] < got["baselines"]["train_mean"]["mse_exp"]
     assert got["baselines"]["nearest_neighbour"]["published"]["mse_exp"] >= 0
+    assert got["baselines_given"] == {
+        "zero": "audio", "train_mean": "audio", "copy_partner": "partner-motion",
+        "nearest_neighbour": "partner-motion", "oracle_mean": "truth",
+    }  # fmt: skip
 
 
 def test_the_table_names_every_system_and_its_input(
@@ -67,6 +71,20 @@ def test_the_table_names_every_system_and_its_input(
     assert "-0.00" not in out
     assert "3 of 4 true sides" in err
     assert max(map(len, out.splitlines())) <= 120
+    named = [line.split()[0] for line in out.splitlines() if line.startswith("  ")]
+    assert named[:4] == ["zero", "copy_partner", "predictions", "oracle_mean"]  # beside the partner's copy, not zero
+
+
+@pytest.mark.parametrize(
+    ("given", "tracks"),
+    [
+        (None, [("", ["predictions"]), ("audio", ["zero"]), ("partner-motion", ["copy_partner"])]),
+        ("audio", [("audio", ["zero", "predictions"]), ("partner-motion", ["copy_partner"])]),
+        ("partner-motion", [("audio", ["zero"]), ("partner-motion", ["copy_partner", "predictions"])]),
+    ],
+)
+def test_what_systems_are_given_is_not_mixed(given: str | None, tracks: list[tuple[str, list[str]]]) -> None:
+    assert evaluate.by_track(["copy_partner", "zero"], given) == tracks
 
 
 def test_predictions_in_the_data_sets_own_format(folders: tuple[Path, Path]) -> None:

@@ -12,11 +12,16 @@ import pytest
 from dataset_factory import make_pair, write_dataset
 from duologue.fitting.load_head import load_head_model
 from duologue.model import evaluate
+from duologue.model.answers import network_answers
+from duologue.model.checkpoint import load_trained
 from duologue.model.evaluate_pairs import BASELINES, score_pairs
+from duologue.model.sample import generate, place_like
+from duologue.model.train import train
 from duologue.schemas.dataset import Dataset
 from duologue.schemas.errors import UsageError
 from duologue.schemas.heads import HeadTrack
 from duologue.schemas.row import Pair
+from train_factory import config_for
 
 
 def changed(pair: Pair, **arrays: object) -> Pair:
@@ -109,10 +114,70 @@ def test_the_verb(tmp_path: Path, pairs: list[Pair], capsys: pytest.CaptureFixtu
     assert got["baselines"]["zero"]["lve"] > 1
     assert (got["pairs"], got["missing"], got["given"]) == (2, 0, "audio")
     assert got["mutual_gaze_ap"] is None  # nobody looks at the other in these
+    assert got["baselines_given"] == {"zero": "audio", "copy_partner": "partner-motion", "oracle_mean": "truth"}
     assert call("--truth", folder, "--predictions", folder) == 0
     out = capsys.readouterr().out
     assert "facing_deg" in out
     assert "copy_partner: " in out
+    title, names = out.splitlines()[1:3]
+    columns = [[part.split() for part in line.split("|")] for line in (title, names)]
+    assert [" ".join(words) for words in columns[0][1:]] == [
+        "not stated",
+        *(text for text, _ in evaluate.TRACKS.values()),
+    ]
+    assert columns[1][1:] == [["predictions"], ["zero"], ["copy_partner"], ["oracle_mean"]]
+
+
+def test_a_networks_own_samples_are_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What ``generate`` gives for each pair, by the track that was asked for; pairs without sound are left out."""
+    known = [make_pair(k, video=f"v{k}", frames=75) for k in range(24)]
+    write_dataset(tmp_path / "set", known)
+    train(
+        config_for(tmp_path / "set", tmp_path / "run", stages=[{"steps": 2, "data": [{"path": str(tmp_path / "set")}]}])
+    )
+    net = load_trained(tmp_path / "run")
+    pair = next(pair for pair in known if (pair.fitted.a.valid & pair.fitted.b.valid)[0])
+    heads = (pair.fitted.a, pair.fitted.b)
+    seed = int(np.random.SeedSequence([5, int(pair.pair_id[:8], 16)]).generate_state(1)[0])
+    masks = np.stack([pair.voices.speaking_a, pair.voices.speaking_b])
+    made = generate(net, pair.voices.samples(), place_like(heads), speaking=masks, seed=seed)
+    alone = network_answers(net, seed=5)(pair)
+    assert alone is not None
+    np.testing.assert_array_equal(alone[0].rotation, made.a.rotation)
+    np.testing.assert_array_equal(alone[1].jaw, made.b.jaw)
+    mutual = network_answers(net, partner_motion=True, seed=5)(pair)
+    assert mutual is not None
+    answer = generate(
+        net, pair.voices.samples(), place_like(heads), speaking=masks, seed=seed, partner=(heads[0], None)
+    )
+    np.testing.assert_array_equal(mutual[1].jaw, answer.b.jaw)
+    assert not np.array_equal(mutual[1].jaw, made.b.jaw)
+
+    words = ("--truth", tmp_path / "set", "--checkpoint", tmp_path / "run", "--seed", 5)
+    assert call(*words, "--split", "train", "--json") == 0
+    got = json.loads(capsys.readouterr().out)
+    assert got["given"] == "audio"
+    assert got["pairs"] == len(Dataset(tmp_path / "set").ids(split="train"))
+    assert got["position_m"] < 1
+    assert call(*words, "--split", "train", "--given", "partner-motion", "--no-baselines") == 0
+    assert "predictions are given: the partner's true motion" in capsys.readouterr().out
+    mute = [make_pair(k, video=f"v{k}", frames=75, audio=k != 3) for k in range(4)]
+    write_dataset(tmp_path / "mute", mute)
+    data = Dataset(tmp_path / "mute")
+    assert score_pairs(data, network_answers(net), baselines=False)[2] == 3
+    with pytest.raises(UsageError, match="no pair can be scored"):
+        score_pairs(data, network_answers(net), ids=[mute[3].pair_id])
+    write_dataset(tmp_path / "one", mute[:1])
+    split = "val" if Dataset(tmp_path / "one").ids(split="train") else "train"
+    with pytest.raises(UsageError, match=f"no selected pair in {split}"):
+        call("--truth", tmp_path / "one", "--checkpoint", tmp_path / "run", "--split", split)
+    with pytest.raises(UsageError, match="give --predictions DIR, or --checkpoint"):
+        call("--truth", tmp_path / "one")
+    flame = replace(mute[0], fitted=replace(mute[0].fitted, head_model_id="flame-2023", head_model_tier="flame"))
+    write_dataset(tmp_path / "flame", [flame])
+    only = Dataset(tmp_path / "flame").selection()["split"][0].as_py()
+    with pytest.raises(UsageError, match=r"is of head model canonical, .* with flame-2023"):
+        call("--truth", tmp_path / "flame", "--checkpoint", tmp_path / "run", "--split", only)
 
 
 def test_mutual_gaze_is_ranked_by_angle(tmp_path: Path, pairs: list[Pair]) -> None:

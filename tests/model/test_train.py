@@ -181,6 +181,23 @@ def test_a_run_cut_short_in_its_curves_goes_on_and_a_finished_one_has_nothing_to
     assert (again["steps"], again["loss"], again["samples_per_s"], again["loader_wait_share"]) == (6, None, None, None)
 
 
+def test_what_a_run_will_miss_is_told_before_it_begins(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not after the thousands of steps to the first plot."""
+    log = {"every": 0, "save_every": 0, "validate_every": 1, "sample_every": 0, "tensorboard": False}
+    write_dataset(tmp_path / "all", [make_pair(k, video=f"v{k}") for k in range(24)])
+    known = Dataset(tmp_path / "all")
+    write_dataset(tmp_path / "no_val", [known.pair(key) for key in known.ids(selected=False, split="train")])
+    said: list[str] = []
+    stages = [{"steps": 1, "data": [{"path": str(tmp_path / "no_val")}]}]
+    train(config_for(folder, tmp_path / "run", stages=stages, log=log), say=said.append)
+    assert f"{tmp_path}/no_val has no validation pairs: no validation losses, no plots of samples" in said
+    monkeypatch.setattr("duologue.model.run_log.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="plots of samples need matplotlib"):
+        train(config_for(folder, tmp_path / "two", log=log | {"sample_every": 5000, "tensorboard": True}))
+
+
 def test_checkpoints_and_devices_that_do_not_fit_are_one_line(folder: Path, tmp_path: Path) -> None:
     train(config_for(folder, tmp_path), until=1)
     state = checkpoint.read(tmp_path)
