@@ -12,7 +12,7 @@ import sys
 from typing import NoReturn
 
 from . import __version__
-from .schemas.errors import UsageError
+from .schemas.errors import UsageError, storage_fault
 
 # verb -> (module that has configure(parser) and run(args) -> exit code, one line of help)
 VERBS: dict[str, tuple[str, str]] = {
@@ -95,7 +95,9 @@ def main(argv: list[str] | None = None) -> int:
         sub = subparsers.add_parser(verb, help=text, description=text)
         if verb == chosen:
             importlib.import_module(f".{module}", __package__).configure(sub)
-    args = parser.parse_args(own)
+    args, unknown = parser.parse_known_args(own)
+    if unknown:  # said by the verb, so that its own help is named
+        subparsers.choices[args.verb].error(f"unrecognized arguments: {' '.join(unknown)}")
     args.beam_args = beam_args
     if beam_args and args.verb not in ("curate", "refit"):
         parser.error("only `curate` and `refit` take options for Beam after --")
@@ -105,6 +107,12 @@ def main(argv: list[str] | None = None) -> int:
         print(f"duologue {args.verb}: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
+        return 1
+    except Exception as error:
+        fault = storage_fault(error)
+        if fault is None:
+            raise
+        print(f"duologue {args.verb}: {fault}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"duologue {args.verb}: interrupted; run the same command again to go on", file=sys.stderr)

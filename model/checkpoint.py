@@ -22,11 +22,21 @@ LAST = "last.pt"
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
-    """Write beside, then rename: a kill leaves the earlier checkpoint."""
+    """Write beside, then rename: a kill leaves the earlier checkpoint.
+
+    Raises:
+        OSError: the disk is full, or refuses; nothing is left of the new checkpoint then.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     half = path.with_name(f".{path.name}.{os.getpid()}")
-    torch.save({"version": VERSION, **state}, half)
-    os.replace(half, path)
+    try:
+        with open(half, "wb") as stream:
+            torch.save({"version": VERSION, **state}, stream)
+        os.replace(half, path)
+    except RuntimeError as error:  # torch's own, which does not say what the file said
+        raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
+    finally:
+        half.unlink(missing_ok=True)
 
 
 def read(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]:

@@ -209,7 +209,9 @@ def writing(root: Path) -> Iterator[Callable[[str, Record], None]]:
     (root / DATABASE).mkdir(parents=True, exist_ok=True)
     waiting: list[tuple[bytes, bytes]] = []
     try:
-        with lmdb.open(str(root / DATABASE), map_size=_MAP_BYTES) as environment:
+        # The lock file is written through a memory map: on a full disk that kills the process without a word. Nobody
+        # else writes here.
+        with lmdb.open(str(root / DATABASE), map_size=_MAP_BYTES, lock=False) as environment:
 
             def commit() -> None:
                 with environment.begin(write=True) as transaction:

@@ -142,6 +142,8 @@ def load_config(text: str = "", settings: Sequence[str] = ()) -> CurateConfig:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "value_error":  # of a group, which says what is wrong with which option
+            raise UsageError(f"option {where}: {first['ctx']['error']}") from error
         raise UsageError(f"option {where}: {first['msg']} (got {first['input']!r})") from error
     check_bounds(dict(_values(config)))
     if config.run.geometry_only:

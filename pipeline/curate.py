@@ -10,10 +10,8 @@ import contextlib
 import json
 import logging
 import os
-import re
 import sys
 import time
-import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
@@ -29,6 +27,7 @@ from ..schemas.records import InputItem
 from ..schemas.selection import summary
 from ..transforms.storage import files_at, is_local, local_path
 from .config import CurateConfig, load_config
+from .failure import job_failure
 from .funnel import STAGES, funnel_text
 from .graph import build
 from .inputs import resolve_inputs, write_item_chunks
@@ -62,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         except UsageError:
             raise
         except Exception as error:
-            print(f"duologue curate: {_failure(error, plan)}", file=sys.stderr)
+            print(f"duologue curate: {job_failure(error, plan.work)}", file=sys.stderr)
             return 1
     if state != "DONE":
         print(f"duologue curate: the Beam job ended as {state}; run the same command again to go on", file=sys.stderr)
@@ -73,20 +72,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _note(text: str) -> None:
     print(f"note: {text}", file=sys.stderr)
-
-
-def _failure(error: Exception, plan: Plan) -> str:
-    """One line on why a job failed; the traceback goes into the work folder.
-
-    Runners wrap a worker's exception in their own, with its traceback as text.
-    """
-    given_up = re.search(r"(\d+ of \d+ items broke in stage .*?)(?: \[while running|$)", str(error), re.MULTILINE)
-    if given_up is not None:
-        return f"gave up: {given_up.group(1)}"
-    plan.work.files.write_bytes_atomic("error.log", "".join(traceback.format_exception(error)).encode())
-    damaged = re.search(r"work file \S+ is damaged; delete it and run again", str(error))
-    why = damaged.group(0) if damaged else f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-    return f"the job failed: {why} (all of it: {plan.work.root}/error.log)"
 
 
 def curate(plan: Plan, items: Sequence[InputItem], options: PipelineOptions) -> str:

@@ -1,7 +1,7 @@
 """What the user names on the command line, resolved to input items before any work starts.
 
-A file, a folder (all media files below it), a glob (media files only where it ends in ``*``), or a manifest
-(``.csv``, ``.jsonl``, ``.parquet``) with the columns ``uri`` (needed), ``source_id, start_s, end_s, license,
+A file, a folder (all media files below it, links followed), a glob (media files only where it ends in ``*``), or a
+manifest (``.csv``, ``.jsonl``, ``.parquet``) with the columns ``uri`` (needed), ``source_id, start_s, end_s, license,
 attribution, focal_px, focal_log_sd``; local or on any Beam filesystem.
 """
 
@@ -11,8 +11,10 @@ import csv
 import io
 import json
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, fields
+from pathlib import Path
 
 import apache_beam as beam
 import pyarrow as pa
@@ -62,7 +64,7 @@ def _resolve(name: str, note: Callable[[str], None]) -> list[InputItem]:
     if is_local(name):
         path = local_path(name)
         if path.is_dir():
-            found = sorted(str(p) for p in path.rglob("*") if p.is_file() and p.suffix.lower() in MEDIA_SUFFIXES)
+            found = sorted(_media_below(path, note))
             if not found:
                 raise UsageError(f"the folder {name} holds no media files")
             return [InputItem(uri) for uri in found]
@@ -80,6 +82,28 @@ def _resolve(name: str, note: Callable[[str], None]) -> list[InputItem]:
     if not found:
         raise UsageError(f"nothing matches {name}")
     return [InputItem(uri) for uri in found]
+
+
+def _media_below(folder: Path, note: Callable[[str], None]) -> Iterator[str]:
+    """Media files below a folder through links too, each folder once (a link may lead back up).
+
+    A link that leads nowhere is given as any file: its reject row says so. Of a folder that cannot be read, ``note``.
+    """
+    seen = {os.path.realpath(folder)}
+    unread: list[OSError] = []
+    for place, folders, names in os.walk(folder, onerror=unread.append, followlinks=True):
+        for name in sorted(folders):
+            real = os.path.realpath(os.path.join(place, name))
+            if real in seen:
+                folders.remove(name)
+            seen.add(real)
+        folders.sort()
+        for name in names:
+            path = Path(place, name)
+            if path.suffix.lower() in MEDIA_SUFFIXES and (path.is_file() or not path.exists()):
+                yield str(path)
+    for error in unread:
+        note(f"not looked into: {error.filename}: {error.strerror}")
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -26,6 +26,7 @@ from ..transforms.work import WorkStore
 from .chosen import Chosen
 from .config import config_hash, config_yaml, load_config
 from .curate import quiet_libraries
+from .failure import job_failure
 from .progress import progress_line
 from .refit_graph import RefitPlan, RefitStage, build_refit, refit_models, shards_of
 from .runners import RUNNERS, beam_options, new_pipeline
@@ -71,11 +72,7 @@ def run(args: argparse.Namespace) -> int:
                 with progress_line(folder, found={"refit": plan.seconds}):
                     state = str(pipeline.run().wait_until_finish())
         except Exception as error:
-            # Runners wrap a worker's exception in their own, with its traceback as text.
-            given_up = re.search(r"(?:TooManyFailures|UsageError): (.*)", str(error))
-            if given_up is None:
-                raise
-            print(f"duologue refit: gave up: {given_up.group(1)}", file=sys.stderr)
+            print(f"duologue refit: {job_failure(error, plan.target.work)}", file=sys.stderr)
             return 1
     if state != "DONE":
         print(f"duologue refit: the Beam job ended as {state}; run the same command again to go on", file=sys.stderr)

@@ -37,5 +37,5 @@ def run(args: argparse.Namespace) -> int:
         f"{result.work_files} work file(s) deleted"
     )
     if not result.pairs and takedowns:
-        print("no row matched; the takedown is remembered for later runs")
+        print("no row matched (was the id right?); the takedown is remembered for later runs")
     return 0

@@ -7,7 +7,7 @@ import scipy.ndimage
 import scipy.optimize
 import scipy.signal  # noqa: F401 - by stages, when they need it
 import torch  # noqa: F401
-from apache_beam.runners.worker import sdk_worker_main
+from apache_beam.runners.worker import sdk_worker, sdk_worker_main
 
 from ..transforms import decode_process, face_mesh
 from ..transforms.quiet import load_mediapipe
@@ -25,6 +25,8 @@ def warm() -> None:
 
 def serve() -> None:
     """Be a Beam worker, as the environment says, until the job ends."""
+    # Beam prints the traceback of what failed in each worker; the main process has it too, and says one line.
+    sdk_worker.print = lambda *_, **__: None
     try:
         sdk_worker_main.main([])
     except grpc.RpcError:  # the main process is gone, or going, and says why

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -53,9 +54,10 @@ def remove(where: str | Path | Files, takedowns: Iterable[Takedown]) -> Removal:
     """Take down videos, sources or people, and everything taken down before that is still there.
 
     The takedown is written down first, so that no later run brings a row back even if this one is killed. Rewritten
-    shards get new names; readers see the old data set until the manifest is replaced, and the old files go last. Work
-    files (``_work/``), shards set aside (``_quarantine/``), shards that no manifest names and the viewer's pages
-    (``view/``, ``report.html``) and films may hold the same people: they are deleted whole.
+    shards get new names; readers see the old data set until the manifest is replaced, and the old files go last. Shards
+    set aside (``_quarantine/``), shards that no manifest names and the viewer's pages (``view/``, ``report.html``) and
+    films may hold the same people: they are deleted whole. So are work files (``_work/``), which cost hours, unless
+    neither a row, nor a reject, nor a record among them speaks of what is taken down: a mistyped id.
     """
     dataset = Dataset(where)
     files, manifest = dataset.files, dataset.manifest
@@ -67,6 +69,13 @@ def remove(where: str | Path | Files, takedowns: Iterable[Takedown]) -> Removal:
     entries = [put(files, TAKEDOWNS, takedown_bytes(wanted))]
     options = DEFAULTS if manifest.entry(SELECTION) is None else selection_options(dataset.selection())
     gone = {row["pair_id"] for row in light if row_taken_down(wanted, row)}
+    rejects = sum(reject_taken_down(wanted, reject) for shard in dataset.reject_shards() for reject in shard)
+    work = files.list(WORK)
+    if gone or rejects or _spoken_of(files, work, wanted):
+        for name in work:  # before rows go: a removal that is killed here finds them again
+            files.delete(name)
+    else:
+        work = []
     old: list[str] = []
     for entry in manifest.files:
         replacement = _without(files, entry, gone, wanted)
@@ -75,16 +84,32 @@ def remove(where: str | Path | Files, takedowns: Iterable[Takedown]) -> Removal:
             old.append(entry.path)
     generated = _GENERATED if "sample" in read_funnel(files, manifest) else ()
     published = {entry.path for entry in publish(files, manifest.with_files(entries, drop=old), options).files}
-    work = [*files.list(WORK), *files.list(QUARANTINE), *files.list("view")]
-    work += [name for name in (_SHOWN, *generated) if files.exists(name)]
-    for path in [
-        *work,
-        *(path for folder in ("pairs", "rejects", "landmarks", "voices") for path in files.list(folder)),
-    ]:
+    shown = [*files.list(QUARANTINE), *files.list("view")]
+    shown += [name for name in (_SHOWN, *generated) if files.exists(name)]
+    shards = [path for folder in ("pairs", "rejects", "landmarks", "voices") for path in files.list(folder)]
+    for path in (*shown, *shards):
         if path not in published:
             files.delete(path)
-    rejects = manifest.rows("rejects") - sum(entry.rows for entry in Dataset(files).manifest.of_kind("rejects"))
-    return Removal(tuple(sorted(gone)), rejects, len(old), len(work))
+    return Removal(tuple(sorted(gone)), rejects, len(old), len(work) + len(shown))
+
+
+def _spoken_of(files: Files, work: Iterable[str], takedowns: Iterable[Takedown]) -> bool:
+    """Whether a work file is named after, or a record names, what is taken down.
+
+    What was asked for and what was found in the containers holds nobody: every run writes it, also of what is down.
+    """
+    records = [name for name in work if not name.startswith((f"{WORK}/inputs/", f"{WORK}/ledger/probe/"))]
+    ids = [entry.id[:16] if entry.kind == "video" else json.dumps(entry.id)[1:-1] for entry in takedowns]
+    if any(text in name for name in records for text in ids):
+        return True
+    texts = [text.encode() for text in ids]
+    return any(
+        text in data
+        for name in records
+        if name.endswith(".json")
+        for data in [files.read_bytes(name)]
+        for text in texts
+    )
 
 
 def _videos_of(takedowns: Iterable[Takedown], light: Iterable[Row], rejects: Iterable[list[Reject]]) -> set[Takedown]:

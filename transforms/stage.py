@@ -7,6 +7,7 @@ gives a retry-safe ParDo with outputs ``main``, ``rejects`` and ``tally``.
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import logging
 import os
@@ -104,8 +105,10 @@ class Shared:
             yield
 
 
-# What a moment may have decided (a network, a full disk, a busy machine, a fault since repaired), not the input: it
-# stays out of the ledger, and the next run tries again.
+# A run cannot go on with its disk full: it ends, where each of its items would become a reject.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+# What a moment may have decided (a network, a busy machine, a fault since repaired), not the input: it stays out of the
+# ledger, and the next run tries again.
 PASSING = ("stage_failed", "fetch_failed", "decode_timeout")
 
 
@@ -190,6 +193,8 @@ class StageFn(beam.DoFn):
             except (MemoryError, KeyboardInterrupt, SystemExit, UsageError):
                 raise
             except Exception as error:
+                if isinstance(error, OSError) and error.errno in NO_ROOM:
+                    raise
                 # One bad element must not cost the job; the failure is counted, and too many abort it.
                 failed = self._failed(element, error)
                 if attempt == self.retries:

@@ -27,6 +27,7 @@ from ..fitting.head_model import (
     HeadModel,
 )
 from ..schemas.errors import UsageError
+from ..schemas.files import LocalFiles
 from ..schemas.heads import HeadTrack
 from ..schemas.row import Pair
 
@@ -121,8 +122,7 @@ def write_glb(pair: Pair, model: HeadModel, path: Path) -> Path:
     """Write :func:`glb_bytes` to ``path``."""
     data = glb_bytes(pair, model)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        LocalFiles(path.parent).write_bytes_atomic(path.name, data)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
     return path

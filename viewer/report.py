@@ -88,8 +88,7 @@ def run(args: argparse.Namespace) -> int:
     out = Path(args.out) if args.out else Path(args.dataset.removeprefix("file://")) / "report.html"
     facts = read_facts(Dataset(files), out.parent)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(report_html(facts), encoding="utf-8")
+        LocalFiles(out.parent).write_bytes_atomic(out.name, report_html(facts).encode())
     except OSError as error:
         raise UsageError(f"cannot write {out}: {error.strerror}") from error
     if args.json:

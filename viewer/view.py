@@ -227,7 +227,7 @@ def _short(uri: str) -> str:
 
 def _write(path: Path, text: str) -> None:
     try:
-        path.write_text(text, encoding="utf-8")
+        LocalFiles(path.parent).write_bytes_atomic(path.name, text.encode())
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
 

@@ -45,6 +45,11 @@ WRONG = {
     "no input": (["curate", "--out", "OUT"], "INPUT"),
     "no out": (["curate", "FILM"], "--out"),
     "unknown option": (["curate", "FILM", "--out", "OUT", "--fast"], "--fast"),
+    "unknown option of a verb": (["curate", "FILM", "--out", "OUT", "--wrkers", "2"], "see duologue curate --help"),
+    "impossible focal length": (
+        ["curate", "FILM", "--out", "OUT", "--set", "fit.focal_px=-3"],
+        "option fit: focal_px must be a positive number of pixels, not -3.0",
+    ),
     "unknown verb": (["make-coffee"], "make-coffee"),
     "no verb": ([], "VERB"),
     "unknown setting": (["curate", "FILM", "--out", "OUT", "--set", "scan.speed=3"], "scan.speed"),

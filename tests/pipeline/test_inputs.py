@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,6 +24,32 @@ def folder(tmp_path: Path) -> Path:
 def test_a_folder_gives_its_media_files_sorted(folder: Path) -> None:
     names = [Path(item.uri).name for item in resolve_inputs([str(folder)])]
     assert names == ["a.MOV", "b.mp4", "c.webm"]
+
+
+def test_a_folder_is_followed_through_links_once(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    other = tmp_path_factory.mktemp("other")
+    (other / "d.mp4").write_bytes(b"x")
+    (folder / "deep/up").symlink_to("..")
+    (folder / "linked").symlink_to(other)
+    (folder / "linked_again").symlink_to(other)
+    (folder / "nowhere.mp4").symlink_to("gone.mp4")  # its reject row says that it is gone
+    os.mkfifo(folder / "pipe.mp4")
+    names = [str(Path(item.uri).relative_to(folder)) for item in resolve_inputs([str(folder)])]
+    assert names == ["a.MOV", "b.mp4", "deep/c.webm", "linked/d.mp4", "nowhere.mp4"]
+
+
+def test_a_folder_that_cannot_be_read_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scandir = os.scandir
+
+    def locked(path: str) -> object:
+        if str(path).endswith("deep"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    notes: list[str] = []
+    assert len(resolve_inputs([str(folder)], notes.append)) == 2
+    assert notes == [f"not looked into: {folder}/deep: Permission denied"]
 
 
 def test_a_glob_gives_what_matches_and_a_file_itself_whatever_its_name(folder: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from duologue.schemas import remove as remove_module
 from duologue.schemas.dataset import Dataset
 from duologue.schemas.errors import UsageError
 from duologue.schemas.files import LocalFiles
@@ -139,6 +141,48 @@ def test_films_and_pages_go_and_other_files_stay(tmp_path: Path, stage: str) -> 
     assert not [name for name in shown if (tmp_path / name).exists()]
     assert [name for name in generated if (tmp_path / name).exists()] == ([] if stage == "sample" else generated)
     assert (tmp_path / "notes.txt").read_text() == "of these people"
+
+
+@pytest.mark.parametrize(
+    ("takedown", "spoken_of"),
+    [
+        (Takedown("video", "e" * 64), True),
+        (Takedown("person", "eeeeeeeeeeeeeeee-p1"), True),
+        (Takedown("source", "the \u00e9 film"), True),
+        (Takedown("video", "d" * 64), False),
+        (Takedown("person", "p99"), False),
+        (Takedown("source", "only asked for"), False),
+    ],
+)
+def test_a_mistyped_id_costs_no_work(written: Written, takedown: Takedown, spoken_of: bool) -> None:
+    """Hours of it: it goes where a row, a reject or a record of it names what is taken down."""
+    root, _ = written
+    record = {"video_id": "e" * 64, "person_a": "eeeeeeeeeeeeeeee-p1", "source_id": "the \u00e9 film"}
+    texts = {"ledger/fit/x.json": record, "inputs/000000.jsonl": {"source_id": "only asked for"}}
+    texts["ledger/probe/x.json"] = texts["inputs/000000.jsonl"]
+    for name, value in texts.items():
+        (root / "_work" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "_work" / name).write_text(json.dumps(value))
+    assert remove(root, [takedown]).pairs == ()
+    assert (root / "_work/ledger/fit/x.json").exists() is not spoken_of
+    assert (root / "_work/inputs/000000.jsonl").exists() is not spoken_of
+    assert takedown in read_takedowns(LocalFiles(root))
+
+
+def test_work_goes_before_the_rows_that_tell_it_must(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A removal killed before the manifest finds the rows again, and so the rest of the work."""
+    root, _ = written
+    (root / "_work/score").mkdir(parents=True)
+    (root / "_work/score/x.arrow").write_bytes(b"somebody")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(remove_module, "publish", killed)
+    with pytest.raises(KeyboardInterrupt):
+        remove(root, [Takedown("person", "p1")])
+    assert not (root / "_work/score/x.arrow").exists()
+    assert len(Dataset(root)) == 8
 
 
 def test_a_list_that_is_no_text_is_a_usage_error(written: Written) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,17 @@ def test_a_key_that_cannot_be_made_costs_its_element(tmp_path: Path) -> None:
     fn = StageFn(Odd(str(tmp_path / "marks")), WorkStore(str(tmp_path / "work")), "1", LIMIT)
     (row, _) = (tagged.value for tagged in fn.process(InputItem("x")))
     assert (row.reason, row.uri) == ("stage_failed", "x")
+
+
+def test_a_full_disk_ends_the_job_and_makes_no_reject(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Full(Doubling):
+        def run(self, element: InputItem, work: WorkStore) -> list[Any]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    fn = StageFn(Full(str(tmp_path / "marks")), WorkStore(str(tmp_path / "work")), "1", LIMIT)
+    with pytest.raises(OSError, match="No space left"):
+        list(fn.process(InputItem("x")))
 
 
 def test_too_many_failures_stop_the_job_with_the_reasons_counted(tmp_path: Path) -> None:
