@@ -83,7 +83,7 @@ def test_a_checkpoint_is_the_earlier_one_or_whole(tmp_path: Path) -> None:
     checkpoint.save(path, {"step": 1, "statistics": {}})
     with files_of_at_most(1 << 15), pytest.raises(OSError, match="File too large"):
         checkpoint.save(path, {"step": 2, "statistics": {}, "ema": {"weight": torch.zeros(100_000)}})
-    assert checkpoint.read(path)["step"] == 1
+    assert torch.load(path, weights_only=True)["step"] == 1
     assert [entry.name for entry in tmp_path.iterdir()] == ["last.pt"]
 
 
