@@ -88,7 +88,9 @@ class RunLog:
             return float(terms["loss"].detach())
         scalars = mean_of_ranks(terms, self.ranks)
         if self.on:
-            self._write(step, "train", scalars | {"gradient": float(norm), "rate": rate})
+            # Exactly zero: nothing in the batch counts for the term (poses of mouth-only rows, mouths of others).
+            counted = {name: value for name, value in scalars.items() if value or name == "loss"}
+            self._write(step, "train", counted | {"gradient": float(norm), "rate": rate})
         return scalars["loss"]
 
     def validation(self, step: int, terms: dict[str, float]) -> None:

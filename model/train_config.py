@@ -31,6 +31,10 @@ class SetOptions:
     path: str
     weight: float = 1.0
 
+    def __post_init__(self) -> None:
+        if not self.weight > 0:
+            raise UsageError(f"config: the weight of {self.path} is {self.weight:g}; it must be positive")
+
 
 @dataclass(frozen=True)
 class StageOptions:

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,21 @@ def test_two_stages_one_run(folder: Path, tmp_path: Path) -> None:
     train(config_for(folder, tmp_path / "cut", stages=stages))
     train(config_for(folder, tmp_path / "whole", stages=stages))
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+
+
+def test_curves_hold_what_was_learned_alone(folder: Path, tmp_path: Path) -> None:
+    """A batch of dubbed rows has no loss of poses, which is not one of zero."""
+    real = [make_pair(k, video=f"v{k}", frames=75) for k in range(24)]
+    made = [replace(pair, source=replace(pair.source, origin="dubbed")) for pair in real]
+    write_dataset(tmp_path / "dubbed", made)
+    stages = [{"steps": 1, "data": [{"path": str(path)}]} for path in (folder, tmp_path / "dubbed")]
+    train(config_for(folder, tmp_path / "run", stages=stages))
+    one, two = (json.loads(line) for line in (tmp_path / "run" / "curves.jsonl").read_text().splitlines())
+    assert one["rotation"] > 0
+    assert "mouth" not in one
+    assert two["mouth"] > 0
+    assert not {"expression", "rotation", "translation", "velocity", "gaze"} & two.keys()
+    assert two["loss"] > 0
 
 
 def test_bf16_and_cached_features_train_too(folder: Path, tmp_path: Path) -> None:
@@ -133,6 +149,7 @@ def test_one_line_errors(folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
         ("no readable config.json", good, ("audio.encoder=" + str(tmp_path),)),
         ("needs head_model", good, ("losses.lips=1",)),
         ("optimiser.lr is -1; it must be positive", good, ("optimiser.lr=-1",)),
+        ("the weight of .* is 0; it must be positive", good, ("stages.0.data.0.weight=0",)),
         ("optimiser.ema is 1.5", good, ("optimiser.ema=1.5",)),
         ("optimiser.warmup is -3; it must not be negative", good, ("optimiser.warmup=-3",)),
         ("losses.gaze is -1; it must not be negative", good, ("losses.gaze=-1",)),
@@ -146,7 +163,7 @@ def test_one_line_errors(folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
     ):
         line = fails(tree, *settings)
         assert "\n" not in line
-        assert any(word in line for word in words.split("|")), line
+        assert any(re.search(word, line) for word in words.split("|")), line
 
 
 def test_a_run_says_what_came_of_it(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -256,12 +273,19 @@ def torchrun(config: TrainConfig, path: Path) -> subprocess.CompletedProcess[str
 
 
 def test_two_processes_train_together(folder: Path, tmp_path: Path) -> None:
-    """Weights and curves are those of one process that averages the gradients of both processes' batches."""
-    it = config_for(folder, tmp_path / "run", stages=[{"steps": 2, "data": [{"path": str(folder)}]}], device="cpu")
-    done = torchrun(it, tmp_path / "c.json")
-    assert done.returncode == 0, done.stderr[-2000:]
-    state = checkpoint.read(tmp_path / "run")
-    assert (state["step"], len(state["loaders"])) == (2, 2)
+    """Weights and curves are those of one process that averages the gradients of both processes' batches, after a
+    resume, too."""
+
+    def configured(steps: int) -> TrainConfig:
+        stages = [{"steps": steps, "data": [{"path": str(folder)}]}]
+        return config_for(folder, tmp_path / "run", stages=stages, device="cpu")
+
+    for steps in (2, 4):
+        done = torchrun(configured(steps), tmp_path / "c.json")
+        assert done.returncode == 0, done.stderr[-2000:]
+        state = checkpoint.read(tmp_path / "run")
+        assert (state["step"], len(state["loaders"])) == (steps, 2)
+    it = configured(4)
     statistics, front = Statistics.of_state(state["statistics"]), front_end(it.audio, it.load.fps)
     torch.manual_seed(it.seed)
     model = DualStream(statistics.dims, front.dims, it.network, it.audio)
@@ -272,8 +296,8 @@ def test_two_processes_train_together(folder: Path, tmp_path: Path) -> None:
     ranks = [Ranks(rank, 2, torch.device("cpu")) for rank in (0, 1)]
     streams = [iter(loader_of(it, it.stages[0].data, one, statistics.head_model_id, None)) for one in ranks]
     curve, seen = [], []
-    for step in range(2):
-        rule.param_groups[0]["lr"] = learning_rate(it, step)
+    for step in range(4):
+        rule.param_groups[0]["lr"] = learning_rate(configured(2 if step < 2 else 4), step)
         rule.zero_grad()
         values = []
         for rank, stream in enumerate(streams):
@@ -287,7 +311,7 @@ def test_two_processes_train_together(folder: Path, tmp_path: Path) -> None:
         rule.step()
         curve.append(sum(values) / 2)
     assert losses(tmp_path / "run") == pytest.approx(curve, rel=1e-5)
-    assert len(set(seen)) == len(seen) == 16
+    assert len(set(seen[:16])) == 16  # no pair twice in an epoch
     for name, value in model.state_dict().items():
         torch.testing.assert_close(state["model"][name], value, atol=1e-6, rtol=1e-5)
 
