@@ -50,6 +50,7 @@ class LogMel(nn.Module):
     """Log-mel spectra, 80 bands to 7.6 kHz, 25 ms windows, four a video frame (every 10 ms at 25 fps), stacked."""
 
     dims = MELS * STACK
+    digest = ""  # of no weights
     mel: Tensor
     window: Tensor
 
@@ -81,11 +82,11 @@ class Pretrained(nn.Module):
 
     def __init__(self, folder: str, fps: float = 25.0) -> None:
         super().__init__()
-        self.model, digest = load_folder(folder)
+        self.model, self.digest = load_folder(folder)
         self.model.requires_grad_(False)
         self.dims = self.model.options.width
         self.samples = SAMPLE_RATE / fps
-        self.key = f"{Path(folder).name}-{digest[:16]}-{fps:g}"
+        self.key = f"{Path(folder).name}-{self.digest[:16]}-{fps:g}"
 
     def forward(self, audio: Tensor) -> Tensor:
         """[B, N] -> [B, frames, width]."""

@@ -28,7 +28,7 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
         OSError: the disk is full, or refuses; nothing is left of the new checkpoint then.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_name(f".{path.name}.{os.getpid()}")
+    half = path.with_name(f".{path.name}.half")  # one name: what a kill leaves is written over
     try:
         with open(half, "wb") as stream:
             torch.save({"version": VERSION, **state}, stream)
@@ -88,6 +88,12 @@ def check_same_model(state: Mapping[str, Any], config: TrainConfig, path: Path) 
                 )
 
 
+def check_same_encoder(state: Mapping[str, Any], front: FrontEnd, path: str | Path) -> None:
+    """Raises UsageError where the audio encoder's weights are not those that a checkpoint was trained with."""
+    if state.get("encoder", front.digest) != front.digest:  # checkpoints of before do not say
+        raise UsageError(f"{path} was trained with other weights of the audio encoder than {front.key}'s")
+
+
 @dataclass(frozen=True)
 class Trained:
     """A network ready to sample from.
@@ -142,6 +148,7 @@ def load_trained(path: str | Path, device: str = "auto") -> Trained:
     config = config_in(state, path)
     statistics = Statistics.of_state(state["statistics"]).to(where)
     front = front_end(config.audio, config.load.fps).to(where)
+    check_same_encoder(state, front, path)
     model = DualStream(statistics.dims, front.dims, config.network, config.audio).to(where)
     fill(model, state["ema"], path)
     return Trained(model.eval().requires_grad_(False), front, statistics, config, where, int(state["step"]))

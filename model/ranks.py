@@ -42,6 +42,15 @@ def join_ranks(config: TrainConfig) -> Ranks:
     return Ranks(int(os.environ.get("RANK", "0")), world, device)
 
 
+def any_of_ranks(flag: bool, ranks: Ranks) -> bool:
+    """Whether it is set in any process, each of which must call this."""
+    if ranks.world == 1:
+        return flag
+    told = torch.tensor(float(flag), device=ranks.device)
+    dist.all_reduce(told, op=dist.ReduceOp.MAX)
+    return bool(told)
+
+
 def mean_of_ranks(values: Mapping[str, Tensor], ranks: Ranks) -> dict[str, float]:
     """Scalars by name, averaged over all processes, each of which must call this with the same names in one order."""
     stacked = torch.stack([value.detach().float() for value in values.values()])

@@ -11,6 +11,7 @@ import copy
 import json
 import math
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -29,7 +30,7 @@ from .audio_features import cache_features, front_end
 from .losses import MotionLoss, MouthMesh, mouth_dims
 from .network import DualStream
 from .objective import Objective
-from .ranks import Ranks, join_ranks
+from .ranks import Ranks, any_of_ranks, join_ranks
 from .representation import Statistics
 from .run_log import RunLog, validate
 from .supply import Ahead, head_of, held_out, loader_of, preparation, statistics_of_sets
@@ -40,6 +41,28 @@ HELP = "train the dual-stream network on data sets"
 
 class Stopped(Exception):
     """Training cannot go on; the message is one line."""
+
+
+class Ended(Exception):
+    """Training was asked to end, and left a checkpoint; the message is one line."""
+
+
+class Ending:
+    """SIGTERM, as machines are taken back: before the first step the process ends at once, from then on training asks
+    whether it came."""
+
+    def __init__(self) -> None:
+        self.came = self.asking = False
+
+    def handle(self, number: int, frame: object) -> None:
+        """The signal's handler."""
+        if not self.asking:
+            raise SystemExit(128 + number)
+        self.came = True
+
+    def __call__(self) -> bool:
+        self.asking = True
+        return self.came
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -54,14 +77,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; 1 where training had to stop."""
+    """Train; 1 where training had to stop, 143 where a SIGTERM ended it."""
     config = load_config(args.config, args.set)
+    ending = Ending()
+    signal.signal(signal.SIGTERM, ending.handle)
     try:
-        result = train(config, say=lambda line: print(line, file=sys.stderr, flush=True))
-    except Stopped as stop:
+        result = train(config, say=lambda line: print(line, file=sys.stderr, flush=True), ending=ending)
+    except (Stopped, Ended) as stop:
         if int(os.environ.get("RANK", "0")) == 0:  # all ranks stop at once
             print(f"duologue train: {stop}", file=sys.stderr)
-        return 1
+        return 1 if isinstance(stop, Stopped) else 128 + signal.SIGTERM
     if int(os.environ.get("RANK", "0")) == 0:
         print(json.dumps(result) if args.json else outcome(result, config.out))
     return 0
@@ -87,12 +112,14 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 
 
 def train(
-    config: TrainConfig, *, say: Callable[[str], None] = lambda line: None, until: int | None = None
-) -> dict[str, Any]:
+    config: TrainConfig, *, say: Callable[[str], None] = lambda line: None, until: int | None = None,
+    ending: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:  # fmt: skip
     """Run all stages, from the beginning or from ``out``'s checkpoint.
 
     Args:
         say: takes progress lines. until: stop after this step, with a checkpoint, as if interrupted there.
+        ending: asked at every step whether to end after it.
 
     Returns:
         ``steps, loss`` (of the last step), ``samples_per_s``, ``loader_wait_share`` (of the time of all steps but for
@@ -101,6 +128,7 @@ def train(
     Raises:
         UsageError: data, configuration and checkpoint do not fit together.
         Stopped: a loss was not finite.
+        Ended: ``ending`` said so.
     """
     ranks = join_ranks(config)
     if ranks.rank:
@@ -119,6 +147,8 @@ def train(
     known = statistics_of_sets(config, head_model_id) if state is None else Statistics.of_state(state["statistics"])
     statistics = known.to(ranks.device)
     front = front_end(config.audio, config.load.fps).to(ranks.device)
+    if state is not None:
+        checkpoint.check_same_encoder(state, front, last)
     torch.manual_seed(config.seed)
     model = DualStream(statistics.dims, front.dims, config.network, config.audio).to(ranks.device)
     if not config.losses.masks:
@@ -201,10 +231,25 @@ def train(
                         log.validation(step, validate(config, average, loss, statistics, front, ranks, held))
                     if ranks.rank == 0 and log.due(step, config.log.sample_every):
                         log.plots(step, average, statistics, front, held, head)
-                    if step in (end, goal) or log.due(step, config.log.save_every):
-                        _save(last, config, model, average, optimiser, statistics, step, number, place, ranks)
+                    told = any_of_ranks(ending(), ranks)
+                    if step in (end, goal) or log.due(step, config.log.save_every) or told:
+                        _save(
+                            last,
+                            config,
+                            model,
+                            average,
+                            optimiser,
+                            statistics,
+                            step,
+                            number,
+                            place,
+                            ranks,
+                            front.digest,
+                        )
                     if log.due(step, config.log.every):
                         say(f"step {step}/{config.steps}  loss {value:.4f}")
+                    if told and step < goal:
+                        raise Ended(f"told to end; {last} is at step {step}, the same command goes on from there")
                     now = time.perf_counter()
                     timing["all"] += now - asked
                     asked = now
@@ -247,7 +292,7 @@ def _average(average: nn.Module, model: nn.Module, decay: float, step: int) -> N
 
 def _save(
     path: Path, config: TrainConfig, model: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer,
-    statistics: Statistics, step: int, stage: int, place: dict[str, Any], ranks: Ranks,
+    statistics: Statistics, step: int, stage: int, place: dict[str, Any], ranks: Ranks, encoder: str,
 ) -> None:  # fmt: skip
     places: list[Any] = [place]
     if ranks.world > 1:
@@ -257,7 +302,7 @@ def _save(
         state = {
             "config": checkpoint.plain(config), "statistics": statistics.state(), "model": model.state_dict(),
             "ema": average.state_dict(), "optimiser": optimiser.state_dict(), "step": step, "stage": stage,
-            "loaders": places,
+            "loaders": places, "encoder": encoder,
         }  # fmt: skip
         checkpoint.save(path, state)
     if ranks.world > 1:

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -314,6 +315,33 @@ def test_two_processes_train_together(folder: Path, tmp_path: Path) -> None:
     assert len(set(seen[:16])) == 16  # no pair twice in an epoch
     for name, value in model.state_dict().items():
         torch.testing.assert_close(state["model"][name], value, atol=1e-6, rtol=1e-5)
+
+
+def test_a_sigterm_leaves_a_checkpoint_of_the_step_it_came_in(folder: Path, tmp_path: Path) -> None:
+    """Machines that are taken back send it; nothing that was learned is lost, and the run goes on as if unbroken."""
+    stages = [{"steps": 100_000, "data": [{"path": str(folder)}]}]
+    log = {"every": 1, "save_every": 0, "validate_every": 0, "sample_every": 0, "tensorboard": False}
+    it = config_for(folder, tmp_path / "run", stages=stages, log=log)
+    (tmp_path / "c.json").write_text(json.dumps(checkpoint.plain(it)))
+    argv = [sys.executable, "-m", "duologue.cli", "train", str(tmp_path / "c.json")]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        for line in running.stderr:
+            if line.startswith("step 3/"):
+                running.send_signal(signal.SIGTERM)
+                break
+        said = running.stderr.read().splitlines()
+    assert running.returncode == 128 + signal.SIGTERM
+    step = checkpoint.read(it.out)["step"]
+    assert 3 <= step < 1000
+    assert said[-1] == (
+        f"duologue train: told to end; {it.out}/last.pt is at step {step}, the same command goes on from there"
+    )
+    assert sorted(path.name for path in Path(it.out).iterdir()) == ["config.json", "curves.jsonl", "last.pt"]
+    train(it, until=step + 2)
+    whole = config_for(folder, tmp_path / "whole", stages=stages, log=log)
+    train(whole, until=step + 2)
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
 
 
 def test_two_processes_stop_with_one_line(folder: Path, tmp_path: Path) -> None:

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from duologue.model import checkpoint
 from duologue.model.audio_features import AudioOptions, front_end
+from duologue.model.train import train
 from duologue.model.wav2vec import Wav2Vec, Wav2VecOptions, load_folder
 from duologue.schemas.errors import UsageError
 from safetensors.torch import save_file
+from train_factory import config_for, write_small_set
 
 TINY = Wav2VecOptions(channels=8, width=16, layers=2, heads=2, feed_forward=24, position_kernel=4, position_groups=2)
 BASE = replace(TINY, layer_normed=False, pre_norm=False, bias=False)
@@ -86,3 +89,18 @@ def test_errors_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": "whisper"}))
     with pytest.raises(UsageError, match="whisper"):
         load_folder(tmp_path)
+
+
+def test_another_encoders_weights_are_refused(tmp_path: Path) -> None:
+    encoder = tmp_path / "encoder"
+    write(encoder, TINY)
+    it = config_for(
+        write_small_set(tmp_path / "set"), tmp_path / "run", audio={"width": 16, "layers": 1, "encoder": str(encoder)}
+    )
+    train(it, until=1)
+    checkpoint.load_trained(it.out)
+    (encoder / "model.safetensors").unlink()
+    write(encoder, replace(TINY, feed_forward=32))
+    for load in (lambda: checkpoint.load_trained(it.out), lambda: train(it, until=2)):
+        with pytest.raises(UsageError, match="was trained with other weights of the audio encoder"):
+            load()
