@@ -22,9 +22,13 @@ from .gaze import (
     angles_of,
     direction_of,
 )
+from .uncertainty import PROFILE, PROFILE_WIDTH
 
 Array = npt.NDArray[np.float64]
 
+# Of frames whose irises a detector read, how many say nothing of them: of any head, and how many more of one in
+# profile, where the far eye is a guess and the near one a few pixels. Between what films with other seeds can tell.
+MISREAD, MISREAD_IN_PROFILE = 0.01, 0.2
 # Metres in the head's frame (aside, up, forward), of what is common to both eyes: on synthetic people with other seeds
 # than the benchmark's a fit with their own head model is off by 0.16, 0.42 and 0.44 mm (rms). 0.5 mm also stands for
 # kappa (2.5 degrees up or down; aside it is opposite in the two eyes and cancels).
@@ -60,7 +64,8 @@ def personal_offset(
     """Estimate and remove a person's constant gaze error; fills ``gaze`` and ``gaze_sd``, and mends the head's size.
 
     What a frame's own measurement leaves open is filled by the same mixture that finds the constant error: a gaze that
-    may be on the partner is drawn towards the partner, by as much as the measurement is unsure.
+    may be on the partner is drawn towards the partner, by as much as the measurement is unsure. A detector's irises
+    (``iris_error`` above 0) may be none at all, most of all in profile: a gaze that nobody has is not believed.
 
     Args:
         partner: [T, 3] metres, the partner's head centre, camera frame; NaN where unknown.
@@ -80,16 +85,28 @@ def personal_offset(
     balls = None if angular else gaze.eyeballs
     if angular:  # no eyeball, and no size of it
         sd = np.append(sd[:3], 0.0)
-    mean, covariance = offset_posterior(direction, head, ray, toward, noise, sd, fps, balls)
+    misread = misread_share(head, centre[seen]) if iris_error > 0 else np.zeros(len(head))
+    mean, covariance = offset_posterior(direction, head, ray, toward, noise, sd, fps, balls, misread)
     measured = moved_eyeball(direction, head, ray, mean)
     variance = noise**2 + _left(measured, head, ray, covariance)
-    own, left = _given_partner(angles_of(np.einsum("tij,ti->tj", head, measured)), toward, variance)
+    own, left = _given_partner(angles_of(np.einsum("tij,ti->tj", head, measured)), toward, variance, misread)
     corrected = np.full(gaze.direction.shape, np.nan)
     corrected[seen] = np.einsum("tij,tj->ti", head, direction_of(own))
     total = np.full(len(seen), np.nan)
     total[seen] = np.sqrt(left + across_variance(track.rotation_sd[seen], corrected[seen]))
     track = replace(track, gaze=corrected.astype(np.float32), gaze_sd=total.astype(np.float32))
     return track if balls is None else resized(track, float(mean[3]), float(covariance[3, 3]))
+
+
+def misread_share(head: Array, centre: Array) -> Array:
+    """[N] probability that a detector's irises say nothing.
+
+    Args:
+        head: [N, 3, 3] model to camera. centre: [N, 3] of the head, camera frame.
+    """
+    ray = centre / np.linalg.norm(centre, axis=-1, keepdims=True)
+    turned = np.arccos(np.clip(-(head[:, :, 2] * ray).sum(-1), -1.0, 1.0))
+    return np.asarray(MISREAD + MISREAD_IN_PROFILE / (1 + np.exp((PROFILE - turned) / (PROFILE_WIDTH / 2))))
 
 
 def resized(track: HeadTrack, growth: float, variance: float) -> HeadTrack:
@@ -114,20 +131,29 @@ def resized(track: HeadTrack, growth: float, variance: float) -> HeadTrack:
     )
 
 
-def _given_partner(measured: Array, toward: Array, variance: Array) -> tuple[Array, Array]:
+def _given_partner(measured: Array, toward: Array, variance: Array, misread: Array) -> tuple[Array, Array]:
     """Posterior mean [T, 2] of directions that were measured with ``variance`` [T] per axis, and its variance [T].
 
-    Towards the partner the prior is narrow and draws; of all other directions the measurement is kept as it is.
+    Towards the partner the prior is narrow and draws; of all other directions the measurement is kept as it is. What
+    was ``misread`` [T] leaves the prior of both.
     """
     there, share = _partner(toward)
     at_partner, elsewhere = _densities(measured, there, variance)
-    odds = share * at_partner
-    weight = odds / np.maximum(odds + (1 - share) * elsewhere, 1e-300)
     drawn = PARTNER_SD**2 / (PARTNER_SD**2 + variance)  # what is left of the measured angle to the partner
-    move = (1 - drawn)[:, None] * (there - measured)
-    mean = measured + weight[:, None] * move
-    spread = weight * drawn * variance + (1 - weight) * variance + weight * (1 - weight) * (move**2).mean(-1)
-    return mean, spread
+    ahead, wide = np.zeros_like(there), np.full(len(variance), np.square(CENTRE_SD).mean())
+    parts = (  # weight, mean and variance of each
+        ((1 - misread) * share * at_partner, there + drawn[:, None] * (measured - there), drawn * variance),
+        ((1 - misread) * (1 - share) * elsewhere, measured, variance),
+        (misread * share, there, np.full(len(variance), PARTNER_SD**2)),
+        (misread * (1 - share), ahead, wide),
+    )
+    weights = np.stack([weight for weight, _, _ in parts])
+    weights = weights / np.maximum(weights.sum(0), 1e-300)
+    mean = np.einsum("kt,kti->ti", weights, np.stack([place for _, place, _ in parts]))
+    spread = sum(
+        w * (left + ((place - mean) ** 2).mean(-1)) for w, (_, place, left) in zip(weights, parts, strict=True)
+    )
+    return mean, np.asarray(spread)
 
 
 def _partner(toward: Array) -> tuple[Array, Array]:
@@ -140,7 +166,10 @@ def _partner(toward: Array) -> tuple[Array, Array]:
 
 
 def _densities(measured: Array, there: Array, variance: Array) -> tuple[Array, Array]:
-    """Of a measured direction [..., N, 2], if the partner at ``there`` is looked at, and if something else is."""
+    """Of a measured direction [..., N, 2], if the partner at ``there`` is looked at, and if something else is.
+
+    Over the density of a direction of which nothing is known but that it lies before the head: one in 2 pi.
+    """
     near = PARTNER_SD**2 + variance
     at_partner = np.exp(-0.5 * ((measured - there) ** 2).sum(-1) / near) / near
     wide = CENTRE_SD**2 + variance[:, None]
@@ -175,6 +204,7 @@ def offset_posterior(
     sd: Array,
     fps: float,
     balls: EyeballEvidence | None = None,
+    misread: Array | None = None,
 ) -> tuple[Array, Array]:
     """Posterior mean [4] and covariance [4, 4] of the offset (see `moved_eyeball`).
 
@@ -184,6 +214,7 @@ def offset_posterior(
     Args:
         direction, head, ray: of the N frames seen. toward: [N, 3] direction to the partner in the head's frame, NaN
             where unknown. noise: [N] radians per axis, of what is measured. sd: [4], of the Gaussian prior.
+        misread: [N] probability that a measurement says nothing; None for never.
     """
     offsets = _SAMPLE * sd
     if balls is not None:
@@ -192,13 +223,15 @@ def offset_posterior(
     step = max(round(fps * FIXATION_S / 4), 1)
     direction, head, ray = direction[::step], head[::step], ray[::step]
     toward, noise = toward[::step], noise[::step]
+    lost = np.zeros(len(noise)) if misread is None else misread[::step]
     weight = np.full(len(offsets), 1 / len(offsets))
     if len(direction):
         moved = moved_eyeball(direction, head, ray, offsets)
         there, share = _partner(toward)
         at_partner, centred = _densities(angles_of(np.einsum("nij,gni->gnj", head, moved)), there, noise**2)
+        either = (1 - lost) * (share * at_partner + (1 - share) * centred) + lost
         # Irises are measured in the plane across the line of sight: that is where densities are compared.
-        evidence = np.log(share * at_partner + (1 - share) * centred + 1e-12) - np.log(-(moved * ray).sum(-1))
+        evidence = np.log(either + 1e-12) - np.log(-(moved * ray).sum(-1))
         most = float(np.interp(share.mean() / PARTNER_SHARE, (0, 1), MOST_FIXATIONS))
         fixations = min(len(direction) * step / (fps * FIXATION_S), most)
         log_weight = (evidence.mean(-1) - 2 * offsets[:, 3]) * fixations

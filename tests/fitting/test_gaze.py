@@ -25,13 +25,17 @@ from duologue.fitting.gaze import (
     solve_gaze,
 )
 from duologue.fitting.gaze_offset import (
+    MISREAD,
+    MISREAD_IN_PROFILE,
     RADIUS_LOG_SD,
+    misread_share,
     moved_eyeball,
     offset_posterior,
     personal_offset,
     prior_sd,
     resized,
 )
+from duologue.fitting.head_model import rotation_matrix
 from duologue.fitting.rotations import exp_so3
 from duologue.fitting.trajectory import resampling
 from duologue.schemas.heads import HeadTrack
@@ -421,3 +425,33 @@ def test_a_head_is_as_large_as_its_eyeballs_ask_for() -> None:
     nothing = resized(head, 0.0, 0.048**2 + RADIUS_LOG_SD**2)  # what was known before
     assert nothing.scale_log_sd == pytest.approx(0.048)
     np.testing.assert_allclose(nothing.translation_sd, head.translation_sd, rtol=1e-5)
+
+
+def test_a_detectors_lost_eyes_leave_the_prior_and_exact_ones_are_believed() -> None:
+    """A head 70 degrees aside whose irises seem to look past the camera, the partner straight ahead of the face."""
+    n = 50
+    turn = np.radians(70.0)
+    head = np.broadcast_to(rotation_matrix(np.array([0.0, turn, 0.0])) @ np.diag([1.0, -1.0, -1.0]), (n, 3, 3)).copy()
+    ahead = head[:, :, 2]
+    back = np.einsum("nij,nj->ni", head, np.tile(_unit(np.radians([60.0]), np.zeros(1)), (n, 1)))
+    none = np.zeros((n, 2, 3), np.float32)
+    gaze = GazeTrack(back.astype(np.float32), none, np.full(n, 0.02, np.float32), np.zeros(n, bool), head)
+    track = _head(n)
+
+    def off(iris_error: float) -> tuple[float, float]:
+        partner = track.head_centre + 0.8 * ahead
+        found = personal_offset(track, gaze, partner, np.full(4, 1e-4), 25.0, iris_error, True)
+        return float(np.degrees(np.arccos(found.gaze[0] @ ahead[0]))), float(np.degrees(found.gaze_sd[0]))
+
+    assert off(0.0)[0] > 55.0
+    angle, sd = off(0.105)
+    assert angle < 12.0
+    assert sd > 5.0
+
+
+def test_irises_are_lost_in_profile() -> None:
+    turns = np.radians([0.0, 40.0, 52.0, 75.0])
+    head = np.stack([rotation_matrix(np.array([0.0, t, 0.0])) @ np.diag([1.0, -1.0, -1.0]) for t in turns])
+    share = misread_share(head, np.tile([0.0, 0.0, 1.5], (4, 1)))
+    expected = [MISREAD, MISREAD, MISREAD + MISREAD_IN_PROFILE / 2, MISREAD + MISREAD_IN_PROFILE]
+    np.testing.assert_allclose(share, expected, atol=0.003)
