@@ -63,8 +63,8 @@ def parameter_errors(
     Returns:
         ``mse_full, mse_expression, mse_rotation, mse_translation, mse_eye, mse_lip`` (squared units of the arrays),
         ``fd, pfd, rpcc`` of all numbers, ``sid_speaker, sid_listener`` (bits), and of the frames in which the person
-        listens ``fd_listener, mse_listener`` of expression and jaw (the listener columns of ViCo's tables); NaN with
-        under two such frames.
+        listens ``fd_listener, mse_listener`` of expression and jaw and ``fd_listener_rotation, mse_listener_rotation``
+        of neck and head (the listener columns of ViCo's tables); NaN with under two such frames.
 
     Raises:
         ValueError: fewer than two frames where all three are valid.
@@ -84,10 +84,11 @@ def parameter_errors(
     out["fd"], out["pfd"] = frechet_distance(x, y), paired_frechet_distance(x, y, z)
     out["rpcc"] = residual_correlation(x, y, z)
     listens = speaking[keep] < SPEAKS
-    face, true_face = got["expression"][listens], wanted["expression"][listens]
-    enough = len(face) >= 2
-    out["fd_listener"] = frechet_distance(face, true_face) if enough else math.nan
-    out["mse_listener"] = float(np.mean((face - true_face) ** 2)) if enough else math.nan
+    for tail, part in (("", "expression"), ("_rotation", "rotation")):
+        x_part, y_part = got[part][listens], wanted[part][listens]
+        enough = len(x_part) >= 2
+        out[f"fd_listener{tail}"] = frechet_distance(x_part, y_part) if enough else math.nan
+        out[f"mse_listener{tail}"] = float(np.mean((x_part - y_part) ** 2)) if enough else math.nan
     for name, mask in (("speaker", speaking[keep] >= SPEAKS), ("listener", listens)):
         out[f"sid_{name}"] = diversity_index(y[mask], x[mask], CLUSTERS) if mask.sum() >= 2 else math.nan
     return out

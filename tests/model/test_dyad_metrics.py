@@ -132,6 +132,11 @@ def test_speaker_and_listener_frames_are_told_apart_and_invalid_ones_left_out() 
     assert got["fd_listener"] > 1
     talker = replace(truth, jaw=truth.jaw + np.nan_to_num(SPEAKING)[:, None])
     assert parameter_errors(talker, truth, partner, SPEAKING)["mse_listener"] == 0
+    nods = replace(truth, neck=truth.neck + np.float32(0.2) * (SPEAKING == 0)[:, None])
+    got = parameter_errors(nods, truth, partner, SPEAKING)
+    assert got["mse_listener_rotation"] == pytest.approx(0.04 * 3 / 6, rel=1e-4)
+    assert got["fd_listener_rotation"] == pytest.approx(0.04 * 3, rel=1e-3)
+    assert got["mse_listener"] == 0
     assert math.isnan(parameter_errors(truth, truth, partner, np.ones(75, np.float32))["sid_listener"])
     with pytest.raises(ValueError, match="NaN"):
         parameter_errors(replace(truth, jaw=truth.jaw * np.nan), truth, partner, SPEAKING)
