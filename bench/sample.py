@@ -30,8 +30,8 @@ def untrained(width: int, device: torch.device, compiled: bool) -> Trained:
     config = config_of({**tree, "network": {"width": width, "condition": width}})
     dims = dim_count(EXPRESSION)
     statistics = Statistics(
-        "bench", EXPRESSION, 50, torch.zeros(dims), torch.full((dims,), 0.1), torch.ones(dims, dtype=torch.bool),
-        torch.zeros(3), 1.0, 1,
+        "bench", EXPRESSION, 50, torch.zeros(dims), torch.full((dims,), 0.1), torch.ones(dims),
+        torch.ones(dims, dtype=torch.bool), torch.zeros(3), 1.0, 1,
     ).to(device)  # fmt: skip
     model = DualStream(dims, LogMel.dims, config.network, config.audio).to(device).eval()
     if compiled:

@@ -16,7 +16,7 @@ from .network import DualStream
 from .representation import Statistics
 from .train_config import TrainConfig, config_of
 
-VERSION = 3  # of what a checkpoint's numbers mean; 2: eyes as axes in the partner frame; 3: manners are told
+VERSION = 4  # of what a checkpoint's numbers mean; 3: manners are told; 4: statistics know how quickly numbers change
 NEEDED = {"config", "statistics", "model", "ema", "optimiser", "step", "stage", "loaders"}
 LAST = "last.pt"
 

@@ -1,8 +1,10 @@
 """What is asked of a prediction: parameters by part, velocity, gaze, and lips on the mesh; then mouths alone.
 
 Weights are Talking Together's (Shan et al., CVPR 2026): expression 1, rotations 8, translation 1, velocity 1, gaze 5.
-Parameter terms are squared errors of the normalised numbers. Its velocity is of vertices: with a head mesh ours is too,
-without one it is of all numbers. Frames that were not measured count nowhere.
+Parameter terms are squared errors of the normalised numbers. Its velocity is of vertices: with a head mesh ours is of
+them too, and always of all numbers, each in units of its own usual change: a head's place changes by a hundredth of its
+spread from frame to frame, and would be left to tremble if it were weighed by the spread. Frames that were not measured
+count nowhere.
 """
 
 from __future__ import annotations
@@ -114,6 +116,7 @@ class MotionLoss:
             "translation": ("translation",),
         }
         vary = statistics.varies.cpu()
+        self.moving = vary.nonzero()[:, 0].to(statistics.varies.device)
         self.groups = {  # numbers that vary, by term
             term: torch.tensor([k for n in names for k in range(self.parts[n].start, self.parts[n].stop) if vary[k]],
                                dtype=torch.long, device=statistics.varies.device)
@@ -138,7 +141,7 @@ class MotionLoss:
             dims = self.groups[term]
             return masked_mean(square[..., dims], full) if len(dims) else square.sum() * 0.0
 
-        both = full[:, :, 1:] & full[:, :, :-1]
+        both, wrong = full[:, :, 1:] & full[:, :, :-1], predicted.diff(dim=2) - truth.diff(dim=2)
         raw, true = self.statistics.restore(predicted), self.statistics.restore(truth)
         known = full & gaze_valid
         with torch.no_grad():
@@ -149,7 +152,7 @@ class MotionLoss:
             "expression": part("expression"),
             "rotation": part("rotation"),
             "translation": part("translation"),
-            "velocity": masked_mean((predicted.diff(dim=2) - truth.diff(dim=2)) ** 2, both),
+            "velocity": masked_mean(((wrong / self.statistics.change)[..., self.moving]) ** 2, both),
             "gaze": gaze_loss(raw, true, weight),
             "mouth": masked_mean(square[..., self.mouth], spoken),
         }

@@ -28,6 +28,7 @@ from .data import Batch
 PARTS: tuple[tuple[str, int], ...] = (("jaw", 3), ("neck", 3), ("rotation", 6), ("eyes", 6), ("translation", 3))
 LAYOUT_DIM = 13  # distance, height, camera [3], facing [6], whether facing is known, whether the layout is
 STEADY = 1e-4  # a number that varies less than this is held at its mean
+STILL = 0.01  # the least `Statistics.change`: what is constant within clips must not outweigh everything
 EYE_REACH = 1.05  # radians: no eye turns further in its head, whatever is predicted
 _FLIP = (1.0, -1.0, -1.0)
 
@@ -208,6 +209,7 @@ class Statistics:
     Attributes:
         head_model_id: whose coefficients. expression: E. shape: S.
         mean, sd: [D]; numbers that never vary have sd 1 and ``varies`` False.
+        change: [D] root mean square of the change from a frame to the next, in units of ``sd``.
         varies: [D] bool.
         centre_offset: [3] metres, head centre minus root joint, model axes (mean over people).
         rotation_variance_80: 80th percentile over samples of the head rotation's variance (see :func:`sway`).
@@ -219,6 +221,7 @@ class Statistics:
     shape: int
     mean: Tensor
     sd: Tensor
+    change: Tensor
     varies: Tensor
     centre_offset: Tensor
     rotation_variance_80: float
@@ -266,8 +269,8 @@ def statistics_of(batches: Iterable[Batch], head_model_id: str) -> Statistics:
     Raises:
         UsageError: no valid frame.
     """
-    total = square = offset = torch.zeros(0)
-    frames = samples = 0
+    total = square = offset = moved = torch.zeros(0)
+    frames = steps = samples = 0
     sways = []
     expression = shape = 0
     for batch in batches:
@@ -277,9 +280,11 @@ def statistics_of(batches: Iterable[Batch], head_model_id: str) -> Statistics:
         kept = raw[good].double()
         if not frames:
             expression, shape = batch.expression.shape[-1], batch.shape.shape[-1]
-            total = square = torch.zeros(raw.shape[-1], dtype=torch.float64)
+            total = square = moved = torch.zeros(raw.shape[-1], dtype=torch.float64)
             offset = torch.zeros(3, dtype=torch.float64)
         total, square, frames = total + kept.sum(0), square + (kept**2).sum(0), frames + len(kept)
+        both = good[..., 1:] & good[..., :-1]
+        moved, steps = moved + (raw.diff(dim=2)[both].double() ** 2).sum(0), steps + int(both.sum())
         inward = (exp_so3(batch.rotation) @ flip(raw)).transpose(-1, -2)
         away = torch.einsum("bpwij,bpwj->bpwi", inward, batch.head_centre - batch.translation)
         offset = offset + away[good].double().sum(0)
@@ -290,12 +295,14 @@ def statistics_of(batches: Iterable[Batch], head_model_id: str) -> Statistics:
     mean = total / frames
     sd = (square / frames - mean**2).clamp_min(0).sqrt()
     varies = sd > STEADY
+    sd = torch.where(varies, sd, torch.ones_like(sd))
     return Statistics(
         head_model_id=head_model_id,
         expression=expression,
         shape=shape,
         mean=mean.float(),
-        sd=torch.where(varies, sd, torch.ones_like(sd)).float(),
+        sd=sd.float(),
+        change=((moved / max(steps, 1)).sqrt() / sd).clamp_min(STILL).float(),
         varies=varies,
         centre_offset=(offset / frames).float(),
         rotation_variance_80=float(torch.cat(sways).quantile(0.8)),

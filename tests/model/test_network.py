@@ -27,6 +27,7 @@ from duologue.model.network import DualStream
 from duologue.model.representation import (
     EYE_REACH,
     LAYOUT_DIM,
+    STILL,
     Statistics,
     axes_of,
     decode,
@@ -120,6 +121,11 @@ def test_statistics_normalise_and_keep_what_never_varies(folder: Path) -> None:
     torch.testing.assert_close(x.std(0)[vary], torch.ones(int(vary.sum())), atol=0.02, rtol=0)
     assert not vary[part_slices(20)["neck"]].any()
     assert not x[:, part_slices(20)["neck"]].any()
+    steps = [
+        (stats.normalise(encode(b, scene_of(b))).diff(dim=2), b.valid[:, :, 1:] & b.valid[:, :, :-1]) for b in batches
+    ]
+    moved = torch.cat([step[both] for step, both in steps]).square().mean(0).sqrt()
+    torch.testing.assert_close(moved[vary].clamp_min(STILL), stats.change[vary], atol=1e-4, rtol=1e-3)
     again = Statistics.of_state(stats.state())
     assert torch.equal(again.sd, stats.sd)
 
@@ -206,6 +212,20 @@ def test_the_weights_are_the_papers() -> None:
     options = LossOptions()
     names = ("expression", "rotation", "translation", "velocity", "gaze")
     assert [getattr(options, name) for name in names] == [1, 8, 1, 1, 5]
+
+
+def test_velocity_is_in_units_of_each_numbers_own_change(folder: Path) -> None:
+    batch = batch_of(folder)
+    loss, stats, truth = _loss(batch)
+    args = (torch.ones_like(batch.valid), batch.gaze_valid, batch.speaking, torch.zeros(8, dtype=torch.bool))
+    truth = torch.nan_to_num(truth)
+    for number in stats.varies.nonzero()[:, 0].tolist():
+        moved = truth.clone()
+        moved[..., ::2, number] += stats.change[number]
+        velocity = float(loss(moved, truth, *args)["velocity"])
+        assert velocity == pytest.approx(1 / int(stats.varies.sum()), rel=1e-3)
+    moved = truth + 0.3  # standing elsewhere is no velocity
+    assert float(loss(moved, truth, *args)["velocity"]) < 1e-6
 
 
 def test_heads_that_turn_much_weigh_more(folder: Path) -> None:
