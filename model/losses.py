@@ -9,6 +9,7 @@ count nowhere.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -47,7 +48,7 @@ class LossOptions:
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Mean over where ``mask`` is set; ``values`` of its shape, or one axis more. Zero where nothing is."""
     if values.ndim > mask.ndim:
-        values = values.mean(-1)
+        values = values.mean(-1) if values.shape[-1] else values.sum(-1)
     weight = mask.to(values.dtype)
     return (values * weight).sum() / weight.sum().clamp_min(1)
 
@@ -108,7 +109,7 @@ class MotionLoss:
     def __init__(
         self, options: LossOptions, statistics: Statistics, mouth: list[int], mesh: MouthMesh | None = None
     ) -> None:
-        self.options, self.statistics, self.mouth, self.mesh = options, statistics, mouth, mesh
+        self.options, self.statistics, self.mesh = options, statistics, mesh
         self.parts = part_slices(statistics.expression)
         groups = {
             "expression": ("expression", "jaw"),
@@ -116,12 +117,15 @@ class MotionLoss:
             "translation": ("translation",),
         }
         vary = statistics.varies.cpu()
-        self.moving = vary.nonzero()[:, 0].to(statistics.varies.device)
-        self.groups = {  # numbers that vary, by term
-            term: torch.tensor([k for n in names for k in range(self.parts[n].start, self.parts[n].stop) if vary[k]],
-                               dtype=torch.long, device=statistics.varies.device)
+
+        def moving(dims: Iterable[int]) -> Tensor:
+            return torch.tensor([k for k in dims if vary[k]], dtype=torch.long, device=statistics.varies.device)
+
+        self.all, self.mouth = moving(range(len(vary))), moving(mouth)
+        self.groups = {
+            term: moving(k for name in names for k in range(self.parts[name].start, self.parts[name].stop))
             for term, names in groups.items()
-        }  # fmt: skip
+        }
 
     def __call__(
         self, predicted: Tensor, truth: Tensor, valid: Tensor, gaze_valid: Tensor, speaking: Tensor, mouth_only: Tensor
@@ -130,18 +134,14 @@ class MotionLoss:
 
         Args:
             predicted, truth: [B, 2, W, D] normalised. valid, gaze_valid: [B, 2, W] bool.
-            speaking: [B, 2, W]. mouth_only: [B] bool: of these samples only the speaker's mouth is learned (the second
-                stage of the paper); every other term leaves them out.
+            speaking: [B, 2, W]. mouth_only: [B] bool: of these samples only the speaker's mouth is learned, where it is
+                and how it moves (the second stage of the paper); every other term leaves them out.
         """
         options, parts = self.options, self.parts
         full = valid & ~mouth_only[:, None, None]
         square = (predicted - truth) ** 2
-
-        def part(term: str) -> Tensor:
-            dims = self.groups[term]
-            return masked_mean(square[..., dims], full) if len(dims) else square.sum() * 0.0
-
-        both, wrong = full[:, :, 1:] & full[:, :, :-1], predicted.diff(dim=2) - truth.diff(dim=2)
+        quick = ((predicted.diff(dim=2) - truth.diff(dim=2)) / self.statistics.change) ** 2
+        both = full[:, :, 1:] & full[:, :, :-1]
         raw, true = self.statistics.restore(predicted), self.statistics.restore(truth)
         known = full & gaze_valid
         with torch.no_grad():
@@ -149,12 +149,11 @@ class MotionLoss:
             weight = known * torch.where(turning, options.high_rotation, 1.0)[..., None]
         spoken = valid & mouth_only[:, None, None] & (speaking >= SPEAKS)
         terms = {
-            "expression": part("expression"),
-            "rotation": part("rotation"),
-            "translation": part("translation"),
-            "velocity": masked_mean(((wrong / self.statistics.change)[..., self.moving]) ** 2, both),
+            **{term: masked_mean(square[..., dims], full) for term, dims in self.groups.items()},
+            "velocity": masked_mean(quick[..., self.all], both),
             "gaze": gaze_loss(raw, true, weight),
-            "mouth": masked_mean(square[..., self.mouth], spoken),
+            "mouth": masked_mean(square[..., self.mouth], spoken)
+            + options.velocity * masked_mean(quick[..., self.mouth], spoken[:, :, 1:] & spoken[:, :, :-1]),
         }
         weights = {name: getattr(options, name, 1.0) for name in terms}
         if self.mesh is not None:
