@@ -50,7 +50,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 TRANSFORMER_STEPS = 0.32  # of the others': a step takes 3.1 times as long on a CPU, so this is equal training time
 DUBBED_ROWS = 480
-NETWORKS = ("sample", "mean_of_eight", "answer", "answer_of_eight")
+NEAREST = {  # the network's motions, and the neighbours that each is held against
+    "sample": "nearest_neighbour", "mean_of_eight": "nearest_eight",
+    "answer": "nearest_neighbour", "answer_of_eight": "nearest_eight",
+}  # fmt: skip
 
 
 def settings(
@@ -93,10 +96,17 @@ def learn(out: Path, tree: dict[str, Any], test: Path, most: int, baselines: boo
     cpu = time.process_time()
     done = train(config_of(tree), say=lambda line: print(f"{out.name}: {line}", flush=True))
     minutes = (time.process_time() - cpu) / 60
-    result = {
+    scores = evaluate(test, load_trained(out, "cpu"), most, baselines)
+    result: dict[str, Any] = {
         "training": {"parameters": done["parameters"], "loss": done["loss"], "cpu_minutes": minutes},
-        "test": evaluate(test, load_trained(out, "cpu"), most, baselines),
+        "test": scores.means(),
     }
+    if baselines:
+        result["changes"] = {
+            name: {base: scores.changes(name, base) for base in ("copy_partner", near)}
+            for name, near in NEAREST.items()
+            if name in scores.tables
+        }
     kept.write_text(json.dumps(result))
     return result
 
@@ -104,11 +114,13 @@ def learn(out: Path, tree: dict[str, Any], test: Path, most: int, baselines: boo
 def beats(table: dict[str, dict[str, float]], system: str) -> dict[str, bool]:
     """The bars, one by one, of one system; one motion against one, the mean of eight against the mean of eight."""
     mine = table[system]
-    near = "nearest_neighbour" if system in ("sample", "answer") else "nearest_eight"
     out = {}
     for names, measures in (
         (("zero", "mean"), ("fd", "pfd", "sid_speaker", "sid_listener")),
-        (("copy_partner", near), ("mse_lip", "rpcc", "mutual_gaze_ap", "distance_m", "position_m", "facing_deg")),
+        (
+            ("copy_partner", NEAREST[system]),
+            ("mse_lip", "rpcc", "mutual_gaze_ap", "distance_m", "position_m", "facing_deg"),
+        ),
     ):
         for name in names:
             for measure in measures:
@@ -130,7 +142,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         main_run = learn(name, tree, exact, options.most, True)
         out |= {"steps": options.steps, **main_run, "mutual_gaze_ceiling": mutual_gaze_ceiling(exact)}
         out["without"] = knock_outs(exact, load_trained(name, "cpu"), options.most_ablated)
-        out["beats"] = {system: beats(out["test"], system) for system in NETWORKS if system in out["test"]}
+        out["beats"] = {system: beats(out["test"], system) for system in NEAREST if system in out["test"]}
     if options.ablate:
         first, second = measured(exact, folder / "measured"), dubbed(folder, DUBBED_ROWS)
         runs: dict[str, list[dict[str, Any]]] = {}

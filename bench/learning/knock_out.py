@@ -10,14 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from duologue.model.checkpoint import Trained
 from duologue.model.given import given
 from duologue.model.layers import CrossPersonAttention
 from duologue.schemas.dataset import Dataset
 
-from .score import SHOWN, Scores, motions, sampled
+from .score import SHOWN, Scores, change, motions, sampled
 
 WITHOUT = ("nothing", "partner", "roles", "sound")
 
@@ -60,11 +59,6 @@ def knock_outs(data: Path, net: Trained, most: int, split: str = "test") -> dict
             for name in SHOWN:
                 if name not in scores.tables[system][0]:
                     continue
-                now, before = (np.array([one[name] for one in table[system]]) for table in (scores.tables, whole))
-                change = (now - before)[np.isfinite(now - before)]
-                row[system][name] |= {
-                    "change": float(change.mean()),
-                    "se": float(change.std(ddof=1) / len(change) ** 0.5) if len(change) > 1 else 0.0,
-                }
+                row[system][name] |= change(scores.tables[system], whole[system], name)
         out[what] = row
     return out

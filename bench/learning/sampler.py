@@ -41,7 +41,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     data, net = conversations(folder, options.pairs), load_trained(folder / options.run, "cpu")
     out: dict[str, Any] = {**machine(torch.device("cpu")), "run": options.run, "most": options.most}
     for setting in options.settings:
-        out[setting] = evaluate(data, changed(net, setting), options.most, False, "val")
+        out[setting] = evaluate(data, changed(net, setting), options.most, False, "val").means()
     return out
 
 

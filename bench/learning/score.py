@@ -40,6 +40,7 @@ DRAWS = 8
 SHOWN = (
     "fd", "pfd", "sid_speaker", "sid_listener", "mse_full", "mse_lip", "mse_eye", "mse_rotation", "mse_translation",
     "rpcc", "gaze_deg", "distance_m", "position_m", "facing_deg", "mutual_gaze_ap", "blinks",
+    "speed_m_s",
 )  # fmt: skip
 
 
@@ -77,6 +78,11 @@ def blinks(head: HeadTrack, fps: float) -> float:
     return float((shut[1:] & ~shut[:-1]).sum() * 10 * fps / len(shut))
 
 
+def speed(head: HeadTrack, fps: float) -> float:
+    """Metres a second that the head centre moves, mean over frames: trembling shows here."""
+    return float(np.nanmean(np.linalg.norm(np.diff(head.head_centre, axis=0), axis=1))) * fps
+
+
 def score(shown: Heads, pair: Pair) -> dict[str, float]:
     """Measures of one pair."""
     true = (pair.fitted.a, pair.fitted.b)
@@ -89,6 +95,7 @@ def score(shown: Heads, pair: Pair) -> dict[str, float]:
         x, y, z = (np.concatenate(list(parts_of(head).values()), 1)[keep] for head in (got, wanted, partner))
         row["rpcc"] = residual_correlation(x, y, z)
         row["blinks"] = blinks(got, pair.fitted.fps)
+        row["speed_m_s"] = speed(got, pair.fitted.fps)
         people.append(row)
     means = {name: float(np.nanmean([person[name] for person in people])) for name in people[0]}
     return means | vars(space_errors(shown, true))
@@ -116,6 +123,16 @@ def library(data: Path, net: Trained) -> NearestNeighbour:
     return NearestNeighbour.of(sides)
 
 
+def change(now: list[dict[str, float]], before: list[dict[str, float]], measure: str) -> dict[str, float]:
+    """Mean and standard error over pairs of a measure's difference; pairs where it is not finite are left out."""
+    away = np.array([one[measure] - two[measure] for one, two in zip(now, before, strict=True)])
+    away = away[np.isfinite(away)]
+    return {
+        "change": float(away.mean()) if len(away) else np.nan,
+        "se": float(away.std(ddof=1) / len(away) ** 0.5) if len(away) > 1 else 0.0,
+    }
+
+
 @dataclass
 class Scores:
     """What was found so far, one entry a pair.
@@ -141,6 +158,10 @@ class Scores:
             out[name] = {m: float(np.nanmean([row[m] for row in rows])) for m in SHOWN if m in rows[0]}
             out[name]["mutual_gaze_ap"] = mutual_gaze_ap(self.ranks[name], self.labels)
         return out
+
+    def changes(self, name: str, other: str) -> dict[str, dict[str, float]]:
+        """By measure: how one system differs from another, mean over pairs and its standard error."""
+        return {m: change(self.tables[name], self.tables[other], m) for m in SHOWN if m in self.tables[name][0]}
 
     def add_draws(self, one: str, eight: str, raw: Tensor, scene: Scene, net: Trained, pair: Pair) -> None:
         """The first of several motions [K, 2, T, D] (raw numbers) for a pair, and the mean of all."""
@@ -198,8 +219,8 @@ def add_baselines(
     scores.add_draws("redrawn", "redrawn_eight", again, scene, net, pair)
 
 
-def evaluate(data: Path, net: Trained, most: int, baselines: bool, split: str = "test") -> dict[str, dict[str, float]]:
-    """Means of every system over ``most`` pairs of a split."""
+def evaluate(data: Path, net: Trained, most: int, baselines: bool, split: str = "test") -> Scores:
+    """Every system's scores on ``most`` pairs of a split."""
     near = library(data, net) if baselines else None
     scores, dataset = Scores(), Dataset(data)
     for batch, scene, x in motions(data, net, split, most):
@@ -214,4 +235,4 @@ def evaluate(data: Path, net: Trained, most: int, baselines: bool, split: str = 
             scores.add_draws("answer", "answer_of_eight", raw, scene, net, pair)
         if near is not None:
             add_baselines(scores, near, net, batch, scene, x, pair)
-    return scores.means()
+    return scores
