@@ -28,7 +28,7 @@ from .data import Batch
 PARTS: tuple[tuple[str, int], ...] = (("jaw", 3), ("neck", 3), ("rotation", 6), ("eyes", 6), ("translation", 3))
 LAYOUT_DIM = 13  # distance, height, camera [3], facing [6], whether facing is known, whether the layout is
 STEADY = 1e-4  # a number that varies less than this is held at its mean
-STILL = 0.01  # the least `Statistics.change`: what is constant within clips must not outweigh everything
+STILL = 0.05  # the least `Statistics.change`: what hardly moves must not outweigh everything
 EYE_REACH = 1.05  # radians: no eye turns further in its head, whatever is predicted
 _FLIP = (1.0, -1.0, -1.0)
 
