@@ -22,7 +22,6 @@ synthetic conversation.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
@@ -32,9 +31,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -42,59 +39,26 @@ from typing import Any
 THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 os.environ.update(THREADS)
 
-import av  # noqa: E402
 import numpy as np  # noqa: E402
-from av.video.reformatter import VideoReformatter  # noqa: E402
+import torch  # noqa: E402
 from duologue import __version__  # noqa: E402
+from duologue.bench.shared.ceiling import ledger, measure_ceiling  # noqa: E402
+from duologue.bench.shared.report import machine, parser_of  # noqa: E402
 from duologue.pipeline.config import CurateConfig  # noqa: E402
-from duologue.pipeline.plan import Plan, make_plan  # noqa: E402
+from duologue.pipeline.plan import make_plan  # noqa: E402
 from duologue.schemas.records import Video  # noqa: E402
-from duologue.transforms.decode import output_size, thinning_rate  # noqa: E402
-from duologue.transforms.decode_child import select_frames  # noqa: E402
-from duologue.transforms.elements import Span, TrackDone  # noqa: E402
-from duologue.transforms.face_mesh import FaceMesh, crop_region, region_from_landmarks  # noqa: E402
+from duologue.transforms.face_mesh import FaceMesh  # noqa: E402
 from duologue.transforms.quiet import load_mediapipe, without_noise  # noqa: E402
-from duologue.transforms.scan import scan_longest_side  # noqa: E402
-from duologue.transforms.tracklet import PieceTracks  # noqa: E402
 
-HERE = Path(__file__).resolve().parent
-RESULT = HERE / "results" / "curate.json"
+RESULT = Path(__file__).resolve().parent / "results" / "curate.json"
 PR_SET_CHILD_SUBREAPER = 36
-PACKAGES = ("apache-beam", "av", "mediapipe", "numpy", "opencv-contrib-python-headless", "torch")
-MAX_FPS = 30.0  # of the track pass
-CROPS_AT_ONCE = 128
-SOLUTION_EVERY = 8
+PACKAGES = ("apache-beam", "av", "mediapipe", "numpy", "opencv-contrib-python-headless")
 
 
 @dataclass(frozen=True)
 class Cost:
     wall_s: float
     cpu_s: float
-
-
-@dataclass(frozen=True)
-class Ceiling:
-    """CPU seconds, and what they bought."""
-
-    scan_decode_s: float
-    track_decode_s: float
-    landmarks_s: float
-    solution_s: float  # the same crops through mediapipe.solutions.face_mesh, from every SOLUTION_EVERY-th of them
-    scan_frames: int
-    track_frames: int
-    faces: int
-
-    @property
-    def counts(self) -> tuple[int, int, int]:
-        return self.scan_frames, self.track_frames, self.faces
-
-    @property
-    def decode_s(self) -> float:
-        return self.scan_decode_s + self.track_decode_s
-
-    @property
-    def total_s(self) -> float:
-        return self.decode_s + self.landmarks_s
 
 
 def adopt_orphans() -> None:
@@ -155,133 +119,6 @@ def stage_costs(out: Path) -> dict[str, dict[str, float]]:
     return dict(stages)
 
 
-def ledger(plan: Plan, stage: str, kind: type) -> list[Any]:
-    """All outputs of one kind that a finished run recorded for a stage."""
-    folder = Path(plan.work.root) / "ledger" / stage
-    found = [
-        plan.work.finished(stage, path.stem, {kind.__name__: kind, "Reject": object}) or []
-        for path in sorted(folder.glob("*.json"))
-        if f'"kind":"{kind.__name__}"' in path.read_text()
-    ]
-    return [output for outputs in found for output in outputs if isinstance(output, kind)]
-
-
-def bare_frames(
-    video: Video, side: int | None, fast: bool, start_s: float, end_s: float, max_fps: float
-) -> Iterator[tuple[float, np.ndarray]]:
-    """The cheapest loop that gives a stage its frames: demux, decode on one thread, convert the kept frames to RGB."""
-    width, height = output_size(video, side)
-    if video.rotation % 180:
-        width, height = height, width
-    reformatter, shrinker, how = VideoReformatter(), VideoReformatter(), "AREA" if fast else "BILINEAR"
-
-    def picture(frame: Any) -> np.ndarray:
-        if fast and width < frame.width and frame.format.name == "yuv420p":
-            # Twice as fast as scaling and converting at once.
-            frame = shrinker.reformat(frame, width=width, height=height, format="yuv420p", interpolation=how, threads=1)
-        rgb = reformatter.reformat(frame, width=width, height=height, format="rgb24", interpolation=how, threads=1)
-        plane: Any = rgb.planes[0]
-        return np.ndarray((height, width, 3), np.uint8, buffer=plane, strides=(plane.line_size, 3, 1))
-
-    with av.open(video.uri) as container:
-        stream = container.streams.video[0]
-        stream.codec_context.thread_count = 1
-        if fast:
-            stream.codec_context.options = {"skip_loop_filter": "all"}
-        if start_s > video.video_offset_s + 0.5:
-            container.seek(int((start_s + video.clock_zero_s) / stream.time_base), stream=stream)
-        base, zero_s = stream.time_base, video.clock_zero_s
-        decoded = ((float(f.pts * base) - zero_s, partial(picture, f)) for f in container.decode(stream))
-        rate = thinning_rate(video, max_fps)
-        for time_s, look in select_frames(decoded, start_s, end_s, rate, video.video_offset_s):
-            yield time_s, look()
-
-
-def decode_cost(*read: Any) -> tuple[float, int]:
-    begin, count = time.process_time(), 0
-    for _, rgb in bare_frames(*read):
-        count += rgb.shape[2] == 3
-    return time.process_time() - begin, count
-
-
-def measured_faces(plan: Plan, pieces: list[TrackDone]) -> dict[int, list[np.ndarray]]:
-    """Landmarks of every measured face by time in milliseconds."""
-    faces: dict[int, list[np.ndarray]] = defaultdict(list)
-    for piece in pieces:
-        for track in PieceTracks.from_arrays(plan.work.get_arrays(piece.file)).tracklets:
-            for index in np.flatnonzero(track.valid):
-                faces[round(1e3 * track.times[index])].append(track.landmarks[index])
-    return faces
-
-
-def landmark_cost(
-    plan: Plan, span: Span, pieces: list[TrackDone], mesh: FaceMesh, solution: Any, fast: bool
-) -> tuple[float, float, int]:
-    """CPU seconds of the bare network, and of MediaPipe's solution, on the crops of one span's measured faces.
-
-    Decoding and cropping are not counted.
-
-    Args:
-        solution: ``mediapipe.solutions.face_mesh.FaceMesh`` for still pictures.
-
-    Returns:
-        Seconds of the network, seconds of the solution, number of crops.
-    """
-    faces = measured_faces(plan, pieces)
-    seconds, solution_s, count = 0.0, 0.0, 0
-    crops: list[np.ndarray] = []
-
-    def spent(call: Any, some: list[np.ndarray]) -> float:
-        begin = time.process_time()
-        for crop in some:
-            call(crop)
-        return time.process_time() - begin
-
-    def infer() -> tuple[float, float]:
-        some = crops[::SOLUTION_EVERY]
-        each = spent(solution.process, some) / max(len(some), 1)
-        taken = spent(mesh.infer, crops), each * len(crops)
-        crops.clear()
-        return taken
-
-    for time_s, rgb in bare_frames(span.video, None, fast, span.start_s, span.end_s, MAX_FPS):
-        for landmarks in faces.get(round(1e3 * time_s), ()):
-            crops.append(np.ascontiguousarray(crop_region(rgb, region_from_landmarks(landmarks))[0]))
-            count += 1
-        if len(crops) >= CROPS_AT_ONCE:
-            network, api = infer()
-            seconds, solution_s = seconds + network, solution_s + api
-    expected = sum(len(found) for found in faces.values())
-    if count != expected:
-        raise SystemExit(f"{span.video.uri}: {count} crops for {expected} measured faces")
-    network, api = infer()
-    return seconds + network, solution_s + api, count
-
-
-def measure_ceiling(plan: Plan, mesh: FaceMesh, solution: Any) -> Ceiling:
-    """The ceiling of a finished run, from what its ledger says was decoded and measured."""
-    scan: Any = plan.stages.scan
-    track: Any = plan.stages.track
-    videos, spans = ledger(plan, "probe", Video), ledger(plan, "shots", Span)
-    pieces: list[TrackDone] = ledger(plan, "track", TrackDone)
-    times, counts = [0.0, 0.0, 0.0, 0.0], [0, 0, 0]
-    for video in videos:
-        side, fast = scan_longest_side(video, scan.options), scan.decode.fast
-        cost, count = decode_cost(video, side, fast, video.start_s, video.end_s, 240.0)
-        times[0] += cost
-        counts[0] += count
-    for span in spans:
-        cost, count = decode_cost(span.video, None, track.decode.fast, span.start_s, span.end_s, MAX_FPS)
-        times[1] += cost
-        counts[1] += count
-        mine = [piece for piece in pieces if piece.span == span]
-        cost, api, count = landmark_cost(plan, span, mine, mesh, solution, track.decode.fast)
-        times[2] += cost
-        times[3] += api
-        counts[2] += count
-    return Ceiling(times[0], times[1], times[2], times[3], counts[0], counts[1], counts[2])
-
-
 def make_clips(videos: list[Path], count: int, folder: Path, seconds: float) -> list[Path]:
     """``count`` files of different content, in turn from the given videos (or a synthetic conversation)."""
     if not videos:
@@ -301,25 +138,6 @@ def make_clips(videos: list[Path], count: int, folder: Path, seconds: float) -> 
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
         clips.append(target)
     return clips
-
-
-def machine() -> dict[str, Any]:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {
-        "cpu": names[0] if names else platform.processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "load_average": round(os.getloadavg()[0], 2),
-    }
-
-
-def commit() -> str:
-    """The checkout's commit, "+" where it holds changes; "" outside one."""
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(HERE), *words], capture_output=True, text=True).stdout.strip()
-
-    return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
 
 
 def measure(clips: list[Path], folder: Path) -> dict[str, Any]:
@@ -395,27 +213,27 @@ def rounded(value: Any) -> Any:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--videos", nargs="+", type=Path, default=[], metavar="FILE", help="real two-person videos")
     parser.add_argument("--clips", type=int, default=6, help="copies to curate (default 6)")
     parser.add_argument("--seconds", type=float, default=20.0, help="length of the synthetic conversation")
-    parser.add_argument("--json", action="store_true", help="print only the JSON line")
     parser.add_argument("--write", action="store_true", help=f"write {RESULT.name} beside the other results")
     args = parser.parse_args()
     missing = [path for path in args.videos if not path.is_file()]
     if missing or args.clips < 1:
         parser.error(f"no such file: {missing[0]}" if missing else "--clips must be at least 1")
     adopt_orphans()
-    machine_before = machine()
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         figures = measure(make_clips(args.videos, args.clips, folder, args.seconds), folder)
     result = rounded(figures) | {
         "videos": [path.name for path in args.videos] or [f"synthetic conversation, {args.seconds:g} s"],
-        "machine": machine_before,
+        **machine(torch.device("cpu")),
+        "cores": len(os.sched_getaffinity(0)),
+        "load_average": round(load, 2),
         "versions": {"duologue": __version__, "python": platform.python_version()}
         | {package: metadata.version(package) for package in PACKAGES},
-        "commit": commit(),
     }
     if args.write:
         RESULT.write_text(json.dumps(result, indent=1) + "\n")

@@ -15,7 +15,10 @@ HELP = "compare two data sets, value by value, with tolerances"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.description = "Compare the clips of two data sets. Exits with 1 where they differ beyond the tolerances."
+    parser.description = (
+        "Compare the clips of two data sets. Exits with 1 where they differ beyond the tolerances, in more than one "
+        "frame in 250 begun."
+    )
     parser.add_argument("first", metavar="A", help="a data-set folder")
     parser.add_argument("second", metavar="B", help="another")
     parser.add_argument("--scale", type=float, default=1.0, metavar="X", help="multiply every tolerance (default 1)")

@@ -165,7 +165,9 @@ class Scenario:
             side by side, "thirds" (one third, two thirds), "picture-in-picture". ``backdrop`` of each: its "room", the
             room "blurred", or a "virtual" picture; the last two with the ragged edge of a segmentation.
         passers_by, occlusions: third people, and things before faces.
-        music_snr_db: speech over a bed of music; None for none. laughs: times when an unseen audience laughs.
+        music_snr_db: speech over a bed of music; None for none. Over noise the level is that of the whole sound, its
+            pauses among it: the music lies about 0.6 dB further below the speech than asked.
+        laughs: times when an unseen audience laughs.
         shutter: share of the frame time that the shutter is open: motion blur (0 none, 0.5 film).
         rotate: clockwise degrees that the file's metadata ask a player to turn its stored picture by.
         dropped_share: share of frames left out, seeded: a variable frame rate.
@@ -223,6 +225,7 @@ _BOUNDS: tuple[tuple[str, float, float], ...] = (
     ("mutual_share", 0, 1), ("noise_snr_db", -40, 120), ("music_snr_db", -40, 120), ("av_offset_s", -5, 5),
     ("shutter", 0, 1), ("dropped_share", 0, 0.8), ("grain", 0, 100), ("crf", 0, 51),
 )  # fmt: skip
+_MAY_LACK = ("noise_snr_db", "music_snr_db")
 _SHOT_BOUNDS: tuple[tuple[str, float, float], ...] = (
     ("zoom", 0.25, 4), ("transition_s", 0.04, 5), ("handheld_deg", 0, 10), ("defocus_px", 0, 100),
 )  # fmt: skip
@@ -244,6 +247,8 @@ def check(scenario: Scenario) -> Scenario:
 
     for name, low, high in _BOUNDS:
         value = getattr(scenario, name)
+        if value == np.inf and name in _MAY_LACK:
+            fail(f"{name} is inf: say null for none")
         if value is not None:
             within(name, value, low, high)
     if scenario.width % 4 or scenario.height % 2 or min(scenario.width, scenario.height) < 120:
@@ -325,27 +330,27 @@ def _build(kind: Any, value: Any, where: str) -> Any:
         return _build(next(a for a in arguments if a is not type(None)), value, where)
     if is_dataclass(kind):
         if not isinstance(value, dict):
-            raise UsageError(f"scenario: {where} must be a mapping")
+            raise UsageError(f"{where} must be a mapping")
         hints = typing.get_type_hints(kind)
         unknown = sorted(set(map(str, value)) - {f.name for f in fields(kind)})
         if unknown:
-            raise UsageError(f"scenario: {where} has no {', '.join(unknown)}; it has {', '.join(hints)}")
+            raise UsageError(f"{where} has no {', '.join(unknown)}; it has {', '.join(hints)}")
         try:
             return kind(**{k: _build(hints[k], v, f"{where}.{k}") for k, v in value.items()})  # type: ignore[operator]
         except TypeError as error:
-            raise UsageError(f"scenario: {where}: {error}") from None
+            raise UsageError(f"{where}: {error}") from None
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise UsageError(f"scenario: {where} must be a list")
+            raise UsageError(f"{where} must be a list")
         if len(arguments) == 2 and arguments[1] is Ellipsis:
             return tuple(_build(arguments[0], v, f"{where}[{i}]") for i, v in enumerate(value))
         if len(value) != len(arguments):
-            raise UsageError(f"scenario: {where} must have {len(arguments)} entries")
+            raise UsageError(f"{where} must have {len(arguments)} entries")
         return tuple(_build(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(arguments, value, strict=True)))
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise UsageError(f"scenario: {where} must be of type {kind.__name__}, not {value!r}")
+        raise UsageError(f"{where} must be of type {kind.__name__}, not {value!r}")
     return value
 
 

@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
+from duologue.bench.shared.ceiling import bare_frames
 from duologue.schemas.records import InputItem
 from duologue.transforms.decode import read_frames
 from duologue.transforms.probe import probe
 from media_factory import Movie, write_movie
-
-BENCH = Path(__file__).parents[2] / "bench" / "curate.py"
-
-
-@pytest.fixture(scope="module")
-def bench() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("bench_curate", BENCH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize(
@@ -40,11 +26,11 @@ def bench() -> ModuleType:
     ],
 )
 def test_the_bare_loop_gives_the_frames_that_the_pipeline_sees(
-    bench: ModuleType, tmp_path: Path, fps: float, side: int | None, start_s: float, end_s: float, max_fps: float
+    tmp_path: Path, fps: float, side: int | None, start_s: float, end_s: float, max_fps: float
 ) -> None:
     path = str(write_movie(tmp_path / "film.mp4", Movie(fps=fps, video_late_s=0.2)))
     video = probe(path, InputItem(path))
-    bare = [(t, rgb.copy()) for t, rgb in bench.bare_frames(video, side, False, start_s, end_s, max_fps)]
+    bare = [(t, rgb.copy()) for t, rgb in bare_frames(video, side, False, start_s, end_s, max_fps)]
     with read_frames(path, video, start_s=start_s, end_s=end_s, longest_side=side, max_fps=max_fps) as reader:
         read = [(frame.time_s, frame.rgb.copy()) for frame in reader]
     assert len(bare) > 20
@@ -56,10 +42,8 @@ def test_the_clock_counts_grandchildren_that_outlive_their_parent(tmp_path: Path
     burn = "import time\nwhile time.process_time() < 0.4: pass"
     leave = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {burn!r}])"
     script = (
-        "import importlib.util, json, os, sys, pathlib\n"
-        f"spec = importlib.util.spec_from_file_location('bench_curate', {str(BENCH)!r})\n"
-        "bench = importlib.util.module_from_spec(spec); sys.modules['bench_curate'] = bench\n"
-        "spec.loader.exec_module(bench)\n"
+        "import json, os, pathlib, sys\n"
+        "from duologue.bench import curate as bench\n"
         "bench.adopt_orphans()\n"
         f"command = [sys.executable, '-c', {leave!r}]\n"
         "code, cost = bench.run_tree(command, {min(os.sched_getaffinity(0))}, pathlib.Path('log'))\n"

@@ -46,6 +46,25 @@ def test_tolerances(first: Path, tmp_path: Path, radians: float, scale: float, e
         assert "a.rotation differs in 1 of 5 pairs by up to" in " ".join(difference_lines(found))
 
 
+@pytest.mark.parametrize(("frames", "odd", "equal"), [(100, 1, True), (100, 2, False), (300, 2, True), (300, 3, False)])
+def test_one_frame_in_250_may_be_at_the_edge_of_validity(tmp_path: Path, frames: int, odd: int, equal: bool) -> None:
+    """All of its numbers count as one frame."""
+    pair = make_pair(3, frames=frames)
+    write_dataset(tmp_path / "a", [pair])
+    write_dataset(tmp_path / "b", [turned(pair, np.nan, slice(10, 10 + odd))])
+    assert diff(tmp_path / "a", tmp_path / "b").equal is equal
+    assert not diff(tmp_path / "a", tmp_path / "b", scale=0).equal
+
+
+def test_identity_has_no_odd_number(tmp_path: Path) -> None:
+    pair = make_pair(3, frames=100)
+    shape = pair.fitted.a.shape.copy()
+    shape[0] += 1
+    write_dataset(tmp_path / "a", [pair])
+    write_dataset(tmp_path / "b", [replace(pair, fitted=replace(pair.fitted, a=replace(pair.fitted.a, shape=shape)))])
+    assert list(diff(tmp_path / "a", tmp_path / "b").columns) == ["a.shape"]
+
+
 def test_validity_counts_as_a_difference(first: Path, tmp_path: Path) -> None:
     pairs = make_pairs(5)
     write_dataset(tmp_path / "b", [turned(pairs[0], np.nan, slice(0, 2)), *pairs[1:]])
