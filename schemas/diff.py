@@ -124,12 +124,11 @@ def value_difference(column: schema.Column, ours: Any, theirs: Any, scale: float
         return None
     gap = np.abs(x - y)
     gap = np.where(np.isnan(x) & np.isnan(y), 0.0, np.where(np.isnan(gap), np.inf, gap))
-    outside = gap > allowed
-    odd = 0
+    outside, odd = np.count_nonzero(gap > allowed), 0
     if column.shape[:1] == ("T",) and scale:
-        outside = outside.reshape(len(x), -1).any(axis=1)
+        outside = np.count_nonzero((gap > allowed).reshape(len(x), -1).any(axis=1))
         odd = -(-len(x) // _FRAMES_PER_ODD_ONE)
-    return float(gap.max()) if outside.sum() > odd else None
+    return float(gap.max()) if outside > odd else None
 
 
 def _turns_difference(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], allowed: float) -> float | None:

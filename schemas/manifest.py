@@ -15,6 +15,9 @@ from .pair import SCHEMA_VERSION
 MANIFEST = "manifest.json"
 FORMAT = "duologue"
 WORK = "_work"  # intermediate files of a run; readers ignore it
+# What viewers write beside a data set, of its people but no part of it.
+PAGES, REPORT = "view", "report.html"
+GENERATED = ("scene.glb", "film.mp4")  # beside a row that `sample` made; elsewhere they may be anybody's
 
 
 @dataclass(frozen=True, order=True)

@@ -17,7 +17,7 @@ from .dataset import SELECTION, Dataset, damaged, open_named
 from .errors import UsageError
 from .files import Files
 from .finish import publish, read_funnel
-from .manifest import WORK, FileEntry, put
+from .manifest import GENERATED, PAGES, REPORT, WORK, FileEntry, put
 from .records import Reject
 from .reject import reject_table, table_to_rejects
 from .row import Row, table_to_rows
@@ -35,8 +35,6 @@ from .takedown import (
 )
 from .verify import QUARANTINE
 
-_SHOWN = "report.html"
-_GENERATED = ("scene.glb", "film.mp4")  # beside a row that `sample` made; elsewhere they may be anybody's
 _REWRITTEN = re.compile(r"(-[0-9a-f]{8})?\.parquet$")
 
 
@@ -82,10 +80,10 @@ def remove(where: str | Path | Files, takedowns: Iterable[Takedown]) -> Removal:
         if replacement is not None:
             entries.append(replacement)
             old.append(entry.path)
-    generated = _GENERATED if "sample" in read_funnel(files, manifest) else ()
+    generated = GENERATED if "sample" in read_funnel(files, manifest) else ()
     published = {entry.path for entry in publish(files, manifest.with_files(entries, drop=old), options).files}
-    shown = [*files.list(QUARANTINE), *files.list("view")]
-    shown += [name for name in (_SHOWN, *generated) if files.exists(name)]
+    shown = [*files.list(QUARANTINE), *files.list(PAGES)]
+    shown += [name for name in (REPORT, *generated) if files.exists(name)]
     shards = [path for folder in ("pairs", "rejects", "landmarks", "voices") for path in files.list(folder)]
     for path in (*shown, *shards):
         if path not in published:

@@ -18,7 +18,7 @@ from .errors import UsageError
 from .files import Files, as_files
 from .finish import FUNNEL, read_funnel, read_light
 from .landmarks import LANDMARKS_MAY_LACK, landmark_schema
-from .manifest import MANIFEST, WORK, FileEntry, Manifest, read_manifest
+from .manifest import GENERATED, MANIFEST, PAGES, REPORT, WORK, FileEntry, Manifest, read_manifest
 from .reject import REJECTS_MAY_LACK, reject_schema
 from .row import table_to_rows
 from .selection import select, selection_options
@@ -92,7 +92,9 @@ def verify(where: str | Path | Files) -> Report:
     elif not all(entry in intact for entry in manifest.files if entry.kind in ("pairs", "selection")):
         report.notes.append("selection and splits were not checked: they need intact files")
     named = {entry.path for entry in manifest.files} | {MANIFEST}
-    extra = [name for name in files.list() if name not in named and not name.startswith((f"{WORK}/", f"{QUARANTINE}/"))]
+    named |= {REPORT, *(GENERATED if report.sound and "sample" in read_funnel(files, manifest) else ())}
+    beside = tuple(f"{folder}/" for folder in (WORK, QUARANTINE, PAGES))
+    extra = [name for name in files.list() if name not in named and not name.startswith(beside)]
     if extra:
         shown = ", ".join(extra[:5]) + (f" and {len(extra) - 5} more" if len(extra) > 5 else "")
         report.notes.append(f"{len(extra)} file(s) that the manifest does not name, ignored by readers: {shown}")

@@ -33,6 +33,17 @@ def test_a_sound_data_set_has_no_problem(tmp_path: Path, shards: int) -> None:
     assert report.pairs == 7
 
 
+@pytest.mark.parametrize("stage", ["sample", "score"])
+def test_what_shows_a_data_set_is_no_stranger_in_it(tmp_path: Path, stage: str) -> None:
+    write_dataset(tmp_path, make_pairs(2, frames=20), stage=stage)
+    (tmp_path / "view/pairs").mkdir(parents=True)
+    for name in ("view/index.html", "view/pairs/x.js", "report.html", "film.mp4", "notes.txt"):
+        (tmp_path / name).write_text("x")
+    (note,) = verify(tmp_path).notes
+    strangers = ["notes.txt"] if stage == "sample" else ["film.mp4", "notes.txt"]  # no verb made that film
+    assert note.endswith(f"ignored by readers: {', '.join(strangers)}")
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 120), st.booleans())
 def test_any_row_of_the_factory_is_sound(seed: int, frames: int, audio: bool) -> None:
