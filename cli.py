@@ -82,13 +82,38 @@ def program() -> NoReturn:
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; returns its exit code: 0 done, 1 the work failed, 2 the request was wrong, 130 interrupted."""
     own, beam_args = split_beam_args(list(sys.argv[1:] if argv is None else argv))
+    verb = next((word for word in own if word in VERBS), "")
+    try:
+        return _run(own, beam_args, verb)
+    except UsageError as error:
+        print(f"duologue {verb}: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        return 1
+    except KeyboardInterrupt:
+        print(f"duologue {verb}: interrupted; run the same command again to go on", file=sys.stderr)
+        return 130
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in ("", "duologue"):
+            raise
+        print(f"duologue {verb}: needs {missing}, which is not installed here (see duologue doctor)", file=sys.stderr)
+        return 2
+    except Exception as error:
+        fault = storage_fault(error)
+        if fault is None:
+            raise
+        print(f"duologue {verb}: {fault}", file=sys.stderr)
+        return 1
+
+
+def _run(own: list[str], beam_args: list[str], chosen: str) -> int:
     parser = Parser(
         prog="duologue",
         description="In-the-wild two-person video to training data. Anything after -- goes to Apache Beam.",
     )
     parser.add_argument("--version", action="version", version=f"duologue {__version__}")
     subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=Parser)
-    chosen = next((word for word in own if word in VERBS), None)
     if chosen in ONE_THREAD:  # before numerical libraries load, here and in worker processes
         os.environ.update(dict.fromkeys(THREADS, "1"))
     for verb, (module, text) in VERBS.items():
@@ -101,22 +126,7 @@ def main(argv: list[str] | None = None) -> int:
     args.beam_args = beam_args
     if beam_args and args.verb not in ("curate", "refit"):
         parser.error("only `curate` and `refit` take options for Beam after --")
-    try:
-        return int(importlib.import_module(f".{VERBS[args.verb][0]}", __package__).run(args))
-    except UsageError as error:
-        print(f"duologue {args.verb}: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        return 1
-    except Exception as error:
-        fault = storage_fault(error)
-        if fault is None:
-            raise
-        print(f"duologue {args.verb}: {fault}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"duologue {args.verb}: interrupted; run the same command again to go on", file=sys.stderr)
-        return 130
+    return int(importlib.import_module(f".{VERBS[args.verb][0]}", __package__).run(args))
 
 
 if __name__ == "__main__":

@@ -117,6 +117,15 @@ def test_the_program_itself_says_one_line(film: Path, tmp_path: Path, words: lis
     assert done.stdout == ""
 
 
+def test_a_package_that_is_not_there_is_one_line() -> None:
+    """As on a machine that has only what training needs."""
+    words = ["dub", "x", "--out", "y"]
+    script = f"import sys; sys.modules['scipy'] = None\nfrom duologue import cli; sys.exit(cli.main({words!r}))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "duologue dub: needs scipy, which is not installed here (see duologue doctor)\n"
+
+
 @pytest.mark.parametrize("verb", cli.VERBS)
 def test_every_verb_teaches_its_use(verb: str, capsys: Capture) -> None:
     assert call(verb, "--help") == 0
