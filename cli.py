@@ -24,7 +24,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "repair": ("pipeline.repair", "mend a data set after damage; says what was lost"),
     "diff": ("pipeline.diff", "compare two data sets row by row, with tolerances"),
     "remove": ("pipeline.remove", "take down videos, sources or people, for good"),
-    "refit": ("pipeline.refit", "re-label a data set with another head model, from stored landmarks"),
+    "refit": ("pipeline.refit_verb", "re-label a data set with another head model, from stored landmarks"),
     "dub": ("pipeline.dub", "synthetic dialogues from single-person rows, with exact masks"),
     "synthesize": ("synthesis.synthesize", "two-person conversations with exact truth"),
     "accuracy": ("pipeline.accuracy.verb", "label accuracy per stage against truth; checks on real videos"),

@@ -1,4 +1,7 @@
-"""``duologue refit``: label a data set again with another head model, from its stored landmarks, without pixels."""
+"""``duologue refit``: label a data set again with another head model, from its stored landmarks, without pixels.
+
+Its command line is in ``refit_verb.py``.
+"""
 
 from __future__ import annotations
 
@@ -29,29 +32,10 @@ from .curate import quiet_libraries
 from .failure import job_failure
 from .progress import progress_line
 from .refit_graph import RefitPlan, RefitStage, build_refit, refit_models, shards_of
-from .runners import RUNNERS, beam_options, new_pipeline
+from .runners import beam_options, new_pipeline
 from .sink import Target, check_writable
 from .stages_heads import head_backend
 from .verb_files import files_of
-
-HELP = "re-label a data set with another head model, from its stored landmarks; no pixels"
-
-
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Declare the verb's arguments."""
-    parser.description = (
-        "Fit every pair of a data set again with another head model, from the landmarks stored beside it. Heads, gaze, "
-        "relation, layout and the scores that follow from them are new; sound, turns and tracks stay. Writes a whole "
-        "new data set; DIR is only read. Run the same command again to go on after an interruption."
-    )
-    add = parser.add_argument
-    add("dataset", metavar="DIR", help="a data-set folder with landmarks/")
-    add("--head-model", required=True, metavar="PATH", help="FLAME, GNM, ICT-FaceKit or MediaPipe head, or 'canonical'")
-    add("--out", metavar="DIR2", help="the folder to write (default: DIR-<head model>)")
-    add("--workers", type=int, default=1, help="processes on this machine (default 1)")
-    add("--runner", default="DirectRunner", help=f"Beam runner: {', '.join(RUNNERS)} (default DirectRunner)")
-    add("--quiet", action="store_true", help="no progress, no summary")
-    add("--json", action="store_true", help="print the result as one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:

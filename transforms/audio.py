@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,33 +51,6 @@ def read_audio(path: str, video: Video, start_s: float, end_s: float, options: A
         raise UsageError(f"cannot read sound of [{start_s}, {end_s})")
     parts = list(_stream(path, video, start_s, end_s, samples, options or AudioOptions()))
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def audio_windows(
-    path: str,
-    video: Video,
-    window_s: float,
-    start_s: float = 0.0,
-    end_s: float | None = None,
-    options: AudioOptions | None = None,
-) -> Generator[tuple[float, Float32], None, None]:
-    """Decodes once from ``start_s`` to ``end_s`` (the video's duration) and yields it in consecutive windows.
-
-    Yields:
-        (time of the first sample in seconds on the video clock, [n] float32); every window but the last holds
-        exactly ``round(window_s * 16000)`` samples.
-
-    Raises:
-        As :func:`read_audio`.
-    """
-    end_s = video.duration_s if end_s is None else end_s
-    size = round(window_s * SAMPLE_RATE)
-    if size < 1 or not start_s < end_s:
-        raise UsageError(f"cannot read sound of [{start_s}, {end_s}) in windows of {window_s} s")
-    at = 0
-    for samples in _stream(path, video, start_s, end_s, size, options or AudioOptions()):
-        yield start_s + at / SAMPLE_RATE, samples
-        at += samples.size
 
 
 def _stream(

@@ -48,9 +48,6 @@ class FoundVideo:
     clips: dict[str, ClipTracks] = field(default_factory=dict)
     rejects: list[Reject] = field(default_factory=list)
 
-    def shot_at(self, time_s: float) -> int:
-        return int(np.searchsorted(self.cuts, time_s + 1e-6))
-
 
 def read_found(out: Path, config: CurateConfig) -> dict[str, FoundVideo]:
     """Everything found in a finished folder of ``curate``, by the name of the folder that holds each video."""

@@ -15,7 +15,7 @@ from duologue import __version__
 from duologue.fitting.dyad import relate
 from duologue.fitting.fit import FitOptions
 from duologue.fitting.load_head import load_head_model
-from duologue.pipeline import refit
+from duologue.pipeline import refit, refit_verb
 from duologue.pipeline.config import CurateConfig, config_hash, config_yaml
 from duologue.pipeline.stages_heads import head_backend
 from duologue.schemas import landmarks, voice_tracks
@@ -95,7 +95,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(*words: str | Path) -> int:
     parser = argparse.ArgumentParser()
-    refit.configure(parser)
+    refit_verb.configure(parser)
     return int(refit.run(parser.parse_args([str(word) for word in (*words, "--quiet")])))
 
 

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import media_factory as factory
 from duologue.schemas.errors import BadInput, UsageError
 from duologue.schemas.records import InputItem, Video
-from duologue.transforms.audio import SAMPLE_RATE, AudioOptions, audio_windows, read_audio
+from duologue.transforms.audio import SAMPLE_RATE, AudioOptions, read_audio
 from duologue.transforms.decode import read_frames
 from duologue.transforms.probe import probe
 from media_factory import Movie
@@ -106,10 +106,6 @@ def test_windows_join_to_the_whole(tmp_path: Path, codec: str) -> None:
     whole = read_audio(str(path), video, 0.0, 4.0)
     parts = [read_audio(str(path), video, t, t + 0.8) for t in (0.0, 0.8, 1.6, 2.4, 3.2)]
     assert np.abs(np.concatenate(parts) - whole).max() < 2e-3
-    windows = list(audio_windows(str(path), video, 0.7, 0.0, 4.0))
-    assert [w.size for _, w in windows] == [11200] * 5 + [8000]
-    assert [t for t, _ in windows] == pytest.approx([0.7 * i for i in range(6)])
-    assert np.array_equal(np.concatenate([w for _, w in windows]), whole)
 
 
 def test_outside_the_stream_is_silence(tmp_path: Path) -> None:
@@ -138,12 +134,9 @@ def test_a_cut_short_stream_ends_in_silence(tmp_path: Path) -> None:
     assert onsets(sound) == pytest.approx([1.0], abs=0.005)
 
 
-def test_one_window_at_a_time_and_early_end(tmp_path: Path) -> None:
+def test_a_span_has_a_length_within_the_limit(tmp_path: Path) -> None:
     path = factory.write_movie(tmp_path / "a.mkv", Movie(seconds=6.0, audio_codec="pcm_s16le"))
     video = facts(path)
-    windows = audio_windows(str(path), video, 0.5)
-    next(windows)
-    windows.close()
     assert read_audio(str(path), video, 0.0, 1.0).size == SAMPLE_RATE
     with pytest.raises(UsageError, match="limit"):
         read_audio(str(path), video, 0.0, 5.0, AudioOptions(max_window_s=1.0))
