@@ -247,7 +247,9 @@ def changed(options: SelectionOptions, settings: Sequence[str]) -> SelectionOpti
     for setting in settings:
         name, equals, text = setting.partition("=")
         name = name.strip().removeprefix("selection.").removeprefix("select.")
-        if not equals or name not in values:
+        if not equals and name in values:
+            raise UsageError(f"--set {setting}: give it a value, as {name}={values[name]}")
+        if name not in values:
             near = get_close_matches(name, values, n=1, cutoff=0.75)
             hint = f"did you mean {near[0]}?" if near else f"expected NAME=VALUE with a name of {', '.join(values)}"
             raise UsageError(f"--set {setting}: {hint}")
@@ -258,7 +260,8 @@ def changed(options: SelectionOptions, settings: Sequence[str]) -> SelectionOpti
             else:
                 values[name] = kind(text)
         except (KeyError, ValueError) as error:
-            raise UsageError(f"--set {setting}: {name} is a {kind.__name__}") from error
+            wanted = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
+            raise UsageError(f"--set {setting}: {name} must be {wanted}") from error
     return SelectionOptions(**values)
 
 

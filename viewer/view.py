@@ -15,6 +15,7 @@ from ..fitting.load_head import load_head_model
 from ..schemas.dataset import Dataset
 from ..schemas.errors import UsageError
 from ..schemas.files import Files, LocalFiles
+from ..schemas.manifest import MANIFEST
 from ..schemas.pair import PAIR_ID
 from ..schemas.row import Pair
 from ..schemas.selection import selection_options
@@ -120,6 +121,8 @@ def write_page(dataset: Dataset, ids: list[str], out: Path, model: HeadModel | N
     folder = out / "pairs"
     try:
         page = out / "index.html"
+        if (out / MANIFEST).exists():
+            raise UsageError(f"{out} is a data set: give the page a folder of its own with --out")
         if page.exists() and MADE not in page.read_text(encoding="utf-8", errors="replace"):
             raise UsageError(f"{page} is another page: say with --out where this one goes")
         folder.mkdir(parents=True, exist_ok=True)

@@ -78,6 +78,12 @@ def test_select(written: Written, capsys: Capture) -> None:
         run(select, root, "--set", "nonsense")
     with pytest.raises(UsageError, match=r"--set speech_shore=0\.2: did you mean speech_share\?"):
         run(select, root, "--set", "speech_shore=0.2")
+    with pytest.raises(UsageError, match=r"--set speech_share: give it a value, as speech_share=0\.05"):
+        run(select, root, "--set", "speech_share")
+    with pytest.raises(UsageError, match="speech_share must be a number"):
+        run(select, root, "--set", "speech_share=much")
+    with pytest.raises(UsageError, match="sound must be true or false"):
+        run(select, root, "--set", "sound=maybe")
 
 
 def test_select_makes_a_lost_selection_again(written: Written, capsys: Capture) -> None:

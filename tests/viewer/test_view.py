@@ -69,6 +69,14 @@ def test_another_head_model_is_not_used(tmp_path: Path) -> None:
     assert not (tmp_path / "page" / "model.js").exists()
 
 
+def test_a_page_does_not_lie_among_shards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_dataset(tmp_path / "set", [make_pair(1)])
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["view", str(tmp_path / "set"), "--out", str(tmp_path / "set")]) == 2
+    assert "is a data set: give the page a folder of its own" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_another_page_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_dataset(tmp_path / "set", [make_pair(1)])
     site = tmp_path / "site"
