@@ -166,7 +166,7 @@ class Scenario:
             room "blurred", or a "virtual" picture; the last two with the ragged edge of a segmentation.
         passers_by, occlusions: third people, and things before faces.
         music_snr_db: speech over a bed of music; None for none. Over noise the level is that of the whole sound, its
-            pauses among it: the music lies about 0.6 dB further below the speech than asked.
+            pauses among it: with the default noise the music lies 0.8 dB further below the speech than asked.
         laughs: times when an unseen audience laughs.
         shutter: share of the frame time that the shutter is open: motion blur (0 none, 0.5 film).
         rotate: clockwise degrees that the file's metadata ask a player to turn its stored picture by.
