@@ -6,7 +6,7 @@ import argparse
 import atexit
 import contextlib
 import gc
-import importlib
+import importlib.util
 import os
 import sys
 from typing import NoReturn
@@ -97,7 +97,11 @@ def main(argv: list[str] | None = None) -> int:
         missing = (error.name or "").partition(".")[0]
         if missing in ("", "duologue"):
             raise
-        print(f"duologue {verb}: needs {missing}, which is not installed here (see duologue doctor)", file=sys.stderr)
+        if importlib.util.find_spec(missing) is None:
+            needs = f"{missing}, which is not installed here"
+        else:
+            needs = f"{error.name}, which the {missing} installed here does not have"
+        print(f"duologue {verb}: needs {needs} (see duologue doctor)", file=sys.stderr)
         return 2
     except Exception as error:
         fault = storage_fault(error)

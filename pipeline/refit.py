@@ -55,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
             else:
                 with progress_line(folder, found={"refit": plan.seconds}):
                     state = str(pipeline.run().wait_until_finish())
+        except UsageError:
+            raise
         except Exception as error:
             print(f"duologue refit: {job_failure(error, plan.target.work)}", file=sys.stderr)
             return 1

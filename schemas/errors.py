@@ -6,8 +6,11 @@ import errno
 import os
 import re
 
-# Errors of storage that whoever runs the program can mend, and no code: a full, read-only, locked or broken disk.
-_REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG}
+# Storage takes no more, of anything: a run cannot go on, where each of its items would become a reject.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+# Sockets and schedulers refuse in these words too: they are storage's where a file is named.
+_OF_A_FILE = (errno.EACCES, errno.EPERM, errno.EIO)
+_TOLD = re.compile(r"""\[Errno (\d+)\][^\n:\[]*(?:: ('[^'\n]*'|"[^"\n]*"))?""")
 
 
 class UsageError(Exception):
@@ -34,19 +37,25 @@ class BadInput(Exception):
 def storage_fault(error: BaseException) -> str | None:
     """What storage refused, in one line, or None where ``error`` is something else.
 
-    An exception that another one caused, or that a runner carries as text (``OSError: [Errno 28] ...``), counts.
+    An exception that another one caused, or that was being handled when another came, counts.
     """
     chain: BaseException | None = error
     while chain is not None:
-        if isinstance(chain, OSError) and chain.errno in _REFUSED:
-            return _refusal(chain.errno, chain.filename)
-        chain = chain.__cause__
-    told = re.search(r"\[Errno (\d+)\][^\n:\[]*(?:: '([^'\n]*)')?", str(error))
-    if told is not None and int(told.group(1)) in _REFUSED:
-        return _refusal(int(told.group(1)), told.group(2))
+        fault = _refusal(chain.errno, chain.filename) if isinstance(chain, OSError) else None
+        if fault is not None:
+            return fault
+        chain = chain.__cause__ or (None if chain.__suppress_context__ else chain.__context__)
     return None
 
 
-def _refusal(number: int, name: object) -> str:
+def told_storage_fault(text: str) -> str | None:
+    """The last refusal of storage in a text that a runner carries (``OSError: [Errno 28] ...: 'name'``), or None."""
+    faults = [_refusal(int(told[1]), (told[2] or "")[1:-1]) for told in _TOLD.finditer(text)]
+    return next((fault for fault in reversed(faults) if fault is not None), None)
+
+
+def _refusal(number: int | None, name: object) -> str | None:
     where = f"{os.fsdecode(name)}: " if isinstance(name, (str, bytes)) and name else ""
-    return where + os.strerror(number)
+    if number in (*NO_ROOM, errno.EFBIG) or (where and number in _OF_A_FILE):
+        return where + os.strerror(number)
+    return None

@@ -7,7 +7,6 @@ gives a retry-safe ParDo with outputs ``main``, ``rejects`` and ``tally``.
 from __future__ import annotations
 
 import contextlib
-import errno
 import gc
 import logging
 import os
@@ -22,7 +21,7 @@ from typing import Any, Protocol, TypeVar, cast
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
-from ..schemas.errors import BadInput, UsageError
+from ..schemas.errors import NO_ROOM, BadInput, UsageError
 from ..schemas.records import Reject
 from .storage import is_local, local_path
 from .work import WorkStore, digest
@@ -105,8 +104,6 @@ class Shared:
             yield
 
 
-# A run cannot go on with its disk full: it ends, where each of its items would become a reject.
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 # What a moment may have decided (a network, a busy machine, a fault since repaired), not the input: it stays out of the
 # ledger, and the next run tries again.
 PASSING = ("stage_failed", "fetch_failed", "decode_timeout")

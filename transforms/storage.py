@@ -14,7 +14,7 @@ from pathlib import Path
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from ..schemas.errors import BadInput
+from ..schemas.errors import NO_ROOM, BadInput
 from ..schemas.files import Files, LocalFiles
 
 BINARY = "application/octet-stream"
@@ -117,6 +117,8 @@ class LocalCopies:
                 shutil.copyfileobj(source, sink, COPY_CHUNK)
         except Exception as error:  # every store has exceptions of its own
             target.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
+                raise
             raise BadInput("fetch_failed", f"cannot fetch {uri}: {error}") from error
         self._sizes[uri] = target.stat().st_size
         while sum(self._sizes.values()) > self._limit and len(self._sizes) > 1:

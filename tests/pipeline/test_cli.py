@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -124,6 +125,24 @@ def test_a_package_that_is_not_there_is_one_line() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == "duologue dub: needs scipy, which is not installed here (see duologue doctor)\n"
+
+
+def test_a_module_that_an_installed_package_lacks_is_named(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.setattr(cli, "_run", lambda *_: importlib.import_module("scipy.nowhere"))
+    assert cli.main(["select", "x"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("duologue select: needs scipy.nowhere, which the scipy installed here does not have (")
+
+
+def test_a_fault_of_storage_in_the_words_of_another_error_is_no_fault_of_storage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*_: object) -> int:
+        raise ValueError("cannot parse '[Errno 28] No space left on device'")
+
+    monkeypatch.setattr(cli, "_run", broken)
+    with pytest.raises(ValueError, match="cannot parse"):
+        cli.main(["select", "x"])
 
 
 @pytest.mark.parametrize("verb", cli.VERBS)

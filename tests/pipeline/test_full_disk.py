@@ -1,4 +1,4 @@
-"""A disk that takes no more: one readable line and an exit code, whatever the verb; nothing half made passes for whole.
+"""A disk that takes no more: one readable line and an exit code; nothing half made passes for whole.
 
 The limit on the size of files stands for the full disk: the operating system refuses both in the same calls.
 """
@@ -19,7 +19,7 @@ from duologue import cli
 from duologue.model import checkpoint
 from duologue.pipeline.failure import job_failure
 from duologue.schemas.dataset import Dataset
-from duologue.schemas.errors import storage_fault
+from duologue.schemas.errors import storage_fault, told_storage_fault
 from duologue.tests.dataset_factory import make_pairs, write_dataset
 from duologue.transforms.work import WorkStore
 
@@ -43,7 +43,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-VERBS = {
+CASES = {
     "select": ["select", "SET", "--set", "snr_db=3"],
     "report": ["report", "SET"],
     "view": ["view", "SET"],
@@ -56,8 +56,8 @@ VERBS = {
 }
 
 
-@pytest.mark.parametrize("case", VERBS)
-def test_every_verb_says_it_in_one_line(case: str, dataset: Path, tmp_path: Path, capsys: Capture) -> None:
+@pytest.mark.parametrize("case", CASES)
+def test_eight_verbs_say_it_in_one_line(case: str, dataset: Path, tmp_path: Path, capsys: Capture) -> None:
     if "synthesize" in case and shutil.which("espeak-ng") is None:
         pytest.skip("needs espeak-ng")
     pair = next(iter(Dataset(dataset).pairs(selected=False)))
@@ -66,7 +66,7 @@ def test_every_verb_says_it_in_one_line(case: str, dataset: Path, tmp_path: Path
     (tmp_path / "broken/manifest.json").unlink()
     places = {"SET": f"{tmp_path}/set", "BROKEN": f"{tmp_path}/broken", "OUT": f"{tmp_path}/out"}
     places |= {"VIDEO": pair.source.video_id}
-    words = ["/".join(places.get(part, part) for part in word.split("/")) for word in VERBS[case]]
+    words = ["/".join(places.get(part, part) for part in word.split("/")) for word in CASES[case]]
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     with files_of_at_most(64):
         assert cli.main(words) in (1, 2)
@@ -92,21 +92,51 @@ def test_a_checkpoint_is_the_earlier_one_or_whole(tmp_path: Path) -> None:
     [
         (OSError(errno.ENOSPC, "x"), "No space left on device"),
         (PermissionError(errno.EACCES, "x", "a/b"), "a/b: Permission denied"),
-        (RuntimeError("OSError: [Errno 28] No space left on device [while running 'x']"), "No space left on device"),
-        (RuntimeError("OSError: [Errno 30] Read-only file system: '/a/b c'\nmore"), "/a/b c: Read-only file system"),
+        (PermissionError(errno.EPERM, "x"), None),  # of no file: a scheduler, a socket
+        (OSError(errno.EIO, "x"), None),
+        (OSError(errno.EIO, "x", "a"), "a: Input/output error"),
         (FileNotFoundError(errno.ENOENT, "x", "a"), None),  # a mistake in the code, or told where it can happen
-        (RuntimeError("[Errno 2] No such file or directory: 'a'"), None),
-        (ValueError("x"), None),
+        (ValueError("[Errno 28] No space left on device"), None),
     ],
 )
 def test_what_is_a_fault_of_storage(error: Exception, line: str | None) -> None:
     assert storage_fault(error) == line
 
 
-def test_a_fault_of_storage_that_caused_another_error_counts() -> None:
-    error = RuntimeError("cannot go on")
-    error.__cause__ = OSError(errno.EROFS, "x", "out")
-    assert storage_fault(error) == "out: Read-only file system"
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("OSError: [Errno 28] No space left on device [while running 'x']", "No space left on device"),
+        ("OSError: [Errno 30] Read-only file system: '/a/b c'\nmore", "/a/b c: Read-only file system"),
+        ("""PermissionError: [Errno 13] Permission denied: "it's" """, "it's: Permission denied"),
+        ("PermissionError: [Errno 1] Operation not permitted\n", None),  # of no file: a scheduler, a socket
+        ("[Errno 2] No such file or directory: 'a'\n[Errno 28] x: 'b'\n[Errno 30] x: 'c'\n[Errno 2] x: 'd'",
+         "c: Read-only file system"),
+        ("[Errno 2] No such file or directory: 'a'", None),
+    ],
+)  # fmt: skip
+def test_a_fault_of_storage_told_as_text(text: str, line: str | None) -> None:
+    assert told_storage_fault(text) == line
+
+
+@pytest.mark.parametrize(("how", "line"), [("from fault", 1), ("", 1), ("from None", 0)])
+def test_a_fault_of_storage_behind_another_error_counts_unless_that_one_hides_it(how: str, line: int) -> None:
+    script = f"try: raise fault\nexcept OSError: raise RuntimeError('cannot go on') {how}"
+    with pytest.raises(RuntimeError) as caught:
+        exec(script, {"fault": OSError(errno.EROFS, "x", "out")})
+    assert storage_fault(caught.value) == ("out: Read-only file system" if line else None)
+
+
+def test_a_job_that_storage_ended_leaves_its_traceback(tmp_path: Path) -> None:
+    line = job_failure(RuntimeError("in between\nOSError: [Errno 28] x: 'a'"), WorkStore(f"{tmp_path}/work"))
+    assert line.startswith("gave up: a: No space left on device; mend that")
+    assert line.endswith(f"(all of it: {tmp_path}/work/error.log)")
+    assert "in between" in (tmp_path / "work/error.log").read_text()
+
+
+def test_a_scheduler_that_refuses_is_no_fault_of_storage(tmp_path: Path) -> None:
+    line = job_failure(PermissionError(errno.EPERM, "Operation not permitted"), WorkStore(f"{tmp_path}/work"))
+    assert line.startswith("the job failed: PermissionError: [Errno 1] Operation not permitted")
 
 
 def test_a_job_whose_log_cannot_be_written_still_says_its_line(tmp_path: Path, capsys: Capture) -> None:

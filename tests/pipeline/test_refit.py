@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from duologue import __version__
+from duologue import __version__, cli
 from duologue.fitting.dyad import relate
 from duologue.fitting.fit import FitOptions
 from duologue.fitting.load_head import load_head_model
@@ -267,6 +267,20 @@ def test_what_cannot_be_done_is_one_line(source: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
     with pytest.raises(UsageError):
         run(source, "--head-model", tmp_path / "missing.pkl")
+
+
+def test_a_wrong_request_that_shows_while_it_runs_is_no_crash(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Job:
+        def run(self) -> None:
+            raise UsageError("the weights are gone")
+
+    monkeypatch.setattr(refit, "new_pipeline", lambda _: Job())
+    monkeypatch.setattr(refit, "build_refit", lambda *_: None)
+    words = ["refit", str(source), "--head-model", "canonical", "--out", str(tmp_path / "out"), "--quiet"]
+    assert cli.main(words) == 2
+    assert capsys.readouterr().err == "duologue refit: the weights are gone\n"
 
 
 def _copy_without_landmarks(source: Path, to: Path) -> Path:

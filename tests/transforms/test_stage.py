@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import errno
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.util import assert_that, equal_to
-from duologue.schemas.errors import BadInput
+from duologue.schemas.errors import NO_ROOM, BadInput
 from duologue.schemas.records import InputItem, Reject
 from duologue.transforms.stage import FailureLimit, FailureWatch, RunStage, Shared, StageFn, Subject, TooManyFailures
 from duologue.transforms.work import WorkStore
@@ -91,14 +91,15 @@ def test_a_key_that_cannot_be_made_costs_its_element(tmp_path: Path) -> None:
     assert (row.reason, row.uri) == ("stage_failed", "x")
 
 
-def test_a_full_disk_ends_the_job_and_makes_no_reject(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", NO_ROOM)
+def test_a_full_disk_ends_the_job_and_makes_no_reject(number: int, tmp_path: Path) -> None:
     @dataclass(frozen=True)
     class Full(Doubling):
         def run(self, element: InputItem, work: WorkStore) -> list[Any]:
-            raise OSError(errno.ENOSPC, "No space left on device")
+            raise OSError(number, os.strerror(number))
 
     fn = StageFn(Full(str(tmp_path / "marks")), WorkStore(str(tmp_path / "work")), "1", LIMIT)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=os.strerror(number)):
         list(fn.process(InputItem("x")))
 
 

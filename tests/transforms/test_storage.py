@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -92,6 +93,21 @@ def test_a_copy_that_breaks_off_is_no_verdict_on_the_file(copies: LocalCopies, m
             copies.open("fake://bucket/film.mp4").__enter__()
     with copies.open("fake://bucket/film.mp4") as path:
         assert Path(path).read_bytes() == b"film"
+
+
+def test_a_disk_without_room_for_a_copy_is_no_fault_of_the_file(
+    copies: LocalCopies, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    files_at("fake://bucket").write_bytes_atomic("film.mp4", b"film")
+    monkeypatch.setattr(storage.tempfile, "mkdtemp", lambda prefix: str(tmp_path))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfileobj", full)
+    with pytest.raises(OSError, match="No space left"):
+        copies.open("fake://bucket/film.mp4").__enter__()
+    assert not list(tmp_path.glob("*.mp4"))
 
 
 def test_a_remote_file_is_fetched_once(copies: LocalCopies) -> None:
