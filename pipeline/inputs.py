@@ -85,23 +85,31 @@ def _resolve(name: str, note: Callable[[str], None]) -> list[InputItem]:
 
 
 def _media_below(folder: Path, note: Callable[[str], None]) -> Iterator[str]:
-    """Media files below a folder through links too, each folder once (a link may lead back up).
+    """Media files below a folder, then those that only its links lead to, each folder once.
 
-    A link that leads nowhere is given as any file: its reject row says so. Of a folder that cannot be read, ``note``.
+    A link that leads nowhere is given as any file: its reject row says so. ``note`` is told of a folder that cannot be
+    read, and of a link to above ``folder``, which would bring in what was not asked for.
     """
-    seen = {os.path.realpath(folder)}
+    above = {str(parent) for parent in Path(os.path.realpath(folder)).parents}
+    seen: set[str] = set()
     unread: list[OSError] = []
-    for place, folders, names in os.walk(folder, onerror=unread.append, followlinks=True):
-        for name in sorted(folders):
-            real = os.path.realpath(os.path.join(place, name))
+    tops = [str(folder)]  # grows by the links found
+    for top in tops:
+        if os.path.realpath(top) in above:
+            note(f"not looked into: {top}: a link to above {folder}")
+            continue
+        for place, folders, names in os.walk(top, onerror=unread.append):
+            real = os.path.realpath(place)
             if real in seen:
-                folders.remove(name)
+                folders.clear()
+                continue
             seen.add(real)
-        folders.sort()
-        for name in names:
-            path = Path(place, name)
-            if path.suffix.lower() in MEDIA_SUFFIXES and (path.is_file() or not path.exists()):
-                yield str(path)
+            folders.sort()
+            tops += [link for name in folders if os.path.islink(link := os.path.join(place, name))]
+            for name in names:
+                path = Path(place, name)
+                if path.suffix.lower() in MEDIA_SUFFIXES and (path.is_file() or not path.exists()):
+                    yield str(path)
     for error in unread:
         note(f"not looked into: {error.filename}: {error.strerror}")
 

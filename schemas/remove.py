@@ -55,7 +55,8 @@ def remove(where: str | Path | Files, takedowns: Iterable[Takedown]) -> Removal:
     shards get new names; readers see the old data set until the manifest is replaced, and the old files go last. Shards
     set aside (``_quarantine/``), shards that no manifest names and the viewer's pages (``view/``, ``report.html``) and
     films may hold the same people: they are deleted whole. So are work files (``_work/``), which cost hours, unless
-    neither a row, nor a reject, nor a record among them speaks of what is taken down: a mistyped id.
+    neither a row, nor a reject, nor a record among them speaks of what is taken down: a mistyped id. What speaks of it
+    goes last, so that a removal that is killed is finished by the next.
     """
     dataset = Dataset(where)
     files, manifest = dataset.files, dataset.manifest
@@ -70,7 +71,7 @@ def remove(where: str | Path | Files, takedowns: Iterable[Takedown]) -> Removal:
     rejects = sum(reject_taken_down(wanted, reject) for shard in dataset.reject_shards() for reject in shard)
     work = files.list(WORK)
     if gone or rejects or _spoken_of(files, work, wanted):
-        for name in work:  # before rows go: a removal that is killed here finds them again
+        for name in _evidence_last(work, wanted):  # before rows go: a removal that is killed here finds them again
             files.delete(name)
     else:
         work = []
@@ -92,22 +93,33 @@ def remove(where: str | Path | Files, takedowns: Iterable[Takedown]) -> Removal:
 
 
 def _spoken_of(files: Files, work: Iterable[str], takedowns: Iterable[Takedown]) -> bool:
-    """Whether a work file is named after, or a record names, what is taken down.
+    """Whether a record names what is taken down, or a work file is named after it.
 
     What was asked for and what was found in the containers holds nobody: every run writes it, also of what is down.
+    File names hold 16 digits of a video id only: they count where no record knows another video that begins so.
     """
-    records = [name for name in work if not name.startswith((f"{WORK}/inputs/", f"{WORK}/ledger/probe/"))]
-    ids = [entry.id[:16] if entry.kind == "video" else json.dumps(entry.id)[1:-1] for entry in takedowns]
-    if any(text in name for name in records for text in ids):
-        return True
-    texts = [text.encode() for text in ids]
-    return any(
-        text in data
-        for name in records
-        if name.endswith(".json")
-        for data in [files.read_bytes(name)]
-        for text in texts
-    )
+    held = [name for name in work if not name.startswith((f"{WORK}/inputs/", f"{WORK}/ledger/probe/"))]
+    takedowns = tuple(takedowns)
+    texts = [json.dumps(entry.id)[: -1 if entry.kind == "video" else None] for entry in takedowns]
+    named = {start for start in _video_starts(takedowns) if any(start in name for name in held)}
+    for name in held:
+        if name.endswith(".json"):
+            record = files.read_bytes(name).decode(errors="replace")
+            if any(text in record for text in texts):
+                return True
+            named -= {start for start in named if re.search(f'"{re.escape(start)}[0-9a-f]', record)}
+    return bool(named)
+
+
+def _video_starts(takedowns: Iterable[Takedown]) -> set[str]:
+    """As much of the videos' ids as names of work files hold."""
+    return {entry.id[:16] for entry in takedowns if entry.kind == "video"}
+
+
+def _evidence_last(work: Iterable[str], takedowns: Iterable[Takedown]) -> list[str]:
+    """Work files in the order in which they go: first what tells nothing, then what a name tells, then records."""
+    starts = _video_starts(takedowns)
+    return sorted(work, key=lambda name: (name.endswith(".json"), any(start in name for start in starts), name))
 
 
 def _videos_of(takedowns: Iterable[Takedown], light: Iterable[Row], rejects: Iterable[list[Reject]]) -> set[Takedown]:

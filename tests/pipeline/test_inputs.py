@@ -38,6 +38,19 @@ def test_a_folder_is_followed_through_links_once(folder: Path, tmp_path_factory:
     assert names == ["a.MOV", "b.mp4", "deep/c.webm", "linked/d.mp4", "nowhere.mp4"]
 
 
+def test_a_link_renames_nothing_and_does_not_lead_above(folder: Path) -> None:
+    """A link that sorts before the folder it leads to, and one to all that lies beside the folder asked for."""
+    (folder / "in/b").mkdir(parents=True)
+    (folder / "in/b/x.mp4").write_bytes(b"x")
+    (folder / "in/a").symlink_to("b")
+    (folder / "in/b/up").symlink_to("../..")
+    (folder / "in/linked").symlink_to("../deep")
+    notes: list[str] = []
+    found = [item.uri for item in resolve_inputs([str(folder / "in")], notes.append)]
+    assert found == [str(folder / "in/b/x.mp4"), str(folder / "in/linked/c.webm")]
+    assert notes == [f"not looked into: {folder}/in/b/up: a link to above {folder}/in"]
+
+
 def test_a_folder_that_cannot_be_read_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scandir = os.scandir
 

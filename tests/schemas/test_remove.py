@@ -150,7 +150,12 @@ def test_films_and_pages_go_and_other_files_stay(tmp_path: Path, stage: str) -> 
         (Takedown("person", "eeeeeeeeeeeeeeee-p1"), True),
         (Takedown("source", "the \u00e9 film"), True),
         (Takedown("video", "d" * 64), False),
+        (Takedown("video", "e" * 40), True),
+        (Takedown("video", "e" * 16 + "d" * 48), False),  # the file is named after the video that a record knows
+        (Takedown("video", "c" * 64), True),  # known by a file's name alone
         (Takedown("person", "p99"), False),
+        (Takedown("person", "eeeeeeeeeeeeeeee-p"), False),
+        (Takedown("source", "the"), False),
         (Takedown("source", "only asked for"), False),
     ],
 )
@@ -160,6 +165,7 @@ def test_a_mistyped_id_costs_no_work(written: Written, takedown: Takedown, spoke
     record = {"video_id": "e" * 64, "person_a": "eeeeeeeeeeeeeeee-p1", "source_id": "the \u00e9 film"}
     texts = {"ledger/fit/x.json": record, "inputs/000000.jsonl": {"source_id": "only asked for"}}
     texts["ledger/probe/x.json"] = texts["inputs/000000.jsonl"]
+    texts |= {f"track/{digit * 16}-000000-{digit * 16}.npz": {} for digit in "ce"}
     for name, value in texts.items():
         (root / "_work" / name).parent.mkdir(parents=True, exist_ok=True)
         (root / "_work" / name).write_text(json.dumps(value))
@@ -183,6 +189,38 @@ def test_work_goes_before_the_rows_that_tell_it_must(written: Written, monkeypat
         remove(root, [Takedown("person", "p1")])
     assert not (root / "_work/score/x.arrow").exists()
     assert len(Dataset(root)) == 8
+
+
+class Killed(LocalFiles):
+    """Files of a process that dies after so many deletions."""
+
+    def __init__(self, root: Path, deletions: int) -> None:
+        super().__init__(root)
+        self.left = deletions
+
+    def delete(self, name: str) -> None:
+        if self.left == 0:
+            raise KeyboardInterrupt
+        self.left -= 1
+        super().delete(name)
+
+
+@pytest.mark.parametrize("deletions", [1, 2, 3])
+@pytest.mark.parametrize("recorded", [True, False])
+def test_work_that_no_row_tells_of_goes_even_if_a_removal_is_killed(
+    written: Written, deletions: int, recorded: bool
+) -> None:
+    root, _ = written
+    texts = dict.fromkeys((f"cut/{'e' * 16}-000000-{'0' * 16}.npz", "score/x.arrow", "track/x.npz"), "somebody")
+    texts["ledger/fit/x.json"] = json.dumps([{"video_id": "e" * 64} if recorded else {}])
+    for name, text in texts.items():
+        (root / "_work" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "_work" / name).write_text(text)
+    with pytest.raises(KeyboardInterrupt):
+        remove(Killed(root, deletions), [Takedown("video", "e" * 64)])
+    remove(root, [])
+    of_nobody = set() if recorded else {"_work/ledger/fit/x.json"}
+    assert set(LocalFiles(root).list("_work")) <= of_nobody
 
 
 def test_a_list_that_is_no_text_is_a_usage_error(written: Written) -> None:
