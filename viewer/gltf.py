@@ -27,9 +27,9 @@ from ..fitting.head_model import (
     HeadModel,
 )
 from ..schemas.errors import UsageError
-from ..schemas.files import LocalFiles
 from ..schemas.heads import HeadTrack
 from ..schemas.row import Pair
+from .write import write_file
 
 Array = npt.NDArray[np.float64]
 Json = dict[str, Any]
@@ -120,11 +120,7 @@ def glb_bytes(pair: Pair, model: HeadModel) -> bytes:
 
 def write_glb(pair: Pair, model: HeadModel, path: Path) -> Path:
     """Write :func:`glb_bytes` to ``path``."""
-    data = glb_bytes(pair, model)
-    try:
-        LocalFiles(path.parent).write_bytes_atomic(path.name, data)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from error
+    write_file(path, glb_bytes(pair, model))
     return path
 
 

@@ -26,6 +26,7 @@ from .charts import bar, escaped, figure, histogram, table
 from .page_data import SOUND_THRESHOLDS, THRESHOLDS
 from .reject_groups import EXAMPLES, RejectGroup, group_rejects
 from .view import STATIC, files_of
+from .write import write_file
 
 SOURCES = 50  # shown; the rest is counted
 COLUMNS = (
@@ -87,10 +88,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"{args.dataset} is not on this machine: say with --out where the report goes")
     out = Path(args.out) if args.out else Path(args.dataset.removeprefix("file://")) / "report.html"
     facts = read_facts(Dataset(files), out.parent)
-    try:
-        LocalFiles(out.parent).write_bytes_atomic(out.name, report_html(facts).encode())
-    except OSError as error:
-        raise UsageError(f"cannot write {out}: {error.strerror}") from error
+    write_file(out, report_html(facts).encode())
     if args.json:
         print(json.dumps({"page": str(out), **counts(facts)}))
     else:

@@ -15,12 +15,13 @@ from ..fitting.load_head import load_head_model
 from ..schemas.dataset import Dataset
 from ..schemas.errors import UsageError
 from ..schemas.files import Files, LocalFiles
-from ..schemas.manifest import MANIFEST
+from ..schemas.manifest import MANIFEST, read_manifest
 from ..schemas.pair import PAIR_ID
 from ..schemas.row import Pair
 from ..schemas.selection import selection_options
 from .compact import LARGEST, Basis, compact_modes
 from .page_data import Json, as_json, as_script, model_data, page_facts, pair_data
+from .write import write_file
 
 STATIC = Path(__file__).parent / "static"
 SCRIPTS = ("pose.js", "scene.js", "timeline.js", "ink.js", "details.js", "app.js")
@@ -121,9 +122,9 @@ def write_page(dataset: Dataset, ids: list[str], out: Path, model: HeadModel | N
     folder = out / "pairs"
     try:
         page = out / "index.html"
-        if (out / MANIFEST).exists():
+        if _is_dataset(out):
             raise UsageError(f"{out} is a data set: give the page a folder of its own with --out")
-        if page.exists() and MADE not in page.read_text(encoding="utf-8", errors="replace"):
+        if page.is_file() and MADE not in page.read_text(encoding="utf-8", errors="replace"):
             raise UsageError(f"{page} is another page: say with --out where this one goes")
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.glob("*.js"):
@@ -140,7 +141,7 @@ def write_page(dataset: Dataset, ids: list[str], out: Path, model: HeadModel | N
         used |= fits
         verdict = verdicts.get(pair.pair_id)
         data = pair_data(pair, model if fits else None, verdict, basis)
-        _write(folder / f"{pair.pair_id}.js", as_script("App.pair", data))
+        write_file(folder / f"{pair.pair_id}.js", as_script("App.pair", data).encode())
         entries.append(_entry(pair, verdict))
     entries.sort(key=lambda entry: (entry["uri"], entry["start"], entry["id"]))
     options = selection_options(dataset.selection()) if verdicts else None
@@ -153,11 +154,21 @@ def write_page(dataset: Dataset, ids: list[str], out: Path, model: HeadModel | N
         "model_note": "Plain shapes, no expression: the row refers to another head model. Give it with --head-model.",
     }  # fmt: skip
     if used and model is not None:
-        _write(out / "model.js", as_script("App.model", model_data(model, basis)))
+        write_file(out / "model.js", as_script("App.model", model_data(model, basis)).encode())
     else:
         (out / "model.js").unlink(missing_ok=True)
-    _write(page, page_html(Path(dataset.files.root).name, facts))
+    write_file(page, page_html(Path(dataset.files.root).name, facts).encode())
     return page
+
+
+def _is_dataset(folder: Path) -> bool:
+    """Whether its manifest is one of ours, or shards (of a run that is not finished) lie where pages would."""
+    if any((folder / "pairs").glob("*.parquet")):
+        return True
+    try:
+        return (folder / MANIFEST).is_file() and bool(read_manifest(LocalFiles(folder)))
+    except UsageError:
+        return False
 
 
 def _basis(dataset: Dataset, ids: list[str], model: HeadModel) -> Basis | None:
@@ -226,13 +237,6 @@ def _entry(pair: Pair, verdict: Any) -> Json:
 def _short(uri: str) -> str:
     """A file's name; what was made without one says where it comes from."""
     return uri if uri.startswith("synthetic:") else Path(uri).name or uri
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        LocalFiles(path.parent).write_bytes_atomic(path.name, text.encode())
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _escaped(text: str) -> str:

@@ -75,6 +75,19 @@ def test_a_page_does_not_lie_among_shards(tmp_path: Path, capsys: pytest.Capture
     assert main(["view", str(tmp_path / "set"), "--out", str(tmp_path / "set")]) == 2
     assert "is a data set: give the page a folder of its own" in capsys.readouterr().err
     assert sorted(tmp_path.rglob("*")) == before
+    (tmp_path / "set/manifest.json").write_text("{")  # damaged, but the shards are there
+    write_dataset(tmp_path / "other", [make_pair(2)])
+    assert main(["view", str(tmp_path / "other"), "--out", str(tmp_path / "set")]) == 2
+    assert "is a data set" in capsys.readouterr().err
+    assert sorted((tmp_path / "set").rglob("*")) == [path for path in before if path != tmp_path / "set"]
+
+
+def test_the_manifest_of_a_web_site_is_no_data_set(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "set", [make_pair(1)])
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/manifest.json").write_text('{"name": "my site"}')
+    assert main(["view", str(tmp_path / "set"), "--out", str(tmp_path / "site")]) == 0
+    assert (tmp_path / "site/index.html").exists()
 
 
 def test_another_page_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
