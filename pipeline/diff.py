@@ -16,8 +16,8 @@ HELP = "compare two data sets, value by value, with tolerances"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.description = (
-        "Compare the clips of two data sets. Exits with 1 where they differ beyond the tolerances, in more than one "
-        "frame in 250 begun."
+        "Compare the clips of two data sets. Exits with 1 where they differ beyond the tolerances; of what is told "
+        "frame by frame, one frame of a clip in 250 begun may."
     )
     parser.add_argument("first", metavar="A", help="a data-set folder")
     parser.add_argument("second", metavar="B", help="another")

@@ -56,6 +56,26 @@ def test_one_frame_in_250_may_be_at_the_edge_of_validity(tmp_path: Path, frames:
     assert not diff(tmp_path / "a", tmp_path / "b", scale=0).equal
 
 
+def test_the_odd_frame_is_the_same_one_in_all_columns(tmp_path: Path) -> None:
+    pair = make_pair(3, frames=100)
+    heads = {"a": pair.fitted.a, "b": pair.fitted.b}
+    write_dataset(tmp_path / "a", [pair])
+    for name, second, equal in (("same", 10, True), ("other", 30, False)):
+        moved = {who: head.rotation.copy() for who, head in heads.items()}
+        moved["a"][10] += 1
+        moved["b"][second] += 1
+        changed = {who: replace(head, rotation=moved[who]) for who, head in heads.items()}
+        write_dataset(tmp_path / name, [replace(pair, fitted=replace(pair.fitted, **changed))])
+        assert diff(tmp_path / "a", tmp_path / name).equal is equal
+
+
+def test_short_clips_have_no_odd_frame(tmp_path: Path) -> None:
+    pair = make_pair(3, frames=20)
+    write_dataset(tmp_path / "a", [pair])
+    write_dataset(tmp_path / "b", [turned(pair, 1.0, slice(10, 11))])
+    assert list(diff(tmp_path / "a", tmp_path / "b").columns) == ["a.rotation"]
+
+
 def test_identity_has_no_odd_number(tmp_path: Path) -> None:
     pair = make_pair(3, frames=100)
     shape = pair.fitted.a.shape.copy()
