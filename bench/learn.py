@@ -90,8 +90,8 @@ def stages_of(steps: int, first: Path, second: Path | None = None) -> list[dict[
 def learn(out: Path, tree: dict[str, Any], test: Path, most: int, baselines: bool) -> dict[str, Any]:
     """Train and score one network; kept in ``out``, and read from there where it is done."""
     kept = out / "score.json"
-    if kept.exists():
-        found: dict[str, Any] = json.loads(kept.read_text())
+    found: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
+    if found and ("changes" in found or not baselines):
         return found
     cpu = time.process_time()
     done = train(config_of(tree), say=lambda line: print(f"{out.name}: {line}", flush=True))

@@ -217,6 +217,8 @@ def cache_features(
             os.replace(half, path)
         except OSError as error:
             raise UsageError(f"audio.cache: cannot write to {folder}: {error.strerror}") from error
+        finally:
+            half.unlink(missing_ok=True)
         if progress is not None:
             progress(done)
     return cache

@@ -189,9 +189,8 @@ def mutual_gaze_ap(predicted: Sequence[npt.ArrayLike], truth: Sequence[npt.Array
     return float(average_precision_score(positive, scores[known])) if positive.any() else math.nan
 
 
-def mutual_gaze_chance(truth: Sequence[npt.ArrayLike]) -> float:
-    """The average precision of a random order: the share of mutual frames among those where it is known; NaN without
-    any."""
-    labels = np.concatenate([np.asarray(clip, np.float64) for clip in truth])
-    known = labels[np.isfinite(labels)]
+def mutual_gaze_chance(predicted: Sequence[npt.ArrayLike], truth: Sequence[npt.ArrayLike]) -> float:
+    """What :func:`mutual_gaze_ap` has for a random order: the share of mutual frames among its own; NaN without any."""
+    scores, labels = (np.concatenate([np.asarray(clip, np.float64) for clip in each]) for each in (predicted, truth))
+    known = labels[np.isfinite(scores) & np.isfinite(labels)]
     return float((known > 0.5).mean()) if len(known) else math.nan

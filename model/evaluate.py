@@ -162,6 +162,8 @@ def run(args: argparse.Namespace) -> int:
     """Score and print."""
     if bool(args.predictions) == bool(args.checkpoint):
         raise UsageError("give --predictions DIR, or --checkpoint CKPT")
+    if args.seed < 0:
+        raise UsageError(f"--seed is {args.seed}; it must not be negative")
     if args.protocol == "duologue":
         return _run_pairs(args)
     if args.checkpoint or args.split:
@@ -235,8 +237,10 @@ def table(scored: Scored, given: str | None = None) -> str:
 _WIDE = 18
 
 
-def _shown(value: float) -> str:
-    return f"{0.0 if abs(value) < 2e-6 else value:.5g}"  # SID's 1e-6 within the logarithm, errors of matrix roots
+def _shown(measure: str, value: float) -> str:
+    """SID is a logarithm of counts and 1e-6, Frechet distances hold errors of matrix roots: their zeros are -1e-6."""
+    nothing = measure.startswith(("fd", "pfd", "sid")) and abs(value) < 2e-6
+    return f"{0.0 if nothing else value:.5g}"
 
 
 def _run_pairs(args: argparse.Namespace) -> int:
@@ -251,7 +255,7 @@ def _run_pairs(args: argparse.Namespace) -> int:
     split = args.split or ("test" if args.checkpoint else None)
     ids = truth.ids(split=split) if split else truth.ids(selected=False)
     if not ids:
-        raise UsageError(f"{args.truth} has no selected pair in {split}")
+        raise UsageError(f"{args.truth} has no {f'selected pair in {split}' if split else 'pairs'}")
     predictions: Any = Dataset(args.predictions) if args.predictions else None
     if args.checkpoint:
         from .answers import network_answers
@@ -290,13 +294,14 @@ def _run_pairs(args: argparse.Namespace) -> int:
     systems = {**baselines, "predictions": means}
     blocks = [(names, max(_WIDE * len(names), 1 + len(_track_title(track)))) for track, names in tracks]
     titles = (f" |{' ' + _track_title(track):<{wide}}" for (track, _), (_, wide) in zip(tracks, blocks, strict=True))
-    print((" " * 18 + "".join(titles)).rstrip())
+    label = max(map(len, means))
+    print((" " * label + "".join(titles)).rstrip())
     for line in ("", *means):
         cells = ""
         for names, wide in blocks:
-            mine = (_shown(systems[name][line]) if line else name for name in names)
+            mine = (_shown(line, systems[name][line]) if line else name for name in names)
             cells += " |" + "".join(f"{cell:>{_WIDE}}" for cell in mine).ljust(wide)
-        print(f"{line:<18}{cells.rstrip()}")
+        print(f"{line:<{label}}{cells.rstrip()}")
     for name in baselines:
         print(f"{name}: {BASELINES[name]}")
     return 0

@@ -165,11 +165,10 @@ def score_pairs(
             f"{truth.files.root}: no pair can be scored: none has sound and a frame that shows both people"
         )
     means = {}
-    chance = mutual_gaze_chance(labels)
     for name, rows in tables.items():
         means[name] = {measure: _mean([row[measure] for row in rows]) for measure in rows[0]}
         means[name]["mutual_gaze_ap"] = mutual_gaze_ap(ranks[name], labels)
-        means[name]["mutual_gaze_chance"] = chance
+        means[name]["mutual_gaze_chance"] = mutual_gaze_chance(ranks[name], labels)
     return means.pop(""), means, len(labels)
 
 

@@ -209,7 +209,7 @@ class Statistics:
     Attributes:
         head_model_id: whose coefficients. expression: E. shape: S.
         mean, sd: [D]; numbers that never vary have sd 1 and ``varies`` False.
-        change: [D] root mean square of the change from a frame to the next, in units of ``sd``.
+        change: [D] root mean square of the change from a frame to the next, in units of ``sd``, at least :data:`STILL`.
         varies: [D] bool.
         centre_offset: [3] metres, head centre minus root joint, model axes (mean over people).
         rotation_variance_80: 80th percentile over samples of the head rotation's variance (see :func:`sway`).

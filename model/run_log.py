@@ -29,17 +29,17 @@ def validate(
     config: TrainConfig, average: DualStream, loss: MotionLoss, statistics: Statistics, front: FrontEnd, ranks: Ranks,
     batches: Sequence[Batch],
 ) -> dict[str, float]:  # fmt: skip
-    """Losses of the averaged network on validation batches, always at the same noise; {} without any."""
+    """Losses of the averaged network on validation batches, always at the same noise, each term's mean over those that
+    hold anything it counts; {} without any."""
     objective = Objective(average, loss, statistics, config)
-    sums: dict[str, float] = {}
-    count = 0
+    sums: dict[str, list[float]] = {}
     with torch.no_grad():
         for number, batch in enumerate(batches):
             moved = batch.to(ranks.device)
             for name, term in objective(moved, front(moved.audio), 1_000_003 + number).items():
-                sums[name] = sums.get(name, 0.0) + float(term)
-            count += 1
-    return {name: total / count for name, total in sums.items()}
+                if term or name == "loss":  # exactly zero: nothing in the batch counts for it
+                    sums.setdefault(name, []).append(float(term))
+    return {name: sum(values) / len(values) for name, values in sums.items()}
 
 
 def _step_of(line: str) -> float:

@@ -80,13 +80,15 @@ def run(args: argparse.Namespace) -> int:
     """Train; 1 where training had to stop, 143 where a SIGTERM ended it."""
     config = load_config(args.config, args.set)
     ending = Ending()
-    signal.signal(signal.SIGTERM, ending.handle)
+    before = signal.signal(signal.SIGTERM, ending.handle)
     try:
         result = train(config, say=lambda line: print(line, file=sys.stderr, flush=True), ending=ending)
     except (Stopped, Ended) as stop:
         if int(os.environ.get("RANK", "0")) == 0:  # all ranks stop at once
             print(f"duologue train: {stop}", file=sys.stderr)
         return 1 if isinstance(stop, Stopped) else 128 + signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGTERM, before)
     if int(os.environ.get("RANK", "0")) == 0:
         print(json.dumps(result) if args.json else outcome(result, config.out))
     return 0

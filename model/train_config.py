@@ -72,6 +72,9 @@ class LoadOptions:
     def __post_init__(self) -> None:
         if self.window < 2:
             raise UsageError(f"load.window is {self.window}; it must be at least 2 frames")
+        low = [name for name in ("batch_size", "pool_groups") if getattr(self, name) < 1]
+        if low:
+            raise UsageError(f"load.{low[0]} must be positive")
         if not 0 <= self.continues <= 1:
             raise UsageError(f"load.continues is {self.continues:g}; it must lie in 0..1")
 
@@ -144,8 +147,8 @@ class TrainConfig:
         _at_least_zero("losses", self.losses, *(f.name for f in fields(self.losses)))
         if not self.stages or any(stage.steps < 1 or not stage.data for stage in self.stages):
             raise UsageError("config: stages must be a list of stages, each with positive steps and some data")
-        if self.seed < 0:
-            raise UsageError(f"config: seed is {self.seed}; it must not be negative")
+        if not 0 <= self.seed < 2**63:
+            raise UsageError(f"config: seed is {self.seed}; it must lie in 0..2^63")
         for name, allowed in (("device", ("auto", "cpu", "cuda")), ("precision", ("fp32", "bf16"))):
             if getattr(self, name) not in allowed:
                 raise UsageError(f"config: {name} is {getattr(self, name)!r}; it must be one of {', '.join(allowed)}")
@@ -244,7 +247,7 @@ def _build(kind: Any, value: Any, where: str) -> Any:
     if kind is float and isinstance(value, str | int | float) and not isinstance(value, bool):
         try:
             number = float(value)  # YAML 1.1 reads 1e-4 as text
-        except ValueError:
+        except (ValueError, OverflowError):
             number = math.nan
         if not math.isfinite(number):
             raise UsageError(f"{where} must be a number, not {value!r}")

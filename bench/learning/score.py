@@ -19,12 +19,10 @@ from duologue.model.dyad_metrics import (
     gaze_error_deg,
     mutual_gaze_ap,
     parameter_errors,
-    parts_of,
     space_errors,
 )
 from duologue.model.evaluate_pairs import as_partner
 from duologue.model.given import Given, given
-from duologue.model.metrics import residual_correlation
 from duologue.model.representation import Scene, axes_of, decode, encode, flip, part_slices, scene_of
 from duologue.model.sample import sample_motion
 from duologue.schemas.dataset import Dataset
@@ -91,9 +89,6 @@ def score(shown: Heads, pair: Pair) -> dict[str, float]:
         got, wanted, partner = shown[index], true[index], true[1 - index]
         row = parameter_errors(got, wanted, partner, speaking, LIPS)
         row["gaze_deg"] = gaze_error_deg(got, wanted)
-        keep = got.valid & wanted.valid & partner.valid
-        x, y, z = (np.concatenate(list(parts_of(head).values()), 1)[keep] for head in (got, wanted, partner))
-        row["rpcc"] = residual_correlation(x, y, z)
         row["blinks"] = blinks(got, pair.fitted.fps)
         row["speed_m_s"] = speed(got, pair.fitted.fps)
         people.append(row)

@@ -66,8 +66,8 @@ def test_rpcc_is_of_all_numbers_of_the_frames_that_count() -> None:
 
 
 def test_chance_is_the_share_of_mutual_frames() -> None:
-    assert mutual_gaze_chance([[1.0, 0.0, np.nan], [0.9, 0.2]]) == 0.5
-    assert math.isnan(mutual_gaze_chance([[np.nan]]))
+    assert mutual_gaze_chance([[0.1] * 3, [0.1] * 2], [[1.0, 0.0, np.nan], [0.9, 0.2]]) == 0.5
+    assert math.isnan(mutual_gaze_chance([[np.nan]], [[1.0]]))
 
 
 def test_each_part_has_its_own_column() -> None:

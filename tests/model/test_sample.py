@@ -14,6 +14,7 @@ from duologue.model import checkpoint
 from duologue.model.dyad_metrics import gaze_directions
 from duologue.model.gaps import bridged
 from duologue.model.given import HELD, given, motion_of
+from duologue.model.mesh_metrics import inner_lips
 from duologue.model.representation import encode, from_six, part_slices, scene_of, statistics_of, to_six
 from duologue.model.sample import (
     FACE_TO_FACE,
@@ -217,19 +218,15 @@ def test_the_plot_of_lips_is_the_meshs(folder: Path, trained: checkpoint.Trained
     opened = torch.rand(*batch.expression.shape[:3], len(head.expression_names)) * 0.3
     wide = replace(batch, expression=opened, shape=torch.zeros(len(batch.shape), 2, len(head.shape_names)))
     figure = sample_figure(encode(wide, scene_of(wide))[0], wide, trained.config, head)
-    frame = int(wide.valid[0, 1].nonzero()[5])
-    posed = head.pose(
-        np.zeros(len(head.shape_names)),
-        opened[0, 1, frame].double().numpy()[None],
-        wide.jaw[0, 1, frame].double().numpy()[None],
-    )
-    order = {int(landmark): row for row, landmark in enumerate(head.embedding.landmarks)}
-    lips = head.landmarks(posed[0])[[order[13], order[14]]]
-    for line in figure.axes[3].lines:
-        assert float(line.get_ydata()[frame]) == pytest.approx(1e3 * np.linalg.norm(lips[0] - lips[1]), abs=2.0)
-    assert figure.axes[3].lines[0].get_ydata()[frame] == pytest.approx(
-        figure.axes[3].lines[1].get_ydata()[frame], abs=1e-3
-    )
+    for frame in wide.valid[0, 1].nonzero()[[5, 20, 40], 0].tolist():
+        posed = head.pose(
+            np.zeros(len(head.shape_names)),
+            opened[0, 1, frame].double().numpy()[None],
+            wide.jaw[0, 1, frame].double().numpy()[None],
+        )
+        upper, lower = (posed[0][vertex] for vertex in inner_lips(head))
+        for line in figure.axes[3].lines:
+            assert float(line.get_ydata()[frame]) == pytest.approx(1e3 * np.linalg.norm(upper - lower), abs=1e-2)
     assert "mm" in figure.axes[3].get_ylabel()
     assert wide.pair_ids[0] in figure.get_suptitle()
 

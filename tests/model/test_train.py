@@ -19,11 +19,13 @@ from dataset_factory import make_pair, write_dataset
 from duologue import cli
 from duologue.model import checkpoint
 from duologue.model.audio_features import front_end
+from duologue.model.data import LoaderOptions, PairLoader
 from duologue.model.losses import MotionLoss, mouth_dims
 from duologue.model.network import DualStream
 from duologue.model.objective import Objective
 from duologue.model.ranks import Ranks
 from duologue.model.representation import Statistics
+from duologue.model.run_log import validate
 from duologue.model.sample import generate
 from duologue.model.supply import loader_of, statistics_of_sets
 from duologue.model.train import Stopped, learning_rate, train
@@ -66,12 +68,25 @@ def test_curves_hold_what_was_learned_alone(folder: Path, tmp_path: Path) -> Non
     write_dataset(tmp_path / "dubbed", made)
     stages = [{"steps": 1, "data": [{"path": str(path)}]} for path in (folder, tmp_path / "dubbed")]
     train(config_for(folder, tmp_path / "run", stages=stages))
-    one, two = (json.loads(line) for line in (tmp_path / "run" / "curves.jsonl").read_text().splitlines())
+    lines = [json.loads(line) for line in (tmp_path / "run" / "curves.jsonl").read_text().splitlines()]
+    one, two = (line for line in lines if line["kind"] == "train")
     assert one["rotation"] > 0
     assert "mouth" not in one
     assert two["mouth"] > 0
     assert not {"expression", "rotation", "translation", "velocity", "gaze"} & two.keys()
     assert two["loss"] > 0
+
+
+def test_validation_losses_are_means_over_the_batches_that_hold_any(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terms = iter([{"loss": 2.0, "mouth": 0.0}, {"loss": 0.0, "mouth": 0.5}])
+    made = lambda *_: lambda *_: {name: torch.tensor(value) for name, value in next(terms).items()}  # noqa: E731
+    monkeypatch.setattr("duologue.model.run_log.Objective", made)
+    options = LoaderOptions(batch_size=2, window=48, split="", selected=False, shuffle=False, workers=1)
+    batch = next(iter(PairLoader(folder, options)))
+    found = validate(None, None, None, None, lambda sound: sound, Ranks(0, 1, torch.device("cpu")), [batch, batch])
+    assert found == {"loss": 1.0, "mouth": 0.5}
 
 
 def test_bf16_and_cached_features_train_too(folder: Path, tmp_path: Path) -> None:
@@ -145,6 +160,9 @@ def test_one_line_errors(folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
         ("network.condition is 15; it must be even", good, ("network.condition=15",)),
         ("audio.width must be a positive even number", good, ("audio.width=15",)),
         ("seed is -1", good, ("seed=-1",)),
+        ("seed is 10{30}; it must lie in", good, ("seed=1" + "0" * 30,)),
+        ("config.optimiser.lr must be a number", {**good, "optimiser": {"lr": 10**400}}, ()),
+        ("load.pool_groups must be positive", good, ("load.pool_groups=0",)),
         ("is not a data-set folder|manifest", good, ("stages.0.data.0.path=" + str(tmp_path),)),
         ("no selected pair", good, ("load.selected=true", "stages.0.data.0.path=" + str(_unselected(tmp_path)))),
         ("no readable config.json", good, ("audio.encoder=" + str(tmp_path),)),
