@@ -218,7 +218,8 @@ def cache_features(
         except OSError as error:
             raise UsageError(f"audio.cache: cannot write to {folder}: {error.strerror}") from error
         finally:
-            half.unlink(missing_ok=True)
+            if half.exists():
+                half.unlink()
         if progress is not None:
             progress(done)
     return cache
