@@ -18,6 +18,10 @@ from google.protobuf import json_format  # type: ignore[import-untyped]
 from .local_workers import start_worker
 
 FORKED = "duologue:env:forked_worker:v1"
+END_S = 30.0  # how long a worker that has nothing left to do may take to end
+# Workers ping each of their channels every 20 s. A server that minds them drops the channel of a quiet hour's logs, and
+# a worker whose log channel was made anew waits for ever when it is to end.
+PINGS_WELCOME = [("grpc.http2.max_ping_strikes", 0), ("grpc.http2.min_ping_interval_without_data_ms", 10_000)]
 
 
 class ForkingRunner(FnApiRunner):
@@ -44,7 +48,7 @@ class _ForkedWorkerHandler(GrpcWorkerHandler):
         super().__init__(state, provision_info, grpc_server)
 
     def start_worker(self) -> None:
-        self._logging = grpc.server(thread_pool_executor.shared_unbounded_instance())
+        self._logging = grpc.server(thread_pool_executor.shared_unbounded_instance(), options=PINGS_WELCOME)
         port = self._logging.add_insecure_port("[::]:0")
         beam_fn_api_pb2_grpc.add_BeamFnLoggingServicer_to_server(BeamFnLoggingServicer(), self._logging)
         self._logging.start()
@@ -58,7 +62,10 @@ class _ForkedWorkerHandler(GrpcWorkerHandler):
         )
 
     def stop_worker(self) -> None:
-        self._process.join()
+        self._process.join(END_S)
+        if self._process.is_alive():
+            self._process.terminate()
+            self._process.join()
         self._logging.stop(0)
 
 
