@@ -4,8 +4,7 @@ Weights are Talking Together's (Shan et al., CVPR 2026): expression 1, rotations
 Parameter terms are squared errors of the normalised numbers. Its velocity is of vertices: with a head mesh ours is of
 them too where ``losses.lips`` is set, and always of all numbers, each in units of its own usual change, or of a
 twentieth of its spread where that is more: a head's place changes by a hundredth of its spread from frame to frame, and
-would be left to tremble if it were weighed by the spread. Frames that were not measured
-count nowhere.
+would be left to tremble if it were weighed by the spread. Frames that were not measured count nowhere.
 """
 
 from __future__ import annotations

@@ -236,20 +236,9 @@ def train(
                     told = any_of_ranks(ending(), ranks)
                     if step in (end, goal) or log.due(step, config.log.save_every) or told:
                         _save(
-                            last,
-                            config,
-                            model,
-                            average,
-                            optimiser,
-                            statistics,
-                            step,
-                            number,
-                            place,
-                            ranks,
+                            last, config, model, average, optimiser, statistics, step, number, place, ranks,
                             front.digest,
-                        )
-                    if log.due(step, config.log.every):
-                        say(f"step {step}/{config.steps}  loss {value:.4f}")
+                        )  # fmt: skip
                     if told and step < goal:
                         raise Ended(f"told to end; {last} is at step {step}, the same command goes on from there")
                     now = time.perf_counter()
