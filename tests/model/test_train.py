@@ -335,6 +335,7 @@ def test_two_processes_train_together(folder: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(state["model"][name], value, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_sigterm_leaves_a_checkpoint_of_the_step_it_came_in(folder: Path, tmp_path: Path) -> None:
     """Machines that are taken back send it; nothing that was learned is lost, and the run goes on as if unbroken."""
     stages = [{"steps": 100_000, "data": [{"path": str(folder)}]}]
